@@ -1,0 +1,185 @@
+package hostdb
+
+import (
+	"cmp"
+	"hash/maphash"
+	"iter"
+)
+
+// tree is an ordered persistent map: set and delete copy one path and share the rest, so a View costs what changed.
+// It is a treap (Seidel and Aragon, 1996) whose priorities are hashes of the keys: its shape depends on its keys
+// alone, hence two trees that share history share nodes, and diff skips what they share. The zero tree is empty.
+type tree[K cmp.Ordered, V any] struct {
+	root *treeNode[K, V]
+	n    int
+}
+
+type treeNode[K cmp.Ordered, V any] struct {
+	left, right *treeNode[K, V]
+	pri         uint32
+	key         K
+	val         V
+}
+
+var treeSeed = maphash.MakeSeed()
+
+func treePriority[K cmp.Ordered](k K) uint32 { return uint32(maphash.Comparable(treeSeed, k)) }
+
+// above is the heap order: by priority, then by key, so that the shape is unique.
+func (a *treeNode[K, V]) above(pri uint32, key K) bool {
+	return a.pri > pri || a.pri == pri && a.key > key
+}
+
+func (t tree[K, V]) len() int { return t.n }
+
+func (t tree[K, V]) get(k K) (v V, ok bool) {
+	for n := t.root; n != nil; {
+		switch c := cmp.Compare(k, n.key); {
+		case c == 0:
+			return n.val, true
+		case c < 0:
+			n = n.left
+		default:
+			n = n.right
+		}
+	}
+	return v, false
+}
+
+func (t tree[K, V]) set(k K, v V) tree[K, V] {
+	added := 1
+	if _, ok := t.get(k); ok {
+		added = 0
+	}
+	return tree[K, V]{root: treeInsert(t.root, k, v, treePriority(k), added == 0), n: t.n + added}
+}
+
+func treeInsert[K cmp.Ordered, V any](n *treeNode[K, V], k K, v V, pri uint32, exists bool) *treeNode[K, V] {
+	if n == nil {
+		return &treeNode[K, V]{key: k, val: v, pri: pri}
+	}
+	if k == n.key {
+		c := *n
+		c.val = v
+		return &c
+	}
+	if !exists && !n.above(pri, k) {
+		l, r := treeSplit(n, k)
+		return &treeNode[K, V]{key: k, val: v, pri: pri, left: l, right: r}
+	}
+	c := *n
+	if k < n.key {
+		c.left = treeInsert(n.left, k, v, pri, exists)
+	} else {
+		c.right = treeInsert(n.right, k, v, pri, exists)
+	}
+	return &c
+}
+
+// treeSplit parts n into what is below k and what is above; k itself, if there, is dropped.
+func treeSplit[K cmp.Ordered, V any](n *treeNode[K, V], k K) (l, r *treeNode[K, V]) {
+	switch {
+	case n == nil:
+		return nil, nil
+	case n.key == k:
+		return n.left, n.right
+	case k < n.key:
+		ll, lr := treeSplit(n.left, k)
+		c := *n
+		c.left = lr
+		return ll, &c
+	default:
+		rl, rr := treeSplit(n.right, k)
+		c := *n
+		c.right = rl
+		return &c, rr
+	}
+}
+
+func (t tree[K, V]) delete(k K) tree[K, V] {
+	if _, ok := t.get(k); !ok {
+		return t
+	}
+	return tree[K, V]{root: treeDelete(t.root, k), n: t.n - 1}
+}
+
+func treeDelete[K cmp.Ordered, V any](n *treeNode[K, V], k K) *treeNode[K, V] {
+	if k == n.key {
+		return treeJoin(n.left, n.right)
+	}
+	c := *n
+	if k < n.key {
+		c.left = treeDelete(n.left, k)
+	} else {
+		c.right = treeDelete(n.right, k)
+	}
+	return &c
+}
+
+func treeJoin[K cmp.Ordered, V any](l, r *treeNode[K, V]) *treeNode[K, V] {
+	switch {
+	case l == nil:
+		return r
+	case r == nil:
+		return l
+	case l.above(r.pri, r.key):
+		c := *l
+		c.right = treeJoin(l.right, r)
+		return &c
+	default:
+		c := *r
+		c.left = treeJoin(l, r.left)
+		return &c
+	}
+}
+
+// all yields the pairs in key order.
+func (t tree[K, V]) all() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) { treeWalk(t.root, yield) }
+}
+
+func treeWalk[K cmp.Ordered, V any](n *treeNode[K, V], yield func(K, V) bool) bool {
+	return n == nil || treeWalk(n.left, yield) && yield(n.key, n.val) && treeWalk(n.right, yield)
+}
+
+// from yields the pairs whose key is at least k, in key order.
+func (t tree[K, V]) from(k K) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) { treeWalkFrom(t.root, k, yield) }
+}
+
+func treeWalkFrom[K cmp.Ordered, V any](n *treeNode[K, V], k K, yield func(K, V) bool) bool {
+	if n == nil {
+		return true
+	}
+	if n.key < k {
+		return treeWalkFrom(n.right, k, yield)
+	}
+	return treeWalkFrom(n.left, k, yield) && yield(n.key, n.val) && treeWalk(n.right, yield)
+}
+
+// diff calls fn for each key whose node differs between a and b, in key order, until fn returns false; shared parts
+// cost nothing. inA and inB say where the key is.
+func (a tree[K, V]) diff(b tree[K, V], fn func(k K, av V, inA bool, bv V, inB bool) bool) {
+	treeDiff(a.root, b.root, fn)
+}
+
+func treeDiff[K cmp.Ordered, V any](a, b *treeNode[K, V], fn func(K, V, bool, V, bool) bool) bool {
+	var zero V
+	switch {
+	case a == b:
+		return true
+	case a == nil:
+		return treeWalk(b, func(k K, v V) bool { return fn(k, zero, false, v, true) })
+	case b == nil:
+		return treeWalk(a, func(k K, v V) bool { return fn(k, v, true, zero, false) })
+	case a.key == b.key:
+		return treeDiff(a.left, b.left, fn) && fn(a.key, a.val, true, b.val, true) && treeDiff(a.right, b.right, fn)
+	case a.above(b.pri, b.key):
+		// a's root is not in b: it would stand at or above b's root there.
+		l, r := treeSplit(b, a.key)
+		return treeDiff(a.left, l, fn) && fn(a.key, a.val, true, zero, false) && treeDiff(a.right, r, fn)
+	default:
+		l, r := treeSplit(a, b.key)
+		return treeDiff(l, b.left, fn) && fn(b.key, zero, false, b.val, true) && treeDiff(r, b.right, fn)
+	}
+}
