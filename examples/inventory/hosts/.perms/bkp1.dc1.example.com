@@ -1,0 +1,5 @@
+ops:
+  data: RW
+  perms: RW
+provision:
+  data: RO

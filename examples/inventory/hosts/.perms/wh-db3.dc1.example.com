@@ -1,0 +1,4 @@
+dba:
+  data: RW
+provision:
+  data: RO

@@ -1,0 +1,37 @@
+Box:
+  CPUs: 32
+  Disk: 1600GiB
+  Memory: 116GiB
+  Overcommit: 2
+Hardware:
+  BIOS: 2.10
+  CPU: 2 x Intel Xeon E5-2630 v3
+  Hyperthreading: yes
+  Memory: 8 x 16GB
+  Model: PowerEdge R630
+  OOB: 10.1.240.12
+  Purchased: 2016-03-14
+  RAID: PERC H730
+  Service Tag: HGMTGJ2
+  Storage: 6 x 600GB SAS
+  Vendor: Dell
+Interfaces:
+  eth0:
+    IP: 10.1.0.12
+    MAC: f8:bc:12:00:32:f3
+    Port: ge-0/0/3
+    Switch: sw-r11-a
+  eth1:
+    MAC: f8:bc:12:00:34:ba
+    Port: ge-0/0/3
+    Switch: sw-r11-b
+Network:
+  FQDN: box12.dc1.example.com
+  IP: 10.1.0.12
+  MAC: f8:bc:12:00:32:f3
+Owner: ops
+Physical Location:
+  Datacenter: dc1
+  Rack Number: r11
+  U Number: 06
+Status: active

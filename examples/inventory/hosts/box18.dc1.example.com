@@ -1,0 +1,37 @@
+Box:
+  CPUs: 40
+  Disk: 3400GiB
+  Memory: 368GiB
+  Overcommit: 1.5
+Hardware:
+  BIOS: 2.19.1
+  CPU: 2 x Intel Xeon Silver 4114
+  Hyperthreading: yes
+  Memory: 12 x 32GB
+  Model: PowerEdge R640
+  OOB: 10.1.240.18
+  Purchased: 2019-06-03
+  RAID: PERC H740P
+  Service Tag: YK5WHJ2
+  Storage: 8 x 960GB SSD
+  Vendor: Dell
+Interfaces:
+  eth0:
+    IP: 10.1.0.18
+    MAC: e4:43:4b:00:48:47
+    Port: ge-0/0/4
+    Switch: sw-r12-a
+  eth1:
+    MAC: e4:43:4b:00:4a:0e
+    Port: ge-0/0/4
+    Switch: sw-r12-b
+Network:
+  FQDN: box18.dc1.example.com
+  IP: 10.1.0.18
+  MAC: e4:43:4b:00:48:47
+Owner: ops
+Physical Location:
+  Datacenter: dc1
+  Rack Number: r12
+  U Number: 07
+Status: active

@@ -1,0 +1,38 @@
+Box:
+  CPUs: 40
+  Disk: 3400GiB
+  Memory: 368GiB
+  Overcommit: 1.5
+Hardware:
+  BIOS: 2.19.1
+  CPU: 2 x Intel Xeon Silver 4114
+  Hyperthreading: yes
+  Memory: 12 x 32GB
+  Model: PowerEdge R640
+  OOB: 10.1.240.19
+  Purchased: 2019-06-03
+  RAID: PERC H740P
+  Service Tag: PDJVTJ2
+  Storage: 8 x 960GB SSD
+  Vendor: Dell
+Interfaces:
+  eth0:
+    IP: 10.1.0.19
+    MAC: e4:43:4b:00:4b:d5
+    Port: ge-0/0/1
+    Switch: sw-r13-a
+  eth1:
+    MAC: e4:43:4b:00:4d:9c
+    Port: ge-0/0/1
+    Switch: sw-r13-b
+Network:
+  FQDN: box19.dc1.example.com
+  IP: 10.1.0.19
+  MAC: e4:43:4b:00:4b:d5
+Notes: memory channel B fails its self-test; drained, board ordered
+Owner: ops
+Physical Location:
+  Datacenter: dc1
+  Rack Number: r13
+  U Number: 04
+Status: maintenance

@@ -1,0 +1,32 @@
+Hardware:
+  BIOS: 3.4
+  CPU: 1 x Intel Xeon Gold 6226R
+  Hyperthreading: no
+  Memory: 8 x 32GB
+  Model: SYS-1029P
+  OOB: 10.1.240.72
+  Purchased: 2020-02-11
+  RAID: none
+  Service Tag: 4QCLRJ2
+  Storage: 4 x 1.92TB NVMe
+  Vendor: Supermicro
+Interfaces:
+  eth0:
+    IP: 10.1.0.72
+    MAC: ac:1f:6b:00:a4:b3
+    Port: ge-0/0/5
+    Switch: sw-r13-a
+  eth1:
+    MAC: ac:1f:6b:00:a6:7a
+    Port: ge-0/0/5
+    Switch: sw-r13-b
+Network:
+  FQDN: cb2.dc1.example.com
+  IP: 10.1.0.72
+  MAC: ac:1f:6b:00:a4:b3
+Owner: ops
+Physical Location:
+  Datacenter: dc1
+  Rack Number: r13
+  U Number: 08
+Status: active
