@@ -48,6 +48,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrNoParent is returned when a write goes below something that does not exist.
 	ErrNoParent = errors.New("parent does not exist")
+	// ErrNoNamespace is returned when a write names a namespace that does not exist.
+	ErrNoNamespace = errors.New("no such namespace")
 	// ErrExists is returned when a rename would land on what is there.
 	ErrExists = errors.New("already exists")
 	// ErrCycle is returned when a member would make a key contain itself.

@@ -1,0 +1,222 @@
+package hostdb
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// load reads a replica's state from its storage and makes good what a crash left undone. newest is the highest stamp
+// time it holds.
+func load(st Storage) (s *snapshot, newest Time, err error) {
+	if err := checkFormat(st); err != nil {
+		return nil, 0, err
+	}
+	s = emptySnapshot()
+	if newest, err = s.loadVector(st); err != nil {
+		return nil, 0, err
+	}
+	if err := s.loadEntries(st); err != nil {
+		return nil, 0, err
+	}
+	if b, found, err := st.Get(textKey('m', "applied")); err != nil {
+		return nil, 0, err
+	} else if found {
+		s.applied = binary.BigEndian.Uint64(b)
+	}
+	if err := s.redo(st); err != nil {
+		return nil, 0, err
+	}
+	if err := dropOrphanChunks(st, s); err != nil {
+		return nil, 0, err
+	}
+	return s, newest, s.refold(st)
+}
+
+func checkFormat(st Storage) error {
+	key := textKey('m', "format")
+	b, found, err := st.Get(key)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return st.Commit([]Put{{key, u64(storageFormat)}})
+	}
+	if v := binary.BigEndian.Uint64(b); v > storageFormat {
+		return fmt.Errorf("the replica has format %d, this build knows up to %d: install the newer hostmesh again", v, storageFormat)
+	}
+	return nil
+}
+
+func (s *snapshot) loadVector(st Storage) (newest Time, err error) {
+	err = st.Scan([]byte{'v'}, nil, func(key, value []byte) error {
+		var row headRow
+		if err := decodeRow(key, value, &row); err != nil {
+			return err
+		}
+		h := head{seq: row.Seq, time: row.Time, node: row.Node}
+		copy(h.hash[:], row.Hash)
+		origin := binary.BigEndian.Uint64(key[1:])
+		s.vector = s.vector.set(origin, h)
+		s.version += elementHash(origin, h.seq)
+		newest = max(newest, h.time)
+		return nil
+	})
+	return newest, err
+}
+
+// loadEntries reads the registers. Member rows sort like their entries, so one pass over each kind suffices.
+func (s *snapshot) loadEntries(st Storage) error {
+	folds := map[string]*folding{}
+	var order []*folding
+	err := st.Scan([]byte{'k'}, nil, func(key, value []byte) error {
+		var row entryRow
+		if err := decodeRow(key, value, &row); err != nil {
+			return err
+		}
+		f := beginFold(nil, row.NS, row.Key)
+		e := f.entry
+		e.deleted, e.deleteSaw, e.deleteKnown, e.lateEdit = row.Deleted, row.DeleteSaw, row.DeleteKnown, row.LateEdit
+		e.created, e.from = row.Created.register(), row.From
+		e.perms = permsRegister{row.Perms.register(), row.PermsValue}
+		e.dataStamp = e.created.stamp
+		e.leaves = make([]leafRegister, 0, len(row.Leaves))
+		for _, l := range row.Leaves {
+			e.leaves = append(e.leaves, leafRegister{l.R.register(), shared(Path(l.Path)), l.Value})
+			e.dataStamp = maxStamp(e.dataStamp, l.R.Stamp)
+		}
+		f.dataTouched, f.permsTouched = true, true
+		folds[id(row.NS, row.Key)] = f
+		order = append(order, f)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var rubbish []Put
+	err = st.Scan([]byte{'e'}, nil, func(key, value []byte) error {
+		var row memberRow
+		if err := decodeRow(key, value, &row); err != nil {
+			return err
+		}
+		f := folds[id(row.NS, row.Key)]
+		if f == nil || f.deleted != row.Base {
+			rubbish = append(rubbish, Put{append([]byte(nil), key...), nil})
+			return nil
+		}
+		f.rememberMember(row.Name, memberRegister{})
+		f.members = f.members.set(row.Name, memberRegister{row.R.register(), row.Member, row.Order, row.Text})
+		f.membersStamp = maxStamp(f.membersStamp, row.R.Stamp)
+		if row.Name != "" {
+			f.maxOrder = max(f.maxOrder, row.Order)
+			if row.Member {
+				f.memberCount++
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, f := range order {
+		f.finish()
+		s.entries = s.entries.set(id(f.ns, f.key), f.entry)
+		s.reindex(f)
+	}
+	_, maxPuts := st.MaxBatch()
+	for len(rubbish) > 0 {
+		n := min(len(rubbish), maxPuts)
+		if err := st.Commit(rubbish[:n]); err != nil {
+			return err
+		}
+		rubbish = rubbish[n:]
+	}
+	return nil
+}
+
+// redo folds the operations of the apply log whose registers a crash left behind, and stores them.
+func (s *snapshot) redo(st Storage) error {
+	type line struct{ number, origin, seq uint64 }
+	var lines []line
+	err := st.Scan([]byte{'a'}, rowKey('a', s.applied+1), func(key, value []byte) error {
+		lines = append(lines, line{binary.BigEndian.Uint64(key[1:]), binary.BigEndian.Uint64(value[8:]), binary.BigEndian.Uint64(value[16:])})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, l := range lines {
+		if err := s.foldStored(st, l.origin, l.seq, appliedPut(l.number)); err != nil {
+			return fmt.Errorf("redo operation %d: %w", l.number, err)
+		}
+		s.applied = l.number
+	}
+	return nil
+}
+
+// refold folds operations that an older build stored without understanding them.
+func (s *snapshot) refold(st Storage) error {
+	var keys [][]byte
+	err := st.Scan([]byte{'u'}, nil, func(key, _ []byte) error {
+		keys = append(keys, append([]byte(nil), key...))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		origin, seq := binary.BigEndian.Uint64(k[1:]), binary.BigEndian.Uint64(k[9:])
+		raw, err := readOp(st, origin, seq)
+		if err != nil {
+			return err
+		}
+		if op, err := ParseOperation(raw); err != nil || !op.known() {
+			s.lateOps++
+			continue
+		}
+		if err := s.foldStored(st, origin, seq, Put{k, nil}); err != nil {
+			return fmt.Errorf("fold operation %016x/%d after an upgrade: %w", origin, seq, err)
+		}
+	}
+	return nil
+}
+
+// foldStored folds a stored operation into s, which nobody else sees yet, and stores its registers and then last.
+func (s *snapshot) foldStored(st Storage, origin, seq uint64, last Put) error {
+	raw, err := readOp(st, origin, seq)
+	if err != nil {
+		return err
+	}
+	op, err := ParseOperation(raw)
+	if err != nil {
+		return err
+	}
+	var puts []Put
+	for _, f := range s.effects(op) {
+		rows, err := entryPuts(f, op)
+		if err != nil {
+			return err
+		}
+		puts = append(puts, rows...)
+	}
+	w := Store{} // only its way of splitting batches is used
+	if err := w.commitSplit(st, puts); err != nil {
+		return err
+	}
+	return st.Commit([]Put{last})
+}
+
+// dropOrphanChunks removes chunks of operations that a crash kept from being recorded.
+func dropOrphanChunks(st Storage, s *snapshot) error {
+	var drop []Put
+	err := st.Scan([]byte{'c'}, nil, func(key, _ []byte) error {
+		h, _ := s.vector.get(binary.BigEndian.Uint64(key[1:]))
+		if binary.BigEndian.Uint64(key[9:]) > h.seq {
+			drop = append(drop, Put{append([]byte(nil), key...), nil})
+		}
+		return nil
+	})
+	if err != nil || len(drop) == 0 {
+		return err
+	}
+	return st.Commit(drop)
+}

@@ -1,0 +1,312 @@
+package hostdb
+
+import (
+	"slices"
+	"strings"
+	"unique"
+)
+
+// The merge. A key's state is a set of registers, each a semilattice under fold, so the order in which operations
+// arrive, and how often, does not matter:
+//
+//   - A register keeps the effect with the highest stamp (last writer wins) and the second highest stamp it has seen.
+//     The winner names the stamp it replaced; a second stamp above that one belongs to a write that the winner's
+//     writer had not seen: a conflict, and its loser is in history.
+//   - A key's generation is its newest delete: the highest stamp of its delete effects and of the bases that other
+//     effects name. Effects of an older generation change nothing; their highest stamp is remembered, and if the
+//     deleter had not seen it, that is a conflict too.
+//   - A document is what remains of its leaf registers after values have hidden ancestors and descendants with lower
+//     stamps. An empty mapping only says "a mapping is here": it never hides what stands below it, so that two people
+//     who edit different fields both win.
+
+// register is the part of a last-writer-wins register that decides.
+type register struct {
+	stamp    Stamp // of the winner
+	replaces Stamp // what the winner's writer saw here
+	second   Stamp // highest stamp below the winner's
+}
+
+// fold takes note of an effect and reports whether it is the new winner.
+func (r *register) fold(stamp, replaces Stamp) bool {
+	switch c := stamp.Compare(r.stamp); {
+	case c > 0:
+		r.second, r.stamp, r.replaces = r.stamp, stamp, replaces
+		return true
+	case c < 0:
+		r.second = maxStamp(r.second, stamp)
+	}
+	return false
+}
+
+// conflict is the stamp of a write that the winner hides though its writer never saw it.
+func (r *register) conflict() (loser Stamp, ok bool) {
+	return r.second, r.replaces.Less(r.second)
+}
+
+// leafRegister is one leaf of the data. A zero value means that it was removed.
+type leafRegister struct {
+	register
+	path  Path
+	value Value
+}
+
+// memberRegister is one element of the member list.
+type memberRegister struct {
+	register
+	member bool // in the list
+	order  string
+	text   string
+}
+
+// permsRegister is the access list.
+type permsRegister struct {
+	register
+	value Value // text in canonical YAML; null or zero: none
+}
+
+// entry is a key's merged state, immutable once published. Its registers all have the entry's generation as base.
+type entry struct {
+	ns, key string
+
+	deleted      Stamp // the generation: newest delete known, zero for never
+	deleteSaw    Stamp // newest stamp in the key that the deleter saw
+	deleteKnown  bool  // the delete effect itself has arrived
+	lateEdit     Stamp // highest stamp of an effect of an older generation
+	created      register
+	from         string // old name, if created by a rename
+	leaves       []leafRegister
+	members      tree[string, memberRegister]
+	perms        permsRegister
+	maxOrder     string // at or above every place in the member list
+	memberCount  int    // members in the list, without the nameless one
+	dataStamp    Stamp  // newest stamp of creation and leaves, removals included
+	membersStamp Stamp  // newest stamp of a member register
+
+	// Made from the above by finish.
+	doc        Document
+	text       string // doc in canonical YAML
+	acl        ACL
+	sumDoc     sum256 // of creation, visible leaves and perms
+	sumMembers sum256 // of the members in the list
+}
+
+// exists reports whether the key is there.
+func (e *entry) exists() bool { return e != nil && !e.created.stamp.IsZero() }
+
+// newest is the highest stamp of any register of this generation.
+func (e *entry) newest() Stamp {
+	return maxStamp(maxStamp(e.dataStamp, e.membersStamp), e.perms.stamp)
+}
+
+// folding is an entry being changed by one operation: a private copy and what was touched.
+type folding struct {
+	*entry
+	before       *entry // nil if the key was unknown
+	dirty        bool   // something to store has changed
+	dataTouched  bool   // creation or leaves
+	leavesOwned  bool   // leaves is ours to change in place
+	permsTouched bool
+	memberBefore map[string]memberRegister // of each member register touched; zero: was not there
+}
+
+func beginFold(e *entry, ns, key string) *folding {
+	if e == nil {
+		return &folding{entry: &entry{ns: ns, key: key}}
+	}
+	c := *e
+	return &folding{entry: &c, before: e}
+}
+
+// effect folds one effect with the stamp of its operation.
+func (f *folding) effect(stamp Stamp, x *Effect) {
+	var base, replaces Stamp
+	if x.Base != nil {
+		base = *x.Base
+	}
+	if x.Replaces != nil {
+		replaces = *x.Replaces
+	}
+	if x.Kind == DeleteKey {
+		if f.deleted.Less(stamp) {
+			f.advance(stamp)
+		}
+		if f.deleted == stamp {
+			f.deleteSaw, f.deleteKnown, f.dirty = replaces, true, true
+		}
+		return
+	}
+	switch c := base.Compare(f.deleted); {
+	case c < 0:
+		if stamp != f.deleted && f.lateEdit.Less(stamp) {
+			f.lateEdit, f.dirty = stamp, true
+		}
+		return
+	case c > 0:
+		f.advance(base)
+	}
+	f.dirty = true
+	switch x.Kind {
+	case CreateKey:
+		if f.created.fold(stamp, replaces) {
+			f.from = x.From
+		}
+		f.dataTouched = true
+		f.dataStamp = maxStamp(f.dataStamp, stamp)
+	case SetLeaf, UnsetLeaf:
+		value := x.Value
+		if x.Kind == UnsetLeaf {
+			value = ""
+		}
+		f.leaf(shared(PathOf(x.Path...)), stamp, replaces, value)
+	case PutMember, RemoveMember:
+		f.member(x.Member, stamp, replaces, memberRegister{member: x.Kind == PutMember, order: x.Order, text: x.Text})
+	case SetPerms:
+		if f.perms.fold(stamp, replaces) {
+			f.perms.value = x.Value
+		}
+		f.permsTouched = true
+	}
+}
+
+// shared is the one copy of a path that all keys use: most documents have the same paths.
+func shared(p Path) Path { return unique.Make(p).Value() }
+
+// advance moves the key to a newer generation: what older ones held can never live again.
+func (f *folding) advance(to Stamp) {
+	f.lateEdit = maxStamp(f.lateEdit, f.newest())
+	f.deleted, f.deleteSaw, f.deleteKnown = to, Stamp{}, false
+	for name, r := range f.members.all() {
+		f.rememberMember(name, r)
+	}
+	f.created, f.from, f.leaves, f.leavesOwned = register{}, "", nil, true
+	f.members, f.maxOrder, f.memberCount = tree[string, memberRegister]{}, "", 0
+	f.perms = permsRegister{}
+	f.dataStamp, f.membersStamp = Stamp{}, Stamp{}
+	f.dataTouched, f.permsTouched, f.dirty = true, true, true
+}
+
+func (f *folding) leaf(path Path, stamp, replaces Stamp, value Value) {
+	if !f.leavesOwned {
+		f.leaves, f.leavesOwned = slices.Clone(f.leaves), true
+	}
+	f.dataTouched = true
+	f.dataStamp = maxStamp(f.dataStamp, stamp)
+	i, found := slices.BinarySearchFunc(f.leaves, path, func(l leafRegister, p Path) int { return strings.Compare(string(l.path), string(p)) })
+	if !found {
+		f.leaves = slices.Insert(f.leaves, i, leafRegister{path: path})
+	}
+	if f.leaves[i].fold(stamp, replaces) {
+		f.leaves[i].value = value
+	}
+}
+
+func (f *folding) member(name string, stamp, replaces Stamp, set memberRegister) {
+	r, _ := f.members.get(name)
+	f.rememberMember(name, r)
+	was := r.member
+	if r.fold(stamp, replaces) {
+		r.member, r.order, r.text = set.member, set.order, set.text
+	}
+	f.members = f.members.set(name, r)
+	if name != "" {
+		if r.member && !was {
+			f.memberCount++
+		} else if was && !r.member {
+			f.memberCount--
+		}
+		f.maxOrder = max(f.maxOrder, r.order)
+	}
+	f.membersStamp = maxStamp(f.membersStamp, stamp)
+}
+
+func (f *folding) rememberMember(name string, r memberRegister) {
+	if f.memberBefore == nil {
+		f.memberBefore = map[string]memberRegister{}
+	}
+	if _, ok := f.memberBefore[name]; !ok {
+		f.memberBefore[name] = r
+	}
+}
+
+// finish makes what readers see from the registers that were touched.
+func (f *folding) finish() *entry {
+	e := f.entry
+	if f.dataTouched {
+		e.doc = Document{leaves: visible(e.leaves)}
+		e.text = ""
+		if e.exists() {
+			e.text = e.doc.YAML()
+		}
+	}
+	if f.permsTouched {
+		e.acl = ACL{}
+		if e.perms.value.IsScalar() && !e.perms.value.IsNull() {
+			// A list that cannot be read gives nobody anything; its origin should have refused it.
+			e.acl, _ = ParseACL([]byte(e.perms.value.Scalar()))
+		}
+	}
+	f.redigest()
+	return e
+}
+
+// visible is what remains of leaf registers after values have hidden ancestors and descendants with lower stamps.
+func visible(regs []leafRegister) []Leaf {
+	n := 0
+	plain := true // no register stands above another: nothing can be hidden
+	for i := range regs {
+		if regs[i].value != "" {
+			n++
+		}
+		if i > 0 && plain && regs[i-1].path.Above(regs[i].path) {
+			plain = false
+		}
+	}
+	out := make([]Leaf, 0, n)
+	if plain {
+		for i := range regs {
+			if regs[i].value != "" {
+				out = append(out, Leaf{regs[i].path, regs[i].value})
+			}
+		}
+		return out
+	}
+	hidden := make([]bool, len(regs))
+	withAncestors(regs, func(i int, above []int) {
+		for _, a := range above {
+			if !regs[i].stamp.Less(regs[a].stamp) {
+				hidden[a] = true
+			} else if regs[a].value != emptyMapping {
+				hidden[i] = true
+			}
+		}
+	})
+	// An empty mapping steps aside for anything visible below it.
+	withAncestors(regs, func(i int, above []int) {
+		for _, a := range above {
+			if !hidden[i] && regs[a].value == emptyMapping {
+				hidden[a] = true
+			}
+		}
+	})
+	for i := range regs {
+		if regs[i].value != "" && !hidden[i] {
+			out = append(out, Leaf{regs[i].path, regs[i].value})
+		}
+	}
+	return out
+}
+
+// withAncestors calls fn for each register with a value, in path order, with those that stand above it.
+func withAncestors(regs []leafRegister, fn func(i int, above []int)) {
+	var above []int
+	for i := range regs {
+		if regs[i].value == "" {
+			continue
+		}
+		for len(above) > 0 && !regs[above[len(above)-1]].path.Above(regs[i].path) {
+			above = above[:len(above)-1]
+		}
+		fn(i, above)
+		above = append(above, i)
+	}
+}

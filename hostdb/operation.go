@@ -1,0 +1,141 @@
+package hostdb
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// OperationVersion is the newest operation format this build writes. The format only grows: fields and effect kinds
+// are added, never changed; a reader keeps and forwards what it does not know (the bytes are the operation).
+const OperationVersion = 1
+
+// Hash is the SHA-256 of an operation's bytes.
+type Hash [sha256.Size]byte
+
+// Operation is one accepted write: atomic, immutable, the unit of replication and of history. Its bytes are CBOR in
+// core deterministic encoding (RFC 8949, 4.2.1) with integer keys.
+type Operation struct {
+	Version int      `cbor:"1,keyasint"`
+	Origin  uint64   `cbor:"2,keyasint"`           // random, of one opening of one data directory
+	Seq     uint64   `cbor:"3,keyasint"`           // 1, 2, 3... within the origin
+	After   []byte   `cbor:"4,keyasint,omitempty"` // hash of the predecessor; none for a directory's very first
+	Prev    *Link    `cbor:"5,keyasint,omitempty"` // only Seq 1: the predecessor, the last of the run before
+	Time    Time     `cbor:"6,keyasint"`
+	User    string   `cbor:"7,keyasint,omitempty"`
+	Log     string   `cbor:"8,keyasint,omitempty"`
+	Effects []Effect `cbor:"9,keyasint"`
+	Node    string   `cbor:"10,keyasint,omitempty"` // only Seq 1: the node id that made this run
+
+	raw []byte
+}
+
+// Link names an operation of another run.
+type Link struct {
+	_      struct{} `cbor:",toarray"`
+	Origin uint64
+	Seq    uint64
+}
+
+// Kind says what an effect does. Numbers are part of the format.
+type Kind uint8
+
+// The kinds of effects. All but DeleteKey carry Base and are live only while Base is the newest delete of their key.
+const (
+	CreateKey    Kind = 1 // the key exists from here on; From is its old name in a rename. Key "" creates the namespace.
+	DeleteKey    Kind = 2 // the key with data, members and perms is gone; Replaces is the newest stamp its writer saw in it
+	SetLeaf      Kind = 3 // Path has Value
+	UnsetLeaf    Kind = 4 // nothing stands at Path
+	PutMember    Kind = 5 // Member is in the list at place Order, after the lines of Text
+	RemoveMember Kind = 6 // Member is not in the list
+	SetPerms     Kind = 7 // Value is the access list as canonical YAML, as a string; the null value removes it
+)
+
+// Effect is one change of one register. Fields that a Kind does not name are absent.
+type Effect struct {
+	Kind     Kind     `cbor:"1,keyasint"`
+	NS       string   `cbor:"2,keyasint"`
+	Key      string   `cbor:"3,keyasint,omitempty"`
+	Path     []string `cbor:"4,keyasint,omitempty"`
+	Value    Value    `cbor:"5,keyasint,omitempty"`
+	Member   string   `cbor:"6,keyasint,omitempty"`
+	Order    string   `cbor:"7,keyasint,omitempty"`
+	Text     string   `cbor:"8,keyasint,omitempty"`
+	Base     *Stamp   `cbor:"9,keyasint,omitempty"`  // newest delete of the key that the writer had seen; absent: none
+	Replaces *Stamp   `cbor:"10,keyasint,omitempty"` // stamp of what stood in the register; absent: nothing did
+	From     string   `cbor:"11,keyasint,omitempty"`
+}
+
+// Stamp is the operation's id.
+func (o *Operation) Stamp() Stamp { return Stamp{Time: o.Time, Origin: o.Origin} }
+
+// Raw is the operation's bytes: what is stored, hashed and sent. Callers must not change them.
+func (o *Operation) Raw() []byte { return o.raw }
+
+// Hash is the hash of Raw.
+func (o *Operation) Hash() Hash { return sha256.Sum256(o.raw) }
+
+// known reports whether this build can fold every effect of o.
+func (o *Operation) known() bool {
+	for _, e := range o.Effects {
+		if e.Kind < CreateKey || e.Kind > SetPerms {
+			return false
+		}
+	}
+	return true
+}
+
+// codec holds the CBOR modes of the operation format. Values may hold any bytes, so text is not checked for UTF-8;
+// bounds keep a hostile message from taking memory or stack.
+var codec = func() (c struct {
+	enc cbor.EncMode
+	dec cbor.DecMode
+}) {
+	enc := cbor.CoreDetEncOptions()
+	enc.String = cbor.StringToByteString
+	var err error
+	if c.enc, err = enc.EncMode(); err != nil {
+		panic(err)
+	}
+	dec := cbor.DecOptions{
+		DupMapKey:          cbor.DupMapKeyEnforcedAPF,
+		MaxArrayElements:   4_000_000,
+		MaxMapPairs:        64,
+		MaxNestedLevels:    16,
+		IndefLength:        cbor.IndefLengthForbidden,
+		UTF8:               cbor.UTF8DecodeInvalid,
+		ByteStringToString: cbor.ByteStringToStringAllowed,
+	}
+	if c.dec, err = dec.DecMode(); err != nil {
+		panic(err)
+	}
+	return c
+}()
+
+// seal fixes the operation's bytes. Nothing may change afterwards.
+func (o *Operation) seal() error {
+	raw, err := codec.enc.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("encode operation %s: %w", o.Stamp(), err)
+	}
+	o.raw = raw
+	return nil
+}
+
+// ParseOperation reads an operation's bytes and keeps them as they are. It accepts versions and effects it does not
+// know and refuses only what is no operation at all.
+func ParseOperation(raw []byte) (*Operation, error) {
+	var o Operation
+	if err := codec.dec.Unmarshal(raw, &o); err != nil {
+		return nil, refuse(ErrInvalid, "not an operation: %s", err)
+	}
+	if o.Version < 1 || o.Origin == 0 || o.Seq == 0 || o.Time == 0 {
+		return nil, refuse(ErrInvalid, "not an operation: version %d, origin %x, seq %d, time %d", o.Version, o.Origin, o.Seq, o.Time)
+	}
+	if len(o.After) != 0 && len(o.After) != sha256.Size {
+		return nil, refuse(ErrInvalid, "not an operation: predecessor's hash has %d bytes", len(o.After))
+	}
+	o.raw = raw
+	return &o, nil
+}

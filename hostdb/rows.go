@@ -1,0 +1,248 @@
+package hostdb
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// Rows of a Storage. The operation rows are the truth; registers are made from them and redone if a crash left them behind.
+//
+//	o origin seq            an operation: 0 and its bytes, or 1 and the number of its chunks
+//	c origin seq index      a chunk of an operation that is larger than a batch
+//	a number                apply log: wall time, origin, seq, in the order of this replica
+//	h ns NUL key NUL stamp  history of a key: the seq of the operation that touched it (its origin is in the stamp)
+//	v origin                the newest operation of an origin: seq, time, hash, node
+//	k ns NUL key            a key's registers but for its members
+//	e ns NUL key NUL member one member register
+//	u origin seq            an operation with effects that this build does not know
+//	m name                  "format": version of these rows; "applied": the apply number that registers stand at
+//
+// Numbers in keys are big endian, so that rows sort by them. Each value of k, e and v begins with its own version.
+const storageFormat = 1
+
+func rowKey(kind byte, numbers ...uint64) []byte {
+	k := []byte{kind}
+	for _, n := range numbers {
+		k = binary.BigEndian.AppendUint64(k, n)
+	}
+	return k
+}
+
+func opKey(origin, seq uint64) []byte { return rowKey('o', origin, seq) }
+
+func textKey(kind byte, text string) []byte { return append([]byte{kind}, text...) }
+
+func historyKey(ns, key string, s Stamp) []byte {
+	k := textKey('h', ns+"\x00"+key+"\x00")
+	k = binary.BigEndian.AppendUint64(k, uint64(s.Time))
+	return binary.BigEndian.AppendUint64(k, s.Origin)
+}
+
+func u64(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+// registerRow, leafRow and entryRow are the stored forms. Fields are only ever appended.
+type registerRow struct {
+	_        struct{} `cbor:",toarray"`
+	Stamp    Stamp
+	Replaces Stamp
+	Second   Stamp
+}
+
+type leafRow struct {
+	_     struct{} `cbor:",toarray"`
+	Path  string
+	Value Value
+	R     registerRow
+}
+
+type entryRow struct {
+	NS          string      `cbor:"1,keyasint"`
+	Key         string      `cbor:"2,keyasint,omitempty"`
+	Deleted     Stamp       `cbor:"3,keyasint"`
+	DeleteSaw   Stamp       `cbor:"4,keyasint"`
+	DeleteKnown bool        `cbor:"5,keyasint,omitempty"`
+	LateEdit    Stamp       `cbor:"6,keyasint"`
+	Created     registerRow `cbor:"7,keyasint"`
+	From        string      `cbor:"8,keyasint,omitempty"`
+	Leaves      []leafRow   `cbor:"9,keyasint,omitempty"`
+	Perms       registerRow `cbor:"10,keyasint"`
+	PermsValue  Value       `cbor:"11,keyasint,omitempty"`
+}
+
+type memberRow struct {
+	NS     string      `cbor:"1,keyasint"`
+	Key    string      `cbor:"2,keyasint"`
+	Name   string      `cbor:"3,keyasint,omitempty"`
+	Base   Stamp       `cbor:"4,keyasint"` // the key's generation; rows of older ones are rubbish of a crash
+	R      registerRow `cbor:"5,keyasint"`
+	Member bool        `cbor:"6,keyasint,omitempty"`
+	Order  string      `cbor:"7,keyasint,omitempty"`
+	Text   string      `cbor:"8,keyasint,omitempty"`
+}
+
+type headRow struct {
+	Seq  uint64 `cbor:"1,keyasint"`
+	Time Time   `cbor:"2,keyasint"`
+	Hash []byte `cbor:"3,keyasint"`
+	Node string `cbor:"4,keyasint,omitempty"`
+}
+
+func (r register) row() registerRow {
+	return registerRow{Stamp: r.stamp, Replaces: r.replaces, Second: r.second}
+}
+func (r registerRow) register() register { return register{r.Stamp, r.Replaces, r.Second} }
+
+// rowDecoder is bound only by the size of the row: rows are our own.
+var rowDecoder = func() cbor.DecMode {
+	m, err := cbor.DecOptions{MaxArrayElements: math.MaxInt32, ByteStringToString: cbor.ByteStringToStringAllowed, UTF8: cbor.UTF8DecodeInvalid}.DecMode()
+	if err != nil {
+		panic(err)
+	}
+	return m
+}()
+
+// A row's first byte is its version: 1 is CBOR, 2 is CBOR in deflate, for the few that are large. Registers compress
+// well: a document of a mebibyte with all its stamps stays below one batch.
+const (
+	rowPlain     = 1
+	rowDeflated  = 2
+	deflateAbove = 128 << 10
+)
+
+func encodeRow(v any) ([]byte, error) {
+	b, err := codec.enc.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode row: %w", err)
+	}
+	if len(b) < deflateAbove {
+		return append([]byte{rowPlain}, b...), nil
+	}
+	out := bytes.NewBuffer([]byte{rowDeflated})
+	w, err := flate.NewWriter(out, flate.BestSpeed)
+	if err == nil {
+		_, err = w.Write(b)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("compress row: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+func decodeRow(key, b []byte, v any) error {
+	var plain []byte
+	switch {
+	case len(b) > 0 && b[0] == rowPlain:
+		plain = b[1:]
+	case len(b) > 0 && b[0] == rowDeflated:
+		var err error
+		if plain, err = io.ReadAll(flate.NewReader(bytes.NewReader(b[1:]))); err != nil {
+			return fmt.Errorf("decompress row %q: %w", key, err)
+		}
+	default:
+		return fmt.Errorf("row %q has a version this build does not know: install the newer hostmesh again", key)
+	}
+	if err := rowDecoder.Unmarshal(plain, v); err != nil {
+		return fmt.Errorf("decode row %q: %w", key, err)
+	}
+	return nil
+}
+
+// entryPuts are the register rows of a folded key, and its line of history.
+func entryPuts(f *folding, op *Operation) ([]Put, error) {
+	puts := []Put{{historyKey(f.ns, f.key, op.Stamp()), u64(op.Seq)}}
+	if !f.dirty {
+		return puts, nil
+	}
+	e := f.entry
+	row := entryRow{
+		NS: e.ns, Key: e.key, Deleted: e.deleted, DeleteSaw: e.deleteSaw, DeleteKnown: e.deleteKnown, LateEdit: e.lateEdit,
+		Created: e.created.row(), From: e.from, Perms: e.perms.row(), PermsValue: e.perms.value,
+		Leaves: make([]leafRow, 0, len(e.leaves)),
+	}
+	for _, l := range e.leaves {
+		row.Leaves = append(row.Leaves, leafRow{Path: string(l.path), Value: l.value, R: l.row()})
+	}
+	b, err := encodeRow(row)
+	if err != nil {
+		return nil, err
+	}
+	puts = append(puts, Put{textKey('k', id(e.ns, e.key)), b})
+	for name := range f.memberBefore {
+		key := textKey('e', id(e.ns, e.key)+"\x00"+name)
+		m, ok := e.members.get(name)
+		if !ok {
+			puts = append(puts, Put{key, nil})
+			continue
+		}
+		b, err := encodeRow(memberRow{NS: e.ns, Key: e.key, Name: name, Base: e.deleted, R: m.row(), Member: m.member, Order: m.order, Text: m.text})
+		if err != nil {
+			return nil, err
+		}
+		puts = append(puts, Put{key, b})
+	}
+	return puts, nil
+}
+
+// logPuts are the rows that make an operation part of this replica, without its registers.
+func logPuts(op *Operation, hash Hash, node string, applied uint64, wall time.Time) ([]Put, error) {
+	h, err := encodeRow(headRow{Seq: op.Seq, Time: op.Time, Hash: hash[:], Node: node})
+	if err != nil {
+		return nil, err
+	}
+	line := binary.BigEndian.AppendUint64(nil, uint64(wall.UnixMilli()))
+	line = binary.BigEndian.AppendUint64(line, op.Origin)
+	line = binary.BigEndian.AppendUint64(line, op.Seq)
+	puts := []Put{
+		{opKey(op.Origin, op.Seq), append([]byte{0}, op.raw...)},
+		{rowKey('a', applied), line},
+		{rowKey('v', op.Origin), h},
+	}
+	if !op.known() {
+		puts = append(puts, Put{rowKey('u', op.Origin, op.Seq), []byte{1}})
+	}
+	return puts, nil
+}
+
+func appliedPut(n uint64) Put { return Put{textKey('m', "applied"), u64(n)} }
+
+// readOp reads an operation back; nil when it is not held.
+func readOp(st Storage, origin, seq uint64) ([]byte, error) {
+	row, found, err := st.Get(opKey(origin, seq))
+	if err != nil || !found {
+		return nil, err
+	}
+	return joinOp(st, origin, seq, row)
+}
+
+// joinOp makes an operation's bytes of its row.
+func joinOp(st Storage, origin, seq uint64, row []byte) ([]byte, error) {
+	switch {
+	case len(row) > 1 && row[0] == 0:
+		return row[1:], nil
+	case len(row) == 9 && row[0] == 1:
+		var raw []byte
+		chunks := binary.BigEndian.Uint64(row[1:])
+		for i := range chunks {
+			c, ok, err := st.Get(rowKey('c', origin, seq, i))
+			if err != nil {
+				return nil, fmt.Errorf("operation %016x/%d: %w", origin, seq, err)
+			}
+			if !ok {
+				return nil, fmt.Errorf("operation %016x/%d: chunk %d of %d is missing", origin, seq, i, chunks)
+			}
+			raw = append(raw, c...)
+		}
+		return raw, nil
+	}
+	return nil, fmt.Errorf("operation %016x/%d: its row has an unknown form", origin, seq)
+}
