@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"log"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -101,8 +102,9 @@ func (realClock) After(d time.Duration) <-chan time.Time { return time.After(d) 
 // Network carries the mesh's bytes. The real one binds sockets; meshtest has one in memory. All methods are safe for
 // concurrent use.
 type Network interface {
-	// Gossip binds the gossip port, for packets and streams. Port 0 takes a free one. The bound address is returned.
-	Gossip(addr netip.AddrPort) (memberlist.NodeAwareTransport, netip.AddrPort, error)
+	// Gossip binds the gossip port, for packets and streams. Port 0 takes a free one. The bound address is returned. Its
+	// Shutdown must return although nobody reads from it.
+	Gossip(addr netip.AddrPort, logger *log.Logger) (memberlist.NodeAwareTransport, netip.AddrPort, error)
 	// Listen binds the stream port. Port 0 takes a free one.
 	Listen(addr netip.AddrPort) (net.Listener, error)
 	// Dial opens a stream from this node.

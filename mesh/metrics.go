@@ -1,0 +1,124 @@
+package mesh
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Stats is a snapshot for status pages.
+type Stats struct {
+	MeshID       string `json:"mesh_id"`       // empty while a joiner does not know it
+	Health       int    `json:"health"`        // Lifeguard's score: 0 = well; higher = this node itself is slow or cut off
+	Members      int    `json:"members"`       // known, whatever their state
+	Alive        int    `json:"alive"`         // this node included
+	Failed       int    `json:"failed"`        //
+	Left         int    `json:"left"`          //
+	Unknown      int    `json:"unknown"`       // not heard of since the start
+	CallsOut     uint64 `json:"calls_out"`     // requests of this node
+	CallsIn      uint64 `json:"calls_in"`      // requests to this node
+	ErrorsOut    uint64 `json:"errors_out"`    // requests of this node that ended in an error
+	ErrorsIn     uint64 `json:"errors_in"`     // requests to this node that were answered with an error
+	BytesOut     uint64 `json:"bytes_out"`     // on peer streams, without TLS
+	BytesIn      uint64 `json:"bytes_in"`      //
+	ConnsOut     int    `json:"conns_out"`     // open now
+	ConnsIn      int    `json:"conns_in"`      //
+	RefusedKey   uint64 `json:"refused_key"`   // times a peer with another key was seen
+	RefusedMesh  uint64 `json:"refused_mesh"`  // times a peer of another mesh was seen
+	RefusedOther uint64 `json:"refused_other"` // removed nodes, wrong ids, unknown protocol versions
+	Garbage      uint64 `json:"garbage"`       // connections that did not speak the protocol, or were too slow
+	Overload     uint64 `json:"overload"`      // connections and requests turned away
+}
+
+// Stats returns counters since Open, and how things stand now.
+func (m *Mesh) Stats() Stats {
+	s := m.streams
+	st := Stats{
+		MeshID:   s.mesh(),
+		CallsOut: s.callsOut.Load(), CallsIn: s.callsIn.Load(), ErrorsOut: s.errorsOut.Load(), ErrorsIn: s.errorsIn.Load(),
+		BytesOut: s.bytesOut.Load(), BytesIn: s.bytesIn.Load(),
+		RefusedKey: m.refuse.key.Load(), RefusedMesh: m.refuse.mesh.Load(), RefusedOther: m.refuse.rest.Load(),
+		Garbage: m.refuse.garbage.Load(), Overload: m.refuse.overload.Load(),
+	}
+	for _, x := range m.View().Members() {
+		st.Members++
+		switch x.State {
+		case StateAlive:
+			st.Alive++
+		case StateFailed:
+			st.Failed++
+		case StateLeft:
+			st.Left++
+		default:
+			st.Unknown++
+		}
+	}
+	s.mu.Lock()
+	st.ConnsIn, st.ConnsOut = s.inConn, len(s.conns)-s.inConn
+	s.mu.Unlock()
+	if g := m.serf.Load(); g != nil {
+		st.Health = g.Memberlist().GetHealthScore()
+	}
+	return st
+}
+
+// Collectors returns the metrics, to be registered once.
+func (m *Mesh) Collectors() []prometheus.Collector { return []prometheus.Collector{newCollector(m)} }
+
+// collector reads Stats at each scrape: there is one set of counters.
+type collector struct {
+	m *Mesh
+
+	members, health, mass, conns                     *prometheus.Desc
+	calls, errs, bytes, refused, garbage, turnedAway *prometheus.Desc
+}
+
+func newCollector(m *Mesh) *collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("hostmesh_mesh_"+name, help, labels, nil)
+	}
+	return &collector{
+		m:          m,
+		members:    desc("members", "Known members of the mesh, this node included.", "state"),
+		health:     desc("health_score", "How slow or cut off this node finds itself; 0 is well."),
+		mass:       desc("mass_suspicion", "1 while so many members failed at once that this node or a switch is the likelier cause."),
+		conns:      desc("stream_connections", "Open peer streams.", "direction"),
+		calls:      desc("stream_calls_total", "Requests on peer streams.", "direction"),
+		errs:       desc("stream_call_errors_total", "Requests on peer streams that ended in an error.", "direction"),
+		bytes:      desc("stream_bytes_total", "Bytes on peer streams, without TLS.", "direction"),
+		refused:    desc("refused_peers_total", "Attempts of peers that were turned away.", "reason"),
+		garbage:    desc("stream_garbage_total", "Connections to the stream port that did not speak the protocol, or were too slow."),
+		turnedAway: desc("stream_overload_total", "Connections and requests turned away because all places were taken."),
+	}
+}
+
+func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	st := c.m.Stats()
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge(c.members, st.Alive, StateAlive.String())
+	gauge(c.members, st.Failed, StateFailed.String())
+	gauge(c.members, st.Left, StateLeft.String())
+	gauge(c.members, st.Unknown, StateUnknown.String())
+	gauge(c.health, st.Health)
+	mass := 0
+	if c.m.View().MassSuspicion() {
+		mass = 1
+	}
+	gauge(c.mass, mass)
+	gauge(c.conns, st.ConnsIn, "in")
+	gauge(c.conns, st.ConnsOut, "out")
+	count(c.calls, st.CallsIn, "in")
+	count(c.calls, st.CallsOut, "out")
+	count(c.errs, st.ErrorsIn, "in")
+	count(c.errs, st.ErrorsOut, "out")
+	count(c.bytes, st.BytesIn, "in")
+	count(c.bytes, st.BytesOut, "out")
+	count(c.refused, st.RefusedKey, "key")
+	count(c.refused, st.RefusedMesh, "mesh")
+	count(c.refused, st.RefusedOther, "other")
+	count(c.garbage, st.Garbage)
+	count(c.turnedAway, st.Overload)
+}
