@@ -1,20 +1,89 @@
 package api
 
-import "errors"
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
 
-// Sentinels of the client; errors.Is tells them. ErrNotFound is also what the interfaces of this package return for
-// something that is not there.
-var (
-	// ErrUnreachable is returned when no agent answers at the socket or server.
-	ErrUnreachable = errors.New("agent cannot be reached")
-	// ErrUnauthenticated is returned when the agent does not know who is asking.
-	ErrUnauthenticated = errors.New("not logged in")
-	// ErrDenied is returned when the agent knows who is asking and refuses.
-	ErrDenied = errors.New("permission denied")
-	// ErrNotFound is returned when what was asked for is not there.
-	ErrNotFound = errors.New("not found")
-	// ErrRefused is returned for any other request that the agent understood and did not carry out.
-	ErrRefused = errors.New("refused")
-	// ErrUnavailable is returned when the agent cannot do it now: its store cannot be written, or is busy.
-	ErrUnavailable = errors.New("not available now")
+	"github.com/danielgtaylor/huma/v2"
+
+	"hostmesh/hostdb"
 )
+
+// ErrNotFound is what the interfaces of this package return for something that is not there, and what the client
+// returns when the agent says so.
+var ErrNotFound = errors.New("not found")
+
+// problem is an RFC 9457 problem document, and an error to return from a handler.
+func problem(status int, detail string) *huma.ErrorModel {
+	return &huma.ErrorModel{Status: status, Title: http.StatusText(status), Detail: detail}
+}
+
+// problemOf tells a client what err means for it.
+func problemOf(err error) *huma.ErrorModel {
+	var tooLong *http.MaxBytesError
+	is := func(targets ...error) bool {
+		for _, t := range targets {
+			if errors.Is(err, t) {
+				return true
+			}
+		}
+		return false
+	}
+	status := http.StatusInternalServerError
+	switch {
+	case errors.As(err, &tooLong), is(hostdb.ErrTooLarge):
+		status = http.StatusRequestEntityTooLarge
+	case is(hostdb.ErrDenied):
+		status = http.StatusForbidden
+	case is(ErrNotFound, hostdb.ErrNotFound, hostdb.ErrNoNamespace, hostdb.ErrNoParent):
+		status = http.StatusNotFound
+	case is(hostdb.ErrExists):
+		status = http.StatusConflict
+	case is(hostdb.ErrBadName, hostdb.ErrInvalid, hostdb.ErrCycle, hostdb.ErrNotMapping, hostdb.ErrNotAllowed):
+		status = http.StatusBadRequest
+	case is(hostdb.ErrUnavailable, hostdb.ErrStorageFull, hostdb.ErrClock, hostdb.ErrBusy, hostdb.ErrClosed, context.Canceled):
+		status = http.StatusServiceUnavailable
+	case is(context.DeadlineExceeded):
+		status = http.StatusGatewayTimeout
+	}
+	return problem(status, err.Error())
+}
+
+func writeProblem(w http.ResponseWriter, p *huma.ErrorModel) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(p.Status)
+	json.NewEncoder(w).Encode(p) // a client that is gone reads no error either
+}
+
+// plainErrors gives the mux's own answers, for paths and methods it does not know, the form of all other errors.
+func plainErrors(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h, pattern := mux.Handler(r)
+		if pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		probe := statusProbe{header: http.Header{}, status: http.StatusOK}
+		h.ServeHTTP(&probe, r)
+		switch probe.status {
+		case http.StatusMethodNotAllowed:
+			allow := probe.header.Get("Allow")
+			w.Header().Set("Allow", allow)
+			writeProblem(w, problem(probe.status, r.Method+" is not offered at "+r.URL.Path+"; "+allow+" is"))
+		default:
+			writeProblem(w, problem(http.StatusNotFound, "nothing is at "+r.URL.Path+"; see /openapi.json"))
+		}
+	})
+}
+
+// statusProbe is a ResponseWriter that keeps status and header and drops the rest.
+type statusProbe struct {
+	header http.Header
+	status int
+}
+
+func (p *statusProbe) Header() http.Header         { return p.header }
+func (p *statusProbe) WriteHeader(status int)      { p.status = status }
+func (p *statusProbe) Write(b []byte) (int, error) { return len(b), nil }

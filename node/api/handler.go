@@ -3,10 +3,20 @@ package api
 import (
 	"context"
 	"net/http"
+	"net/netip"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
+
+// HeaderVersion names the version of the replica that gave an answer.
+const HeaderVersion = "Hostmesh-Version"
+
+// SessionCookie is the cookie that carries a session token, as upstream's clients send it.
+const SessionCookie = "HostDB"
+
+// DefaultMaxImport bounds the body of an import: 100,000 hosts of a few kilobytes fit in it several times.
+const DefaultMaxImport = 1 << 30
 
 // Identity is who makes a request.
 type Identity struct {
@@ -37,15 +47,16 @@ type Config struct {
 	MaxImport int64
 }
 
-// DefaultMaxImport bounds the body of an import: 100,000 hosts of a few kilobytes fit in many times.
-const DefaultMaxImport = 1 << 30
-
-type bodyOf[T any] struct{ Body T }
-
-// NewHandler serves /api/v1 and /openapi.json.
+// NewHandler serves /api/v1/... and /openapi.json. Reads are open to the socket and the loopback; from elsewhere, and
+// for every write, somebody must be known to make the request.
 func NewHandler(cfg Config) http.Handler {
+	if cfg.MaxImport == 0 {
+		cfg.MaxImport = DefaultMaxImport
+	}
 	mux := http.NewServeMux()
-	a := humago.New(mux, huma.DefaultConfig("hostmesh", "1"))
+	a := humago.New(mux, humaConfig())
+	a.UseMiddleware(access(a, cfg.Identify))
+
 	registerBuild(a, cfg.Build)
 	if cfg.Membership != nil {
 		registerMembers(a, cfg.Membership)
@@ -53,10 +64,96 @@ func NewHandler(cfg Config) http.Handler {
 	if cfg.Status != nil {
 		registerStatus(a, cfg.Status)
 	}
+	if cfg.Importer != nil {
+		registerImport(a, cfg.Importer, cfg.MaxImport)
+	}
 	if cfg.Digester != nil {
 		registerDigest(a, cfg.Digester)
 	}
-	return mux
+	if cfg.Zones != nil {
+		registerZones(a, cfg.Zones)
+	}
+	if cfg.Schemas != nil {
+		registerSchema(a, cfg.Schemas)
+	}
+	if cfg.Namespaces != nil {
+		registerNamespaces(a, cfg.Namespaces)
+	}
+
+	// A session is a cookie, so a page of another site could send writes with it.
+	foreign := http.NewCrossOriginProtection()
+	foreign.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, problem(http.StatusForbidden, "the request comes from a page of another site"))
+	}))
+	h := foreign.Handler(plainErrors(mux))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if cfg.ReplicaVersion != nil {
+			w.Header().Set(HeaderVersion, cfg.ReplicaVersion())
+		}
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		h.ServeHTTP(w, r)
+	})
 }
 
-var _ = context.Background
+func humaConfig() huma.Config {
+	c := huma.DefaultConfig("hostmesh", "1")
+	c.Info.Description = "What an agent of hostmesh tells and does, besides the host database itself, which is at /v1. " +
+		"Every agent answers from its own replica. Reads are open on the agent's socket and on the loopback; " +
+		"everything else needs a session or the socket's proof of who is asking."
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"session": {Type: "apiKey", In: "cookie", Name: SessionCookie, Description: "The token of POST /v1/auth/session"},
+	}
+	// No pages that load scripts from elsewhere, and no $schema in the answers.
+	c.DocsPath = ""
+	c.SchemasPath = ""
+	c.CreateHooks = nil
+	return c
+}
+
+// writeSecurity marks an operation as one that is never anonymous.
+var writeSecurity = []map[string][]string{{"session": {}}}
+
+type bodyOf[T any] struct{ Body T }
+
+type identityKey struct{}
+
+// identityOf is who makes the request; the zero Identity when nobody is known to, which only reads allow.
+func identityOf(ctx context.Context) Identity {
+	who, _ := ctx.Value(identityKey{}).(Identity)
+	return who
+}
+
+func access(a huma.API, identify func(*http.Request) (Identity, bool, error)) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		r, w := humago.Unwrap(ctx)
+		var who Identity
+		var known bool
+		if identify != nil {
+			var err error
+			if who, known, err = identify(r); err != nil {
+				writeProblem(w, problem(http.StatusUnauthorized, err.Error()))
+				return
+			}
+		}
+		read := r.Method == http.MethodGet || r.Method == http.MethodHead
+		if !known && !(read && isLocal(r)) {
+			writeProblem(w, problem(http.StatusUnauthorized,
+				"nobody is logged in: use the agent's socket on its own box, or send the token of a session"))
+			return
+		}
+		if known {
+			ctx = huma.WithValue(ctx, identityKey{}, who)
+		}
+		next(ctx)
+	}
+}
+
+// isLocal reports whether a request came over the socket, whose peers have no address, or from the loopback.
+func isLocal(r *http.Request) bool {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		addr, ok := r.Context().Value(http.LocalAddrContextKey).(interface{ Network() string })
+		return ok && addr.Network() == "unix"
+	}
+	return ap.Addr().Unmap().IsLoopback()
+}

@@ -2,7 +2,19 @@ package api
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
 
 // Importer takes an inventory into HostDB.
@@ -12,8 +24,8 @@ type Importer interface {
 	// unless who is an administrator, and only an administrator may make a namespace.
 	//
 	// progress is called from the calling goroutine, as often as the importer likes. The report is valid with an
-	// error, too: it says what was written before it. Reading past the limit of the body gives an error that
-	// should be wrapped.
+	// error, too: it says what was written before it. The end of ctx stops the import. An error of reading tar
+	// should be wrapped, so that a body that is too long is told from one that is no tar.
 	Import(ctx context.Context, who Identity, tar io.Reader, opts ImportOptions, progress func(ImportProgress)) (ImportReport, error)
 }
 
@@ -38,14 +50,14 @@ type ImportProgress struct {
 // ImportReport is what became of an import.
 type ImportReport struct {
 	DryRun    bool            `json:"dry_run,omitempty" doc:"True when nothing was to be written"`
+	Complete  bool            `json:"complete" doc:"True when everything that was not skipped is in HostDB (would be, in a dry run)"`
 	Keys      int             `json:"keys" doc:"Keys read"`
-	Created   int             `json:"created" doc:"Keys that were not there before (would be, in a dry run)"`
+	Created   int             `json:"created" doc:"Keys that were not there before"`
 	Changed   int             `json:"changed" doc:"Keys that were there with other data, members or permissions"`
 	Unchanged int             `json:"unchanged" doc:"Keys that were there just so; nothing was written for them"`
 	Skipped   int             `json:"skipped" doc:"Keys left out because of problems"`
 	Problems  []ImportProblem `json:"problems" nullable:"false" doc:"What is wrong with the input"`
 	Warnings  []ImportProblem `json:"warnings" nullable:"false" doc:"What was taken but deserves a look"`
-	Complete  bool            `json:"complete" doc:"True when everything that was not skipped is in HostDB"`
 	Version   string          `json:"version,omitempty" doc:"HostDB version after the last write"`
 	Acks      int             `json:"acks,omitempty" doc:"Boxes that hold the last write durably, the answering one included"`
 	Millis    int64           `json:"ms" doc:"Duration in milliseconds"`
@@ -56,4 +68,163 @@ type ImportProblem struct {
 	File string `json:"file" doc:"Path below the imported directory"`
 	Line int    `json:"line,omitempty" doc:"1 = the first; 0 = the file as a whole"`
 	Text string `json:"text" doc:"What is wrong"`
+}
+
+// String is FILE:LINE: TEXT, as editors and people expect it.
+func (p ImportProblem) String() string {
+	if p.Line == 0 {
+		return p.File + ": " + p.Text
+	}
+	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Text)
+}
+
+// ImportRecord is one line of the answer to an import: progress, or, last, the report. The error stands beside the
+// report when the import did not reach its end.
+type ImportRecord struct {
+	Progress *ImportProgress  `json:"progress,omitempty"`
+	Report   *ImportReport    `json:"report,omitempty"`
+	Error    *huma.ErrorModel `json:"error,omitempty"`
+}
+
+const (
+	tarType    = "application/x-tar"
+	ndjsonType = "application/x-ndjson"
+
+	// importIdle ends an import whose client neither sends nor reads.
+	importIdle = time.Minute
+	// progressEvery is the least time between two progress records.
+	progressEvery = 200 * time.Millisecond
+)
+
+func registerImport(a huma.API, im Importer, maxBytes int64) {
+	type input struct {
+		ContentType string `header:"Content-Type" required:"true" doc:"application/x-tar"`
+		Log         string `query:"log" required:"true" maxLength:"4096" doc:"Why, for those who read the history"`
+		KeepGoing   bool   `query:"keep_going" doc:"Leave out the keys that have problems and take the rest"`
+		DryRun      bool   `query:"dry_run" doc:"Read and check everything, write nothing"`
+	}
+	record := a.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[ImportRecord](), true, "")
+	huma.Register(a, huma.Operation{
+		OperationID: "import", Method: http.MethodPost, Path: "/api/v1/import",
+		Summary: "Take an inventory into the host database", Tags: []string{"hostdb"}, Security: writeSecurity,
+		Description: "The body is a tar of Flipkart's directory layout: NAMESPACE/KEY, NAMESPACE/.members/KEY, NAMESPACE/.perms/KEY. " +
+			"The answer is a line of JSON for each step, and a last one with the report. Because the answer begins before the import " +
+			"ends, its status is 200 even if the import fails: the last line says so in error. An answer without a report broke off.",
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+			tarType: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
+		}},
+		Responses: map[string]*huma.Response{"200": {
+			Description: "Progress, and in the last line the report",
+			Content:     map[string]*huma.MediaType{ndjsonType: {Schema: record}},
+		}},
+	}, func(ctx context.Context, in *input) (*huma.StreamResponse, error) {
+		if t, _, err := mime.ParseMediaType(in.ContentType); err != nil || t != tarType {
+			return nil, problem(http.StatusUnsupportedMediaType, fmt.Sprintf("the body is %q; it must be %s", in.ContentType, tarType))
+		}
+		if strings.TrimSpace(in.Log) == "" {
+			return nil, errNoLog()
+		}
+		opts := ImportOptions{Log: in.Log, KeepGoing: in.KeepGoing, DryRun: in.DryRun}
+		who := identityOf(ctx)
+		return &huma.StreamResponse{Body: func(hc huma.Context) {
+			r, w := humago.Unwrap(hc)
+			serveImport(w, r, im, who, opts, maxBytes)
+		}}, nil
+	})
+}
+
+func serveImport(w http.ResponseWriter, r *http.Request, im Importer, who Identity, opts ImportOptions, maxBytes int64) {
+	rc := http.NewResponseController(w)
+	body := &idleReader{r: http.MaxBytesReader(w, r.Body, maxBytes), rc: rc}
+	// Without full duplex the server reads the rest of the body before it sends a byte: then progress waits for its end.
+	duplex := rc.EnableFullDuplex() == nil
+
+	w.Header().Set("Content-Type", ndjsonType)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	send := func(rec ImportRecord) {
+		// Errors of a deadline mean that the server has none; errors of sending mean that the client is gone, and then
+		// the request's context ends the import.
+		_ = rc.SetWriteDeadline(time.Now().Add(importIdle))
+		_ = enc.Encode(rec)
+		_ = rc.Flush()
+	}
+	var last time.Time
+	start := time.Now()
+	report, err := im.Import(r.Context(), who, body, opts, func(p ImportProgress) {
+		if now := time.Now(); (duplex || body.ended) && now.Sub(last) >= progressEvery {
+			last = now
+			send(ImportRecord{Progress: &p})
+		}
+	})
+	report.DryRun = opts.DryRun
+	report.Millis = time.Since(start).Milliseconds()
+	if report.Problems == nil {
+		report.Problems = []ImportProblem{}
+	}
+	if report.Warnings == nil {
+		report.Warnings = []ImportProblem{}
+	}
+	rec := ImportRecord{Report: &report}
+	if err != nil {
+		rec.Error = problemOf(err)
+	}
+	send(rec)
+}
+
+// idleReader gives each read of the body its own deadline, instead of one for the whole.
+type idleReader struct {
+	r     io.Reader
+	rc    *http.ResponseController
+	ended bool
+}
+
+func (b *idleReader) Read(p []byte) (int, error) {
+	_ = b.rc.SetReadDeadline(time.Now().Add(importIdle))
+	n, err := b.r.Read(p)
+	if err != nil {
+		b.ended = true
+		// The server watches the connection by reading on; a deadline there would end the import.
+		_ = b.rc.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// ErrBrokeOff is returned when the answer to an import ended before its report: what was written is not known. Importing
+// again is safe; it writes only what is missing.
+var ErrBrokeOff = errors.New("the import broke off without a report")
+
+// Import sends a tar and waits for the report; progress may be nil. An error beside a report comes from the importer,
+// and the report then says what was written. The zero report comes with errors from before the import began, and with
+// ErrBrokeOff.
+func (c *Client) Import(ctx context.Context, tar io.Reader, opts ImportOptions, progress func(ImportProgress)) (ImportReport, error) {
+	query := url.Values{"log": {opts.Log}}
+	if opts.KeepGoing {
+		query.Set("keep_going", "true")
+	}
+	if opts.DryRun {
+		query.Set("dry_run", "true")
+	}
+	resp, err := c.do(ctx, http.MethodPost, "/api/v1/import", query, tarType, tar)
+	if err != nil {
+		return ImportReport{}, err
+	}
+	defer resp.Body.Close()
+	dec := json.NewDecoder(resp.Body)
+	for {
+		var rec ImportRecord
+		if err := dec.Decode(&rec); err != nil {
+			return ImportReport{}, fmt.Errorf("%w: %w", ErrBrokeOff, err)
+		}
+		if rec.Progress != nil && progress != nil {
+			progress(*rec.Progress)
+		}
+		if rec.Report == nil {
+			continue
+		}
+		if rec.Error != nil {
+			return *rec.Report, &Error{Status: rec.Error.Status, Message: problemText(rec.Error)}
+		}
+		return *rec.Report, nil
+	}
 }

@@ -17,6 +17,7 @@ type StatusReporter interface {
 
 // Status is how one node is: what an operator reads first.
 type Status struct {
+	Time      time.Time        `json:"time" doc:"When the answer was made, by the node's clock"`
 	Node      NodeStatus       `json:"node"`
 	Mesh      MeshStatus       `json:"mesh"`
 	HostDB    HostDBStatus     `json:"hostdb"`
@@ -77,8 +78,9 @@ type ReplicaStatus struct {
 	Missing uint64    `json:"missing" doc:"Operations it lacks that are held here"`
 	Ahead   uint64    `json:"ahead" doc:"Operations it holds that are missing here"`
 	// Differs is the alarm of replication: same operations, other state.
-	Differs bool   `json:"differs,omitempty" doc:"True when both hold the same operations but their digests differ"`
-	Error   string `json:"error,omitempty" doc:"Why the last exchange with it failed; empty when it did not"`
+	Differs bool `json:"differs,omitempty" doc:"True when both hold the same operations but their digests differ"`
+	// Error is left empty for members that do not answer: that is told once, with the members.
+	Error string `json:"error,omitempty" doc:"Why the last exchange with this live member failed; empty when it did not"`
 }
 
 // DaemonStatus is one daemon's progress.

@@ -1,0 +1,120 @@
+package api
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+	"syscall"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// Sentinels of the client, besides ErrNotFound; errors.Is tells them.
+var (
+	// ErrUnreachable is returned when no agent answers at the socket or server.
+	ErrUnreachable = errors.New("the agent cannot be reached")
+	// ErrUnauthenticated is returned when the agent does not know who is asking.
+	ErrUnauthenticated = errors.New("not logged in")
+	// ErrDenied is returned when the agent knows who is asking and refuses.
+	ErrDenied = errors.New("permission denied")
+	// ErrUnavailable is returned when the agent cannot do it now: its store cannot be written, or is busy.
+	ErrUnavailable = errors.New("not available now")
+)
+
+// Error is what an agent answered instead of doing what it was asked. It matches the sentinel of its status.
+type Error struct {
+	Status  int    // of HTTP
+	Code    string // four digits, from /v1; empty from /api
+	Message string // in words
+}
+
+// Error returns the message with its code.
+func (e *Error) Error() string {
+	if e.Code == "" {
+		return e.Message
+	}
+	return e.Message + " (" + e.Code + ")"
+}
+
+// Is matches the sentinel of the status.
+func (e *Error) Is(target error) bool {
+	switch e.Status {
+	case http.StatusUnauthorized:
+		return target == ErrUnauthenticated
+	case http.StatusForbidden:
+		return target == ErrDenied
+	case http.StatusNotFound:
+		return target == ErrNotFound
+	case http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return target == ErrUnavailable
+	}
+	return false
+}
+
+// answerError makes an Error of an answer. /v1 says what is wrong in CallTrace, or else in the reason phrase; /api in a
+// problem document.
+func answerError(resp *http.Response, body []byte) *Error {
+	e := &Error{Status: resp.StatusCode}
+	if code, text, ok := strings.Cut(resp.Header.Get("CallTrace"), ": "); ok {
+		e.Code, e.Message = code, text
+		return e
+	}
+	var p huma.ErrorModel
+	if json.Unmarshal(body, &p) == nil && p.Detail != "" {
+		e.Message = problemText(&p)
+		return e
+	}
+	if _, phrase, ok := strings.Cut(resp.Status, " "); ok && phrase != "" {
+		e.Message = phrase
+		return e
+	}
+	e.Message = fmt.Sprintf("the answer has status %d and no message", resp.StatusCode)
+	return e
+}
+
+// problemText is a problem document as one line: what is wrong, and where.
+func problemText(p *huma.ErrorModel) string {
+	text := p.Detail
+	for i, d := range p.Errors {
+		sep := "; "
+		if i == 0 {
+			sep = ": "
+		}
+		text += sep + d.Message
+		if d.Location != "" {
+			text += " (" + d.Location + ")"
+		}
+	}
+	return text
+}
+
+// unreachable says why no agent answered, and what to look at.
+func (c *Client) unreachable(err error) error {
+	var unknownCA x509.UnknownAuthorityError
+	var wrongName x509.HostnameError
+	var expired x509.CertificateInvalidError
+	if c.socket != "" {
+		remedy := "is the agent running? Look with: systemctl status hostmesh"
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			remedy = "is the agent running? If its data directory is not the default, name the socket with --socket or HOSTMESH_SOCKET"
+		case errors.Is(err, fs.ErrPermission):
+			remedy = "this user may not use the socket: try as root"
+		case errors.Is(err, syscall.ECONNREFUSED):
+			remedy = "the socket is there but nobody listens: the agent has stopped"
+		}
+		return fmt.Errorf("%w at the socket %s: %w (%s)", ErrUnreachable, c.socket, cause(err), remedy)
+	}
+	remedy := "is the agent running there, and does the address follow http or https in its configuration?"
+	switch {
+	case errors.As(err, &unknownCA):
+		remedy = "name the file with the authority's certificate with --ca"
+	case errors.As(err, &wrongName), errors.As(err, &expired):
+		remedy = "the agent there shows a certificate that is not for this address or time"
+	}
+	return fmt.Errorf("%w at %s: %w (%s)", ErrUnreachable, c.base, cause(err), remedy)
+}
