@@ -86,8 +86,12 @@ func (m *Mesh) serfConfig(events chan<- serf.Event) *serf.Config {
 	c.ReconnectTimeout = forEver
 	c.TombstoneTimeout = forEver
 	c.CoalescePeriod, c.QuiescentPeriod = 0, 0
-	// Leave waits for one and then the other of these, see Close.
-	c.BroadcastTimeout = max(m.cfg.LeaveTimeout/3, 100*time.Millisecond)
+	// Leave waits twice for the first (serf's goodbye, then memberlist's) and then for the second, so that all stays within
+	// LeaveTimeout. Remove waits for the first as well: a broadcast is out after a few gossip intervals.
+	c.BroadcastTimeout = 2 * time.Second
+	if m.cfg.LeaveTimeout > 0 {
+		c.BroadcastTimeout = max(m.cfg.LeaveTimeout/3, 300*time.Millisecond)
+	}
 	c.LeavePropagateDelay = max(min(m.cfg.LeaveTimeout/10, 300*time.Millisecond), 0)
 	return c
 }

@@ -7,10 +7,21 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hostmesh/mesh"
 )
+
+// Bubble runs a test in a testing/synctest bubble: time passes at once while all its goroutines wait. Nodes that Run or
+// Start made in it are closed at its end, and what memberlist leaves behind for some seconds may run out.
+func Bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(time.Minute) }) // the first registered runs last, after the nodes were closed
+		f(t)
+	})
+}
 
 // Addr returns the address of the i-th node, from 0: 10.0.0.1 and so on.
 func Addr(i int) netip.Addr {
@@ -79,8 +90,8 @@ func StartOn(t testing.TB, n *Net, k int, edit ...func(i int, cfg *mesh.Config))
 	return nodes
 }
 
-// Run opens and runs one node. It is closed when the test ends. In a synctest bubble call Close before the bubble's
-// function returns, with CloseAll for instance: goroutines of the bubble must end in it.
+// Run opens and runs one node. It is closed when the test ends. In a synctest bubble that was not made by Bubble sleep
+// some seconds (of the bubble's) after closing: goroutines of the bubble must end in it.
 func Run(t testing.TB, cfg mesh.Config) *mesh.Mesh {
 	t.Helper()
 	m, err := mesh.Open(cfg)
