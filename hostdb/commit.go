@@ -28,6 +28,8 @@ type Request struct {
 	Allow func(v View, ns, key string, what Resource) error
 	// Acks is how many other boxes must hold the write before Update returns; 0 asks for one, for at most AckTimeout.
 	Acks int
+	// Lenient turns what the validator refuses into warnings. Imports use it: inventories are old.
+	Lenient bool
 }
 
 // Commit tells what became of a write.

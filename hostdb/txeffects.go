@@ -55,7 +55,10 @@ func (tx *Tx) check(v Validator) error {
 		if v != nil {
 			warnings, err := v.Validate(d.ns, d.key, before, d.doc)
 			tx.warnings = append(tx.warnings, warnings...)
-			if err != nil {
+			switch {
+			case err != nil && tx.req.Lenient:
+				tx.warnings = append(tx.warnings, err.Error())
+			case err != nil:
 				return err
 			}
 		}

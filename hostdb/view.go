@@ -52,6 +52,12 @@ func (v View) Seq(origin uint64) uint64 {
 	return h.seq
 }
 
+// OriginNode is the id of the node that made an origin's run; "" when its first operation is not held.
+func (v View) OriginNode(origin uint64) string {
+	h, _ := v.snap().vector.get(origin)
+	return h.node
+}
+
 // Applied counts the operations this replica has applied since its directory was made: its place in the local apply
 // log. Other replicas count differently.
 func (v View) Applied() uint64 { return v.snap().applied }
