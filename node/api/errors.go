@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"hostmesh/hostdb"
+	"hostmesh/hostdb/layout"
 )
 
 // ErrNotFound is what the interfaces of this package return for something that is not there, and what the client
@@ -41,7 +42,7 @@ func problemOf(err error) *huma.ErrorModel {
 		status = http.StatusNotFound
 	case is(hostdb.ErrExists):
 		status = http.StatusConflict
-	case is(hostdb.ErrBadName, hostdb.ErrInvalid, hostdb.ErrCycle, hostdb.ErrNotMapping, hostdb.ErrNotAllowed):
+	case is(hostdb.ErrBadName, hostdb.ErrInvalid, hostdb.ErrCycle, hostdb.ErrNotMapping, hostdb.ErrNotAllowed, layout.ErrBadInventory, layout.ErrBadTar):
 		status = http.StatusBadRequest
 	case is(hostdb.ErrUnavailable, hostdb.ErrStorageFull, hostdb.ErrClock, hostdb.ErrBusy, hostdb.ErrClosed, context.Canceled):
 		status = http.StatusServiceUnavailable

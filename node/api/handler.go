@@ -7,6 +7,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"hostmesh/hostdb/auth"
 )
 
 // HeaderVersion names the version of the replica that gave an answer.
@@ -19,11 +21,7 @@ const SessionCookie = "HostDB"
 const DefaultMaxImport = 1 << 30
 
 // Identity is who makes a request.
-type Identity struct {
-	User   string   // as history shows it
-	Groups []string // as access lists name them
-	Admin  bool     // may do everything
-}
+type Identity = auth.Identity
 
 // Config is where the answers come from. A nil area leaves its endpoints out.
 type Config struct {

@@ -1,0 +1,87 @@
+package api
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// well is the status of a node that has nothing to complain of.
+func well() Status {
+	return Status{
+		Time: start.Add(time.Hour),
+		Node: NodeStatus{Name: "box1", Started: start, DataDir: "/d", DiskFree: 10 << 30, DiskFloor: 1 << 30},
+		Mesh: MeshStatus{ID: "m", Members: 3, Alive: 3},
+		HostDB: HostDBStatus{
+			Version: "v", Peers: []ReplicaStatus{{Name: "box2", Missing: 3}},
+		},
+		Daemons:   []DaemonStatus{{Name: "dnsd", LagMS: 40}},
+		Listeners: []ListenerStatus{{Name: "http", Addr: "127.0.0.1:7950"}},
+	}
+}
+
+func TestDiagnose(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*Status)
+		want   string // severity subject: a part of the text; empty = nothing is wrong
+	}{
+		{"all is well", func(*Status) {}, ""},
+		{"a member that left in order", func(s *Status) { s.Mesh.Left = 1 }, ""},
+		{"one member is down", func(s *Status) { s.Mesh.Failed = 1 }, "error mesh: 1 of 3 members do not answer"},
+		{"not heard of, just started", func(s *Status) { s.Mesh.Unknown, s.Time = 1, start }, ""},
+		{"not heard of for long", func(s *Status) { s.Mesh.Unknown = 1 }, "error mesh: 1 of 3"},
+		{"all at once", func(s *Status) { s.Mesh.Failed, s.Mesh.MassSuspicion = 2, true }, "error mesh: 2 of 3 members stopped answering at once"},
+		{"no mesh", func(s *Status) { s.Mesh = MeshStatus{} }, "error mesh: this node has not joined"},
+		{"slow itself", func(s *Status) { s.Mesh.Health = 5 }, "error mesh: this node itself is slow"},
+		{"a little slow", func(s *Status) { s.Mesh.Health = 1 }, ""},
+		{"wrong key", func(s *Status) { s.Mesh.RefusedKey = 2 }, "notice mesh: a peer with another mesh key was turned away 2 times"},
+		{"no writes", func(s *Status) { s.HostDB.Failure = "storage is full" }, "error hostdb: writes are refused on this box: storage is full"},
+		{"little space", func(s *Status) { s.Node.DiskFree = 3 << 29 }, "notice disk: 1.5 GiB free where /d is; below 1 GiB"},
+		{"no space", func(s *Status) { s.Node.DiskFree = 1 << 20 }, "error disk: 1 MiB free"},
+		{"space not known", func(s *Status) { s.Node.DiskFree = -1 }, ""},
+		{"clock", func(s *Status) { s.HostDB.ClockLeadMS = 700 }, "notice clock: new writes are stamped 700ms ahead"},
+		{"held aside", func(s *Status) { s.HostDB.HeldAside = 1 }, "error clock: 1 operation was held aside"},
+		{"fork", func(s *Status) { s.HostDB.Forks = 2 }, "error hostdb: 2 operations do not continue"},
+		{"newer operations", func(s *Status) { s.HostDB.Unfolded = 1 }, "notice hostdb: 1 operation of a newer version"},
+		{"other state", func(s *Status) { s.HostDB.Peers[0].Differs = true }, "error box2: holds the same operations"},
+		{"a daemon fails", func(s *Status) { s.Daemons[0].Failures, s.Daemons[0].Error = 3, "port in use" }, "error dnsd: failed 3 times in a row: port in use"},
+		{"a daemon hangs", func(s *Status) { s.Daemons[0].Stuck = true }, "error dnsd: does not come to an end"},
+		{"a daemon lags", func(s *Status) { s.Daemons[0].LagMS = 12_300 }, "error dnsd: is 12s behind HostDB"},
+		{"a listener", func(s *Status) { s.Listeners[0].Error = "address in use" }, "error http: not served on 127.0.0.1:7950: address in use"},
+		{"observe", func(s *Status) { s.Node.Observe = true }, "notice agent: only shows"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := well()
+			c.change(&s)
+			got := Diagnose(s)
+			if c.want == "" {
+				if len(got) != 0 {
+					t.Errorf("got %v, want nothing", got)
+				}
+				return
+			}
+			if len(got) != 1 || !strings.HasPrefix(got[0].Severity+" "+got[0].Subject+": "+got[0].Text, c.want) {
+				t.Errorf("got %v, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestProblemsAreSorted(t *testing.T) {
+	got := sortProblems([]Problem{{Severity: SeverityNotice, Subject: "a"}, {Severity: SeverityError, Subject: "b"}, {Severity: SeverityError, Subject: "a"}})
+	want := []Problem{{Severity: SeverityError, Subject: "b"}, {Severity: SeverityError, Subject: "a"}, {Severity: SeverityNotice, Subject: "a"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestSize(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1 KiB", 1000 << 10: "0.977 MiB", 5 << 30: "5 GiB", 1 << 62: "4 EiB"} {
+		if got := size(n); got != want {
+			t.Errorf("size(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
