@@ -80,7 +80,7 @@ func TestImport(t *testing.T) {
 		}
 		n, err := io.Copy(io.Discard, tar)
 		progress(ImportProgress{Phase: "writing", Done: 1, Total: 2})
-		return ImportReport{Keys: int(n), Complete: err == nil}, err
+		return ImportReport{Read: int(n), Complete: err == nil}, err
 	}
 	cfg := f.config()
 	cfg.MaxImport = 1 << 20
@@ -89,7 +89,7 @@ func TestImport(t *testing.T) {
 
 	var seen []ImportProgress
 	report, err := c.Import(t.Context(), strings.NewReader("tarball"), opts, func(p ImportProgress) { seen = append(seen, p) })
-	if err != nil || report.Keys != 7 || !report.Complete || report.Problems == nil {
+	if err != nil || report.Read != 7 || !report.Complete || report.Problems == nil {
 		t.Errorf("report %+v %v", report, err)
 	}
 	if diff := cmp.Diff([]ImportProgress{{Phase: "writing", Done: 1, Total: 2}}, seen); diff != "" {

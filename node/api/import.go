@@ -15,6 +15,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"hostmesh/hostdb/layout"
 )
 
 // Importer takes an inventory into HostDB.
@@ -23,7 +25,7 @@ type Importer interface {
 	// NAMESPACE/.perms/KEY) and writes what differs. who is set; each write is checked against the access lists
 	// unless who is an administrator, and only an administrator may make a namespace.
 	//
-	// progress is called from the calling goroutine, as often as the importer likes. The report is valid with an
+	// progress is called by one goroutine at a time, as often as the importer likes. The report is valid with an
 	// error, too: it says what was written before it. The end of ctx stops the import. An error of reading tar
 	// should be wrapped, so that a body that is too long is told from one that is no tar.
 	Import(ctx context.Context, who Identity, tar io.Reader, opts ImportOptions, progress func(ImportProgress)) (ImportReport, error)
@@ -43,39 +45,71 @@ type ImportOptions struct {
 // ImportProgress is how far an import is.
 type ImportProgress struct {
 	Phase string `json:"phase" enum:"reading,writing" doc:"Nothing is written while reading"`
-	Done  int    `json:"done" doc:"Keys handled in this phase"`
-	Total int    `json:"total" doc:"Keys in this phase; 0 = not known yet"`
+	Done  int    `json:"done" doc:"Keys read, or writes done"`
+	Total int    `json:"total" doc:"Of how many; 0 = not known yet"`
 }
 
-// ImportReport is what became of an import.
+// ImportReport is what became of an import. The tallies of a dry run are empty: only Read is known.
 type ImportReport struct {
-	DryRun    bool            `json:"dry_run,omitempty" doc:"True when nothing was to be written"`
-	Complete  bool            `json:"complete" doc:"True when everything that was not skipped is in HostDB (would be, in a dry run)"`
-	Keys      int             `json:"keys" doc:"Keys read"`
-	Created   int             `json:"created" doc:"Keys that were not there before"`
-	Changed   int             `json:"changed" doc:"Keys that were there with other data, members or permissions"`
-	Unchanged int             `json:"unchanged" doc:"Keys that were there just so; nothing was written for them"`
-	Skipped   int             `json:"skipped" doc:"Keys left out because of problems"`
-	Problems  []ImportProblem `json:"problems" nullable:"false" doc:"What is wrong with the input"`
-	Warnings  []ImportProblem `json:"warnings" nullable:"false" doc:"What was taken but deserves a look"`
-	Version   string          `json:"version,omitempty" doc:"HostDB version after the last write"`
-	Acks      int             `json:"acks,omitempty" doc:"Boxes that hold the last write durably, the answering one included"`
-	Millis    int64           `json:"ms" doc:"Duration in milliseconds"`
+	DryRun     bool            `json:"dry_run,omitempty" doc:"True when nothing was to be written"`
+	Complete   bool            `json:"complete" doc:"True when all that was sent, but for what was left out, is in HostDB; in a dry run, when it could be"`
+	Read       int             `json:"read" doc:"Keys read"`
+	Namespaces int             `json:"namespaces" doc:"Namespaces made"`
+	Keys       ImportTally     `json:"keys" doc:"Documents"`
+	Members    ImportTally     `json:"members" doc:"Member lists"`
+	Perms      ImportTally     `json:"perms" doc:"Access lists"`
+	LeftAlone  int             `json:"left_alone" doc:"Keys that HostDB has in the namespaces of the import and the import has not: they stay as they are"`
+	Operations int             `json:"operations" doc:"Operations made"`
+	Acks       int             `json:"acks" doc:"The fewest boxes that held one of the operations durably when it was answered, the answering one included"`
+	Version    string          `json:"version,omitempty" doc:"HostDB version at or after which all of it is visible on the answering node"`
+	Problems   []ImportProblem `json:"problems" nullable:"false" doc:"What is wrong with the input, by file"`
+	More       int             `json:"more_problems,omitempty" doc:"Problems beyond those listed"`
+	Warnings   []string        `json:"warnings" nullable:"false" doc:"What was taken although it breaks the rules for sections and facts"`
+	Missing    []string        `json:"missing" nullable:"false" doc:"What an import that stopped early did not write, or may not have: ids of HostDB. All else is there"`
+	Millis     int64           `json:"ms" doc:"Duration in milliseconds"`
 }
 
-// ImportProblem is one thing about one place of the input.
+// ImportTally counts what became of things.
+type ImportTally struct {
+	Created   int `json:"created"`
+	Changed   int `json:"changed"`
+	Unchanged int `json:"unchanged" doc:"There was nothing to write for them"`
+}
+
+// ImportProblem is one thing wrong with one place of the input.
 type ImportProblem struct {
-	File string `json:"file" doc:"Path below the imported directory"`
-	Line int    `json:"line,omitempty" doc:"1 = the first; 0 = the file as a whole"`
-	Text string `json:"text" doc:"What is wrong"`
+	File  string `json:"file" doc:"Path below the imported directory"`
+	Line  int    `json:"line,omitempty" doc:"1 = the first; 0 = the file as a whole"`
+	Text  string `json:"text" doc:"What is wrong"`
+	Fatal bool   `json:"fatal,omitempty" doc:"True when it stops the import, or is left out of one that keeps going; the others are warnings"`
 }
 
-// String is FILE:LINE: TEXT, as editors and people expect it.
-func (p ImportProblem) String() string {
-	if p.Line == 0 {
-		return p.File + ": " + p.Text
+// ImportReportOf is the wire form of what layout reports; err is the error that came with it.
+func ImportReportOf(r layout.Report, err error) ImportReport {
+	out := ImportReport{
+		Complete:   err == nil,
+		Namespaces: r.Namespaces,
+		Keys:       ImportTally(r.Keys),
+		Members:    ImportTally(r.Members),
+		Perms:      ImportTally(r.Perms),
+		LeftAlone:  r.LeftAlone,
+		Operations: r.Operations,
+		Acks:       r.Acks,
+		Version:    r.Version.String(),
+		Warnings:   r.Warnings,
+		Missing:    r.Missing,
 	}
-	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Text)
+	out.SetProblems(r.Problems)
+	return out
+}
+
+// SetProblems puts the problems of a directory into the report.
+func (r *ImportReport) SetProblems(p layout.Problems) {
+	r.Problems = make([]ImportProblem, 0, len(p.List))
+	for _, x := range p.List {
+		r.Problems = append(r.Problems, ImportProblem{File: x.File, Line: x.Line, Text: x.Message, Fatal: x.Fatal})
+	}
+	r.More = p.Total - len(p.List)
 }
 
 // ImportRecord is one line of the answer to an import: progress, or, last, the report. The error stands beside the
@@ -163,7 +197,10 @@ func serveImport(w http.ResponseWriter, r *http.Request, im Importer, who Identi
 		report.Problems = []ImportProblem{}
 	}
 	if report.Warnings == nil {
-		report.Warnings = []ImportProblem{}
+		report.Warnings = []string{}
+	}
+	if report.Missing == nil {
+		report.Missing = []string{}
 	}
 	rec := ImportRecord{Report: &report}
 	if err != nil {
