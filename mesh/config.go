@@ -107,7 +107,7 @@ type Network interface {
 	Gossip(addr netip.AddrPort, logger *log.Logger) (memberlist.NodeAwareTransport, netip.AddrPort, error)
 	// Listen binds the stream port. Port 0 takes a free one.
 	Listen(addr netip.AddrPort) (net.Listener, error)
-	// Dial opens a stream from this node.
+	// Dial opens a stream from this node to a stream or gossip port.
 	Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
 	// Resolve looks a join name up.
 	Resolve(ctx context.Context, host string) ([]netip.Addr, error)

@@ -197,10 +197,9 @@ func (r *redialer) try(ctx context.Context, t *target, addrs []netip.AddrPort) e
 
 // probeGossip reports whether a gossip port takes connections. The label makes memberlist end it without a complaint.
 func (m *Mesh) probeGossip(ctx context.Context, addr netip.AddrPort) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	c, err := m.transport.DialAddressTimeout(memberlist.Address{Addr: addr.String()}, m.cfg.HandshakeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.HandshakeTimeout)
+	defer cancel()
+	c, err := m.cfg.Network.Dial(ctx, addr)
 	if err != nil {
 		return err
 	}

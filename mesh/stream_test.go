@@ -200,8 +200,12 @@ func handlers(m *mesh.Mesh) {
 		return fmt.Appendf(nil, "%s %s %s %s", from.ID, from.Name, from.Addr.Addr(), req), nil
 	})
 	m.Handle("large", func(context.Context, mesh.Caller, []byte) ([]byte, error) { return make([]byte, 4<<20+1), nil })
-	m.Handle("fail", func(_ context.Context, _ mesh.Caller, req []byte) ([]byte, error) { return nil, errors.New(string(req)) })
-	m.Handle("coded", func(context.Context, mesh.Caller, []byte) ([]byte, error) { return nil, fmt.Errorf("x: %w", notLeader{}) })
+	m.Handle("fail", func(_ context.Context, _ mesh.Caller, req []byte) ([]byte, error) {
+		return nil, errors.New(string(req))
+	})
+	m.Handle("coded", func(context.Context, mesh.Caller, []byte) ([]byte, error) {
+		return nil, fmt.Errorf("x: %w", notLeader{})
+	})
 	m.Handle("panic", func(context.Context, mesh.Caller, []byte) ([]byte, error) { panic("oops") })
 	var waiting atomic.Int32
 	m.Handle("wait", func(ctx context.Context, _ mesh.Caller, _ []byte) ([]byte, error) {
