@@ -191,6 +191,10 @@ func serveImport(w http.ResponseWriter, r *http.Request, im Importer, who Identi
 			send(ImportRecord{Progress: &p})
 		}
 	})
+	var bad *layout.BadInventoryError
+	if report.Problems == nil && errors.As(err, &bad) {
+		report.SetProblems(bad.Problems)
+	}
 	report.DryRun = opts.DryRun
 	report.Millis = time.Since(start).Milliseconds()
 	if report.Problems == nil {

@@ -10,13 +10,19 @@ import (
 	"strings"
 )
 
-// HeaderAcks tells how many boxes hold a write durably.
-const HeaderAcks = "Hostmesh-Acks"
+// Headers of the answer to a write on /v1.
+const (
+	HeaderAcks     = "Hostmesh-Acks"     // how many boxes hold it durably
+	HeaderRevision = "Hostmesh-Revision" // of the operation
+	HeaderWarning  = "Hostmesh-Warning"  // one for each thing a person should know
+)
 
 // Written tells what became of a write.
 type Written struct {
-	Acks    int    // boxes that hold it durably, the answering one included; 0 = not told
-	Version string // of the answering replica
+	Acks     int      // boxes that hold it durably, the answering one included; 0 = not told
+	Revision string   // of the operation; empty when there was nothing to change
+	Version  string   // of the answering replica
+	Warnings []string // what breaks the rules for facts of hosts, which is allowed, but worth a look
 }
 
 // Get reads what an id of HostDB names: namespaces (""), keys ("hosts"), data ("hosts/web1"), a value inside
@@ -92,7 +98,12 @@ func (c *Client) write(ctx context.Context, method, id string, form url.Values) 
 		return Written{}, err
 	}
 	acks, _ := strconv.Atoi(header.Get(HeaderAcks)) // absent is 0: not told
-	return Written{Acks: acks, Version: header.Get(HeaderVersion)}, nil
+	return Written{
+		Acks:     acks,
+		Revision: header.Get(HeaderRevision),
+		Version:  header.Get(HeaderVersion),
+		Warnings: header.Values(HeaderWarning),
+	}, nil
 }
 
 // v1Path is the path of an id. Each part is escaped, so that no name is taken for a query.
