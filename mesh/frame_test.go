@@ -86,7 +86,9 @@ func TestClip(t *testing.T) {
 
 func FuzzFrame(f *testing.F) {
 	for _, s := range sampleFrames() {
-		f.Add(s.append(nil))
+		if len(s.body) < 1000 { // minimizing large inputs would take all the time
+			f.Add(s.append(nil))
+		}
 	}
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
 	f.Add([]byte{0, 0, 0, 10, 1, 1})
