@@ -529,3 +529,49 @@ func TestClonedDirectoryForksNothing(t *testing.T) {
 		}
 	}
 }
+
+// The loser of two concurrent writes is listed, the same on both sides, until somebody writes over it.
+func TestConflictsAreSeen(t *testing.T) {
+	a, b := openBox(t, "a"), openBox(t, "b")
+	write(t, a, put("hosts", "web1", parse(t, "{cpu: 2, disk: 5, Network: {IP: 10.0.0.1}}")), put("tags", "web", parse(t, "{}")),
+		func(tx *hostdb.Tx) error { return tx.AddMember("tags", "web", "web1") })
+	exchange(t, a, b)
+	path := func(value string, p ...string) func(*hostdb.Tx) error {
+		return func(tx *hostdb.Tx) error { return tx.PutPath("hosts", "web1", p, parse(t, value)) }
+	}
+	write(t, a, path("4", "cpu"), path("6", "disk"), path("aa:bb", "Network", "MAC"))
+	b.clock.now = b.clock.now.Add(100 * time.Millisecond)
+	won := write(t, b, path("8", "cpu"), path("none", "Network")).Revision
+	list := func(x *box) string {
+		var out []string
+		for c := range x.store.View().Conflicts("hosts", "web1") {
+			if c.Winner != won || !c.Loser.Less(won) {
+				t.Errorf("winner %s, loser %s, want %s to have won", c.Winner, c.Loser, won)
+			}
+			out = append(out, string(c.What)+" "+c.At)
+		}
+		return strings.Join(out, ", ")
+	}
+	if got := list(a) + list(b); got != "" {
+		t.Errorf("conflicts before the two met: %s", got)
+	}
+	exchange(t, a, b)
+	const want = "data Network/MAC, data cpu"
+	if list(a) != want || list(b) != want {
+		t.Errorf("conflicts are %q and %q, want %q", list(a), list(b), want)
+	}
+	b.clock.now = b.clock.now.Add(100 * time.Millisecond)
+	write(t, b, path("9", "cpu"), path("{IP: 10.0.0.9}", "Network"))
+	exchange(t, a, b)
+	if got := list(a); got != "" {
+		t.Errorf("conflicts stay listed after they were written over: %s", got)
+	}
+	// A host that is edited here and deleted there.
+	write(t, a, path("1", "cpu"))
+	b.clock.now = b.clock.now.Add(100 * time.Millisecond)
+	won = write(t, b, func(tx *hostdb.Tx) error { return tx.Delete("hosts", "web1") }).Revision
+	exchange(t, a, b)
+	if list(a) != " " || list(b) != " " {
+		t.Errorf("an edit lost to a delete is listed as %q and %q", list(a), list(b))
+	}
+}
