@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"hostmesh/hostdb/section"
 )
 
 func TestClientReads(t *testing.T) {
@@ -39,9 +41,9 @@ func TestClientReads(t *testing.T) {
 	if diff := cmp.Diff(f.Zones(), zones); err != nil || diff != "" {
 		t.Errorf("zones: %v\n%s", err, diff)
 	}
-	schemas, err := c.Schemas(ctx)
-	if diff := cmp.Diff(f.Schemas(), schemas); err != nil || diff != "" {
-		t.Errorf("schemas: %v\n%s", err, diff)
+	sections, err := c.Sections(ctx)
+	if diff := cmp.Diff(section.Schema(), sections); err != nil || diff != "" {
+		t.Errorf("sections: %v\n%s", err, diff)
 	}
 	build, err := c.Version(ctx)
 	if err != nil || build.Version != "1.2.3" {

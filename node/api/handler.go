@@ -33,7 +33,6 @@ type Config struct {
 	Importer   Importer
 	Digester   Digester
 	Zones      Zones
-	Schemas    Schemas
 	Namespaces Namespaces
 
 	// Identify tells who makes a request; ok is false when nobody is known to. An error is for proof that was given
@@ -56,6 +55,7 @@ func NewHandler(cfg Config) http.Handler {
 	a.UseMiddleware(access(a, cfg.Identify))
 
 	registerBuild(a, cfg.Build)
+	registerSchema(a)
 	if cfg.Membership != nil {
 		registerMembers(a, cfg.Membership)
 	}
@@ -70,9 +70,6 @@ func NewHandler(cfg Config) http.Handler {
 	}
 	if cfg.Zones != nil {
 		registerZones(a, cfg.Zones)
-	}
-	if cfg.Schemas != nil {
-		registerSchema(a, cfg.Schemas)
 	}
 	if cfg.Namespaces != nil {
 		registerNamespaces(a, cfg.Namespaces)

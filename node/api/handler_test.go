@@ -77,10 +77,6 @@ func (f *fake) WriteZone(w io.Writer, name string) error {
 	return err
 }
 
-func (f *fake) Schemas() []Schema {
-	return []Schema{{Name: "DNS", Kind: KindTagSection, Doc: "A zone.", Fields: []Field{{Path: "TTL", Type: "duration"}}}}
-}
-
 func (f *fake) CreateNamespace(_ context.Context, who Identity, name, _ string) (bool, error) {
 	if err := hostdb.CheckName(name); err != nil {
 		return false, err
@@ -113,7 +109,7 @@ func (f *fake) config() Config {
 	f.namespaces = map[string]string{}
 	return Config{
 		Build:      Build{Version: "1.2.3", Go: "go1.26"},
-		Membership: f, Status: f, Importer: f, Digester: f, Zones: f, Schemas: f, Namespaces: f,
+		Membership: f, Status: f, Importer: f, Digester: f, Zones: f, Namespaces: f,
 		Identify:       identify,
 		ReplicaVersion: func() string { return "v1" },
 	}
@@ -208,7 +204,7 @@ func TestNilAreasAreLeftOut(t *testing.T) {
 	if w := get(h, "GET", "/api/v1/version", near, ""); w.Code != 200 {
 		t.Errorf("version: %d", w.Code)
 	}
-	for _, path := range []string{"/api/v1/members", "/api/v1/status", "/api/v1/digest", "/api/v1/dns/zones", "/api/v1/schema"} {
+	for _, path := range []string{"/api/v1/members", "/api/v1/status", "/api/v1/digest", "/api/v1/dns/zones"} {
 		if w := get(h, "GET", path, near, ""); w.Code != 404 {
 			t.Errorf("%s: %d, want 404", path, w.Code)
 		}
@@ -225,7 +221,7 @@ func TestAnswers(t *testing.T) {
 	}}
 	h := NewHandler(f.config())
 	var b bytes.Buffer
-	for _, path := range []string{"members", "status", "digest", "dns/zones", "dns/zones/DC1.Example.com.", "schema", "version"} {
+	for _, path := range []string{"members", "status", "digest", "dns/zones", "dns/zones/DC1.Example.com.", "version"} {
 		w := get(h, "GET", "/api/v1/"+path, near, "")
 		fmt.Fprintf(&b, "GET /api/v1/%s: %d %s\n", path, w.Code, w.Header().Get("Content-Type"))
 		if json.Valid(w.Body.Bytes()) {
