@@ -1,0 +1,51 @@
+# hostmesh. The two commands to know are `make demo` and `make test`.
+
+GO          ?= go
+TAGS        := libvirt_dlopen
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS     := -X main.version=$(VERSION)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+
+.PHONY: all deps build demo test race bench lint docs clean
+
+all: build
+
+deps: ## install the Debian packages that the tests need
+	@packaging/deps.sh test
+
+build: ## bin/hostmesh: one binary for boxes with and without libvirt
+	@packaging/deps.sh build
+	$(GO) build -tags '$(TAGS)' -trimpath -ldflags '$(LDFLAGS)' -o bin/hostmesh ./cmd/hostmesh
+
+demo: ## three agents on this machine: import, answer, lose one, get it back
+	@packaging/deps.sh demo
+	@$(MAKE) --no-print-directory build
+	@$(GO) run -tags '$(TAGS)' ./integration/demo -hostmesh bin/hostmesh -inventory examples/inventory $(if $(KEEP),-keep)
+
+test: ## everything: lint, both builds, all tests
+	@packaging/deps.sh test
+	@$(MAKE) --no-print-directory lint build
+	CGO_ENABLED=0 $(GO) build -tags nolibvirt -o /dev/null ./cmd/hostmesh
+	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh $(GO) test -tags '$(TAGS)' -timeout 15m ./...
+
+race: ## the packages where goroutines meet, under the race detector
+	@packaging/deps.sh test
+	$(GO) test -race -tags '$(TAGS)' -timeout 20m ./hostdb/... ./mesh/... ./dnsd/... ./node/...
+
+bench: ## the table of budgets; BENCH=short for a quick look
+	@packaging/deps.sh test
+	@$(MAKE) --no-print-directory build
+	@$(GO) run -tags '$(TAGS)' ./integration/bench -hostmesh bin/hostmesh $(if $(filter short,$(BENCH)),-short)
+
+lint: ## gofmt, go vet for both builds, staticcheck
+	@packaging/deps.sh build
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "gofmt differs: $$bad"; exit 1; fi
+	$(GO) vet -tags '$(TAGS)' ./...
+	CGO_ENABLED=0 $(GO) vet -tags nolibvirt ./...
+	$(GO) run $(STATICCHECK) -tags '$(TAGS)' ./...
+
+docs: ## make the generated pages anew
+	$(GO) test -tags '$(TAGS)' ./hostdb/section -update
+
+clean:
+	rm -rf bin dist

@@ -1,0 +1,141 @@
+// Package integration tests what no single package can: that the house keeps its rules, and that agents as real
+// processes do together what the design promises. The demo and the benchmarks live below it.
+package integration
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// rule says what one package may import of ours, and which libraries it must keep to itself. Standard library and
+// small helpers are free.
+type rule struct {
+	may     []string // of our packages; a trailing /... includes what is below
+	never   []string // libraries
+	because string
+}
+
+// Libraries that only their owners may touch.
+const (
+	badger     = "github.com/dgraph-io/badger/v4"
+	serf       = "github.com/hashicorp/serf/serf"
+	memberlist = "github.com/hashicorp/memberlist"
+	miekgdns   = "github.com/miekg/dns"
+	cobra      = "github.com/spf13/cobra"
+	libvirt    = "libvirt.org/go/libvirt"
+	huma       = "github.com/danielgtaylor/huma/v2"
+)
+
+// rules is the table of packages in the design. Every package must be in it.
+var rules = map[string]rule{
+	"hostdb":            {nil, []string{badger, serf, miekgdns, huma}, "it is the vocabulary: one can read the domain without knowing anything else of ours"},
+	"hostdb/section":    {[]string{"hostdb"}, []string{badger, miekgdns}, "sections are pure structs; daemons read them, not they the daemons"},
+	"hostdb/badgerdb":   {[]string{"hostdb"}, nil, "a Storage knows bytes, not operations"},
+	"hostdb/replica":    {[]string{"hostdb"}, []string{badger, serf, memberlist}, "replication must run over any Peers, so that it can be simulated"},
+	"hostdb/rest":       {[]string{"hostdb", "hostdb/auth"}, []string{badger, serf}, "HTTP needs the store and who somebody is, never the mesh"},
+	"hostdb/auth":       {[]string{"hostdb"}, []string{badger, serf}, "who somebody is does not depend on which box asks"},
+	"hostdb/layout":     {[]string{"hostdb"}, []string{badger, serf}, "a directory is read and written without any network"},
+	"hostdb/hostdbtest": {[]string{"hostdb"}, []string{badger}, "the fake must not need the real one"},
+	"mesh":              {nil, []string{badger, miekgdns}, "the mesh carries bytes; it must not know what HostDB is"},
+	"mesh/meshtest":     {[]string{"mesh"}, nil, "a network for tests of whoever uses the mesh"},
+	"dnsd":              {[]string{"dnsd/zone", "hostdb", "mesh"}, []string{badger, serf}, "answers come from one atomic pointer; HostDB is reached through its View only"},
+	"dnsd/zone":         {[]string{"hostdb", "hostdb/section", "mesh"}, []string{badger, serf}, "zones are a pure function of two views"},
+	"vmd/libvirt":       {nil, []string{badger, serf}, "libvirt stays behind one door"},
+	"node/api":          {[]string{"hostdb", "hostdb/auth", "hostdb/layout", "mesh"}, []string{badger, serf, cobra, miekgdns}, "wire types and handlers know one small interface an area, not the daemons behind it"},
+	"node":              {[]string{"hostdb/...", "mesh/...", "dnsd/...", "vmd/...", "node/api"}, []string{cobra}, "node wires everything and is wired by cmd alone"},
+	"cmd/hostmesh":      {[]string{"node", "node/api", "hostdb/...", "mesh", "vmd/libvirt"}, []string{badger, serf, memberlist, miekgdns}, "commands parse flags and print; what they do is in the packages"},
+	"integration":       {[]string{"..."}, nil, "it may look at everything, and nothing may look at it"},
+	"integration/demo":  {[]string{"..."}, nil, "as integration"},
+	"integration/bench": {[]string{"..."}, nil, "as integration"},
+}
+
+// owners are the packages that may import a library which is a decision of its own.
+var owners = map[string][]string{
+	badger:     {"hostdb/badgerdb"},
+	serf:       {"mesh"},
+	memberlist: {"mesh", "mesh/meshtest"},
+	miekgdns:   {"dnsd", "dnsd/zone"},
+	cobra:      {"cmd/hostmesh"},
+	libvirt:    {"vmd/libvirt"},
+	huma:       {"node/api"},
+}
+
+type goPackage struct {
+	ImportPath   string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+	Doc          string
+	Name         string
+	Dir          string
+	GoFiles      []string
+}
+
+func packages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-tags", "libvirt_dlopen", "-json=ImportPath,Imports,TestImports,XTestImports,Doc,Name,Dir,GoFiles", "hostmesh/...")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var list []goPackage
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return list
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, p)
+	}
+}
+
+func ours(path string) (string, bool) { return strings.CutPrefix(path, "hostmesh/") }
+
+func allowed(may []string, pkg string) bool {
+	for _, m := range may {
+		below, tree := strings.CutSuffix(m, "...")
+		if m == pkg || tree && (strings.HasPrefix(pkg, below) || pkg == strings.TrimSuffix(below, "/")) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestImportRules(t *testing.T) {
+	seen := map[string]bool{}
+	for _, p := range packages(t) {
+		name, _ := ours(p.ImportPath)
+		r, known := rules[name]
+		if !known {
+			t.Errorf("%s stands in no rule: add it to the table with the reason for what it may import", name)
+			continue
+		}
+		seen[name] = true
+		for _, imp := range p.Imports {
+			if of, is := ours(imp); is && !allowed(r.may, of) {
+				t.Errorf("%s imports %s, it may import %q: %s", name, of, r.may, r.because)
+			}
+			if slices.Contains(r.never, imp) {
+				t.Errorf("%s imports %s: %s", name, imp, r.because)
+			}
+			if who, owned := owners[imp]; owned && !slices.Contains(who, name) && !strings.HasPrefix(name, "integration") {
+				t.Errorf("%s imports %s, which is behind %q: a library that is a decision has one owner", name, imp, who)
+			}
+			if of, is := ours(imp); is && (strings.HasPrefix(of, "integration") || strings.HasSuffix(of, "test")) && !strings.HasPrefix(name, "integration") && !strings.HasSuffix(name, "test") {
+				t.Errorf("%s imports %s: only tests import test helpers", name, of)
+			}
+		}
+	}
+	for name := range rules {
+		if !seen[name] {
+			t.Errorf("the table speaks of %s, which does not exist: take it out", name)
+		}
+	}
+}

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that a target of the Makefile needs, and says which. Usage: packaging/deps.sh build|demo|test
+# As another user than root it uses sudo where that asks for no password, else it names the packages and fails.
+set -euo pipefail
+
+build="gcc libc6-dev"                         # libvirt's binding is C; its headers come with it
+demo="$build bind9-dnsutils curl ca-certificates"
+test="$demo bind9-utils libvirt0"             # named-checkzone; libvirt's own test driver
+
+case "${1:-}" in
+build) want=$build ;;
+demo) want=$demo ;;
+test) want=$test ;;
+*)
+	echo "usage: packaging/deps.sh build|demo|test" >&2
+	exit 2
+	;;
+esac
+
+missing=()
+for p in $want; do
+	state=$(dpkg-query -W -f '${db:Status-Abbrev}' "$p" 2>/dev/null || true)
+	[[ $state == ii* ]] || missing+=("$p")
+done
+[[ ${#missing[@]} -eq 0 ]] && exit 0
+
+sudo=()
+if [[ $(id -u) -ne 0 ]]; then
+	if sudo -n true 2>/dev/null; then
+		sudo=(sudo -n)
+	else
+		echo "make $1 needs these Debian packages: ${missing[*]}" >&2
+		echo "install them with: sudo apt-get install ${missing[*]}" >&2
+		exit 1
+	fi
+fi
+echo "installing: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+"${sudo[@]}" apt-get -o DPkg::Lock::Timeout=120 update -qq
+"${sudo[@]}" apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
