@@ -1,0 +1,108 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"hostmesh/hostdb"
+	"hostmesh/hostdb/auth"
+)
+
+// code is the number of an error of HostDB's API. Its first three digits are the HTTP status.
+type code int
+
+func (c code) status() int { return int(c) / 10 }
+
+// The codes. Those that upstream does not have follow its scheme.
+const (
+	codeInvalid     code = 4000 // a value, parameter or name that cannot be
+	codeBadName     code = 4000
+	codeMissing     code = 4001
+	codeExists      code = 4002
+	codeReadOnly    code = 4031
+	codeDenied      code = 4033
+	codeNotFound    code = 4041
+	codeNoParent    code = 4042
+	codeMethod      code = 4050 // a method that nothing here has
+	codeNotAllowed  code = 4051
+	codeChanged     code = 4120 // If-Match names another state
+	codeTooLarge    code = 4130
+	codeMediaType   code = 4150
+	codeInternal    code = 5000
+	codeNotMapping  code = 5001
+	codeNotServed   code = 5010 // known, and not served by this version
+	codeClock       code = 5030
+	codeUnavailable code = 5032
+	codeBusy        code = 5034
+	codeAcks        code = 5040 // written here, and not acknowledged by as many boxes as asked for
+)
+
+// failure is an error as the API shows it.
+type failure struct {
+	code    code
+	message string
+}
+
+func (f *failure) Error() string { return strconv.Itoa(int(f.code)) + ": " + f.message }
+
+func fail(c code, message string) error { return &failure{c, message} }
+
+// codes says what the errors of hostdb are in the API. The first that matches counts.
+var codes = []struct {
+	err  error
+	code code
+}{
+	{hostdb.ErrBadName, codeBadName},
+	{hostdb.ErrCycle, codeInvalid},
+	{hostdb.ErrTooLarge, codeTooLarge},
+	{hostdb.ErrNotMapping, codeNotMapping},
+	{hostdb.ErrInvalid, codeInvalid},
+	{hostdb.ErrExists, codeExists},
+	{hostdb.ErrDenied, codeDenied},
+	{hostdb.ErrNoNamespace, codeDenied}, // as upstream, which asks for permission first
+	{hostdb.ErrNotFound, codeNotFound},
+	{hostdb.ErrNoParent, codeNoParent},
+	{hostdb.ErrNotAllowed, codeNotAllowed},
+	{hostdb.ErrClock, codeClock},
+	{hostdb.ErrBusy, codeBusy},
+	{hostdb.ErrUnavailable, codeUnavailable},
+	{hostdb.ErrStorageFull, codeUnavailable},
+	{hostdb.ErrClosed, codeUnavailable},
+	{context.Canceled, codeBusy}, // the client went away, or waited too long for its turn
+	{context.DeadlineExceeded, codeBusy},
+}
+
+// asFailure makes of any error what the API shows. Errors that nobody foresaw show no detail; the caller logs them.
+func asFailure(err error) (f *failure, foreseen bool) {
+	if errors.As(err, &f) {
+		return f, true
+	}
+	var who *auth.Error
+	if errors.As(err, &who) {
+		return &failure{code(who.Code), who.Message}, true
+	}
+	for _, row := range codes {
+		if errors.Is(err, row.err) {
+			return &failure{row.code, err.Error()}, true
+		}
+	}
+	return &failure{codeInternal, "Internal error; the agent's log says more"}, false
+}
+
+// writeError answers with an error: the status line, CallTrace and Error carry the message; the body is empty.
+func writeError(w http.ResponseWriter, r *http.Request, f *failure) {
+	message := oneLine(f.message, maxPhrase)
+	if message == "" {
+		message = http.StatusText(f.code.status())
+	}
+	h := w.Header()
+	trace := []string{strconv.Itoa(int(f.code)) + ": " + message}
+	h["CallTrace"] = trace // clients know this spelling
+	h["Error"] = trace
+	h["Content-Length"] = zeroLength
+	writeHeader(w, r, f.code.status(), message)
+}
+
+var zeroLength = []string{"0"}

@@ -1,0 +1,325 @@
+package rest
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"hostmesh/hostdb"
+)
+
+// format says how the text of an answer is to be understood.
+type format uint8
+
+const (
+	asText  format = iota
+	asYAML         // a document, ended by a newline
+	asLines        // a list, without a newline at the end
+)
+
+// answer is what a GET says.
+type answer struct {
+	text   string
+	format format
+	mtime  time.Time // zero is an empty Mtime
+	etag   string    // "" is none
+}
+
+// get serves GET and HEAD of ids.
+func (c *call) get() error {
+	if c.r.URL.RawQuery != "" {
+		c.params.parse(c.r.URL.RawQuery)
+	}
+	if c.params.isSet("revision") {
+		return fail(codeNotServed, "Reading old revisions is not served by this version of hostmesh")
+	}
+	var a answer
+	var err error
+	switch meta := c.params.get("meta"); meta {
+	case "":
+		if list := c.params.get("foreach"); list != "" {
+			a, err = c.foreach(list)
+		} else {
+			a, err = c.read()
+		}
+	case "parents", "parent", "derived": // the Go client asks for "parent"
+		a, err = c.hostMeta(meta)
+	case "revisions", "blame":
+		err = fail(codeNotServed, "meta="+meta+" is not served by this version of hostmesh")
+	default:
+		err = fail(codeInvalid, "Unknown meta="+meta+": expected parents, derived, revisions or blame")
+	}
+	if err != nil {
+		return err
+	}
+	return c.answer(a)
+}
+
+// read is the answer to a plain GET.
+func (c *call) read() (answer, error) {
+	t, v := &c.target, c.view
+	switch t.kind {
+	case kindRoot:
+		return c.namespaces(), nil
+	case kindNamespace:
+		if !v.HasNamespace(t.ns) {
+			return answer{}, notThere(t)
+		}
+		return c.keys(), nil
+	case kindPerms:
+		return c.perms()
+	}
+	item, ok := v.Get(t.ns, t.key)
+	if !ok {
+		return answer{}, notThere(t)
+	}
+	switch t.kind {
+	case kindKey:
+		return answer{item.YAML(), asYAML, item.Modified(), item.ETag(hostdb.Data)}, nil
+	case kindPath:
+		sub, err := at(item, t)
+		if err != nil {
+			return answer{}, err
+		}
+		return answer{sub.YAML(), asYAML, item.Modified(), item.ETag(hostdb.Data)}, nil
+	case kindMember:
+		if !hasMember(v, t) {
+			return answer{}, notThere(t)
+		}
+		return answer{t.member, asText, item.MembersModified(), item.ETag(hostdb.Members)}, nil
+	}
+	var text string
+	if c.params.isSet("raw") && !isAll(t) {
+		text = v.RawMembers(t.ns, t.key)
+	} else {
+		text = strings.Join(v.Members(t.ns, t.key), "\n")
+	}
+	return answer{text, asLines, item.MembersModified(), item.ETag(hostdb.Members)}, nil
+}
+
+func notThere(t *target) error { return fail(codeNotFound, "Resource "+t.String()+" does not exist") }
+
+// at is what stands at the path of t.
+func at(item hostdb.Item, t *target) (hostdb.Document, error) {
+	doc := item.Data()
+	if !doc.IsMapping() {
+		return hostdb.Document{}, fail(codeNotMapping, "The data of "+t.ns+"/"+t.key+" is not a mapping")
+	}
+	sub := doc.At(t.path...)
+	if !sub.Exists() {
+		return hostdb.Document{}, notThere(t)
+	}
+	return sub, nil
+}
+
+// isAll reports whether t is about tags/all, whose members nobody wrote.
+func isAll(t *target) bool { return t.ns == hostdb.Tags && t.key == hostdb.AllTag }
+
+func hasMember(v hostdb.View, t *target) bool {
+	if isAll(t) {
+		_, ok := slices.BinarySearch(v.Members(t.ns, t.key), t.member)
+		return ok
+	}
+	return v.HasMember(t.ns, t.key, t.member)
+}
+
+func (c *call) namespaces() answer {
+	a := answer{format: asLines}
+	list := slices.DeleteFunc(c.view.Namespaces(), func(ns string) bool { return ns == hostdb.System })
+	a.text = strings.Join(list, "\n")
+	for _, ns := range list {
+		if t := modified(c.view, ns); t.After(a.mtime) {
+			a.mtime = t
+		}
+	}
+	return a
+}
+
+func (c *call) keys() answer {
+	var b strings.Builder
+	for key := range c.view.Keys(c.target.ns) {
+		if b.Len() > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(key)
+	}
+	return answer{text: b.String(), format: asLines, mtime: modified(c.view, c.target.ns)}
+}
+
+// modified is when the newest data of a namespace was written. Upstream has the time of the last creation or deletion.
+func modified(v hostdb.View, ns string) (newest time.Time) {
+	for key := range v.Keys(ns) {
+		item, _ := v.Get(ns, key)
+		if t := item.Modified(); t.After(newest) {
+			newest = t
+		}
+	}
+	return newest
+}
+
+// perms is the access list of a key that exists, maybe empty, or that of a namespace if it was written.
+func (c *call) perms() (answer, error) {
+	t := &c.target
+	a := answer{format: asYAML, mtime: c.view.PermsModified(t.ns, t.key)}
+	item, exists := c.view.Get(t.ns, t.key)
+	if exists {
+		a.etag = item.ETag(hostdb.Perms)
+	}
+	acl, written := c.view.Perms(t.ns, t.key)
+	if !exists && !written {
+		return answer{}, notThere(t)
+	}
+	a.text = acl.YAML()
+	return a, nil
+}
+
+// hostMeta is what the member lists of a namespace say of a host.
+func (c *call) hostMeta(meta string) (answer, error) {
+	t, from := &c.target, c.params.get("from")
+	switch {
+	case from == "":
+		return answer{}, fail(codeMissing, "Missing parameter: from")
+	case t.ns != hostdb.Hosts:
+		return answer{}, fail(codeNotAllowed, "Only hosts have "+meta+": the namespace must be hosts")
+	case t.key == "":
+		return answer{}, fail(codeMissing, "Missing host in the id")
+	}
+	if err := hostdb.CheckName(from); err != nil {
+		return answer{}, err
+	}
+	if !c.view.HasNamespace(from) {
+		return answer{}, fail(codeNotFound, "Resource "+from+" does not exist")
+	}
+	host, _ := c.view.Get(hostdb.Hosts, t.key)
+	parents := c.view.Parents(t.key, from)
+	if meta != "derived" {
+		return answer{text: strings.Join(parents, "\n"), format: asLines, mtime: host.Modified()}, nil
+	}
+	var m mapping
+	for _, key := range parents {
+		m.set(key, c.view.Data(from, key))
+	}
+	return answer{text: m.yaml(), format: asYAML, mtime: host.Modified()}, nil
+}
+
+// mapping gathers documents under names.
+type mapping struct{ leaves []hostdb.Leaf }
+
+func (m *mapping) set(name string, doc hostdb.Document) {
+	if !doc.Exists() {
+		m.leaves = append(m.leaves, hostdb.Leaf{Path: hostdb.PathOf(name), Value: hostdb.Null})
+		return
+	}
+	for path, value := range doc.Leaves() {
+		full := hostdb.PathOf(name)
+		if path != "" {
+			full = hostdb.PathOf(name, string(path))
+		}
+		m.leaves = append(m.leaves, hostdb.Leaf{Path: full, Value: value})
+	}
+}
+
+func (m *mapping) yaml() string {
+	if len(m.leaves) == 0 {
+		return "{}\n"
+	}
+	return hostdb.NewDocument(m.leaves...).YAML()
+}
+
+var (
+	plainType = []string{"text/plain; charset=utf-8"}
+	jsonType  = []string{"application/json"}
+	noSniff   = []string{"nosniff"}
+	noMtime   = []string{""}
+)
+
+// answer sends a, after search and in the form that the client wants.
+func (c *call) answer(a answer) error {
+	h := c.w.Header()
+	contentType := plainType
+	search := c.params.get("search")
+	if search != "" {
+		re, err := regexp.Compile(search)
+		if err != nil {
+			return fail(codeInvalid, "Bad search: "+err.Error())
+		}
+		a.text = matching(a.text, re)
+		if a.format == asYAML {
+			a.format = asText // some lines of a document are no document
+		}
+	}
+	if a.format != asText && wantsJSON(c.r.Header["Accept"]) {
+		text, err := toJSON(a)
+		if err != nil {
+			return err
+		}
+		a.text, contentType = text, jsonType
+	}
+	h["Content-Type"] = contentType
+	h["X-Content-Type-Options"] = noSniff
+	h["Content-Length"] = []string{strconv.Itoa(len(a.text))}
+	h["Mtime"] = mtime(a.mtime)
+	if a.etag != "" {
+		h["Etag"] = []string{a.etag}
+	}
+	c.w.WriteHeader(http.StatusOK)
+	if c.r.Method != http.MethodHead {
+		_, _ = io.WriteString(c.w, a.text) // an error is the client's, who is gone
+	}
+	return nil
+}
+
+func mtime(t time.Time) []string {
+	if t.IsZero() {
+		return noMtime
+	}
+	return []string{strconv.FormatInt(t.Unix(), 10)}
+}
+
+// matching are the lines of text that match, without a newline at the end.
+func matching(text string, re *regexp.Regexp) string {
+	var out []string
+	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
+		if re.MatchString(line) {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// wantsJSON reports whether JSON is named in an Accept header.
+func wantsJSON(accept []string) bool {
+	for _, line := range accept {
+		for part := range strings.SplitSeq(line, ",") {
+			media, _, _ := strings.Cut(part, ";")
+			if strings.EqualFold(strings.TrimSpace(media), "application/json") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func toJSON(a answer) (string, error) {
+	var value any
+	if a.format == asLines {
+		list := []string{}
+		if a.text != "" {
+			list = strings.Split(a.text, "\n")
+		}
+		value = list
+	} else {
+		doc, err := hostdb.ParseDocument([]byte(a.text))
+		if err != nil {
+			return "", err
+		}
+		value = doc.Any()
+	}
+	b, err := json.Marshal(value)
+	return string(b) + "\n", err
+}
