@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hostmesh/node/api"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show how this node is, and what is wrong",
+		Long: `Shows how this node is. What is wrong comes first, in words, with what to do
+about it; a line that begins with "note" tells what is worth knowing although
+nothing is broken.
+
+The exit code is 1 when something is wrong or no agent answers, so that a
+monitoring system can run it as it is; notes alone leave it at 0.`,
+		Example: `  hostmesh status
+  hostmesh status --server https://10.1.0.12:7951 --ca web-ca.crt --token-file token
+  hostmesh status -o json | jq .problems`,
+		Args: cobra.NoArgs,
+		RunE: a.ask(func(ctx context.Context, c *api.Client, _ []string) error {
+			s, err := c.Status(ctx)
+			if err != nil {
+				return err
+			}
+			if err := a.print(s, func(w io.Writer) { statusText(w, s) }); err != nil {
+				return err
+			}
+			for _, p := range s.Problems {
+				if p.Severity == api.SeverityError {
+					return errSilent
+				}
+			}
+			return nil
+		}),
+	}
+	a.outputFlag(cmd)
+	return cmd
+}
+
+func statusText(w io.Writer, s api.Status) {
+	wrong, notes := 0, 0
+	for _, p := range s.Problems {
+		if p.Severity == api.SeverityError {
+			wrong++
+		} else {
+			notes++
+		}
+	}
+	switch {
+	case wrong > 0:
+		fmt.Fprintf(w, "%s: %s\n\n", visible(s.Node.Name), plural(wrong, "problem", "problems"))
+	case notes > 0:
+		fmt.Fprintf(w, "%s: nothing is wrong, %s\n\n", visible(s.Node.Name), plural(notes, "note", "notes"))
+	default:
+		fmt.Fprintf(w, "%s: all is well\n\n", visible(s.Node.Name))
+	}
+	for _, p := range s.Problems {
+		mark := "WRONG"
+		if p.Severity != api.SeverityError {
+			mark = "note"
+		}
+		row(w, mark, p.Subject+": "+p.Text)
+		if p.Remedy != "" {
+			row(w, "", p.Remedy)
+		}
+	}
+	if len(s.Problems) > 0 {
+		fmt.Fprintln(w)
+	}
+	n, db := s.Node, s.HostDB
+	row(w, "agent", agentLine(n, s.Time))
+	row(w, "mesh", meshLine(s.Mesh))
+	row(w, "hostdb", fmt.Sprintf("%s, %s, version %s", plural(db.Hosts, "host", "hosts"), plural(db.Tags, "tag", "tags"), orDash(db.Version)))
+	if len(db.Peers) > 0 {
+		row(w, "replicas", replicasLine(db.Peers))
+	}
+	if n.DiskFree >= 0 {
+		row(w, "disk", fmt.Sprintf("%s free in %s, writes stop below %s", size(n.DiskFree), n.DataDir, size(n.DiskFloor)))
+	}
+	for _, d := range s.Daemons {
+		row(w, d.Name, daemonLine(d, s.Time))
+	}
+	for _, l := range s.Listeners {
+		state := ""
+		if l.Error != "" {
+			state = ": " + l.Error
+		}
+		row(w, l.Name, l.Addr+state)
+	}
+}
+
+func agentLine(n api.NodeStatus, now time.Time) string {
+	line := n.Addr
+	if n.Datacenter != "" || n.Rack != "" {
+		line += " in " + place(n.Datacenter, n.Rack)
+	}
+	line += ", up " + ago(n.Started, now) + ", hostmesh " + n.Build.Version
+	if n.Dev {
+		line += ", --dev"
+	}
+	if n.Observe {
+		line += ", --observe"
+	}
+	return line
+}
+
+func meshLine(m api.MeshStatus) string {
+	if m.ID == "" {
+		return "not joined yet"
+	}
+	var away []string
+	for _, x := range []struct {
+		n    int
+		word string
+	}{{m.Failed, "failed"}, {m.Unknown, "not heard of"}, {m.Left, "stopped in order"}} {
+		if x.n > 0 {
+			away = append(away, fmt.Sprintf("%d %s", x.n, x.word))
+		}
+	}
+	line := fmt.Sprintf("%d of %s alive", m.Alive, plural(m.Members, "member", "members"))
+	if len(away) > 0 {
+		line += ", " + strings.Join(away, ", ")
+	}
+	return line
+}
+
+// replicasLine says how the other replicas compare with this one. While writes go on some are always a little behind.
+func replicasLine(peers []api.ReplicaStatus) string {
+	var equal, behind, ahead, silent int
+	for _, p := range peers {
+		switch {
+		case p.Heard.IsZero():
+			silent++
+		case p.Ahead > 0:
+			ahead++
+		case p.Missing > 0:
+			behind++
+		default:
+			equal++
+		}
+	}
+	line := fmt.Sprintf("%d of %d others equal this one", equal, len(peers))
+	for _, x := range []struct {
+		n    int
+		word string
+	}{{behind, "behind"}, {ahead, "ahead"}, {silent, "not compared yet"}} {
+		if x.n > 0 {
+			line += fmt.Sprintf(", %d %s", x.n, x.word)
+		}
+	}
+	return line
+}
+
+func daemonLine(d api.DaemonStatus, now time.Time) string {
+	switch lag := time.Duration(d.LagMS) * time.Millisecond; {
+	case d.Failures > 0:
+		return fmt.Sprintf("failing; last success %s", since(d.Reconciled, now))
+	case d.Stuck:
+		return fmt.Sprintf("stuck; last success %s", since(d.Reconciled, now))
+	case d.Version == "":
+		return "has not run yet"
+	case lag > 0:
+		return fmt.Sprintf("%s behind hostdb", lag)
+	}
+	return "up to date with hostdb"
+}
+
+func since(t, now time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return ago(t, now) + " ago"
+}
