@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"hostmesh/hostdb"
 )
 
 const benchHost = `Hardware: {Model: R640, Serial: ABC123, CPUs: 32, Memory: 256GiB}
@@ -72,6 +75,33 @@ func BenchmarkHandler(b *testing.B) {
 	for name, h := range map[string]http.Handler{"hostdb": New(Config{Store: s.store, Auth: s.auth}), "bare": bare(body)} {
 		b.Run(name, func(b *testing.B) {
 			r := httptest.NewRequest("GET", "/v1/hosts/web1", nil)
+			b.ReportAllocs()
+			for b.Loop() {
+				h.ServeHTTP(&sink{h: make(http.Header)}, r)
+			}
+		})
+	}
+}
+
+// BenchmarkLists reads the lists of 10,000 hosts.
+func BenchmarkLists(b *testing.B) {
+	s := newSite(b)
+	s.update(func(tx *hostdb.Tx) error {
+		for i := range 10_000 {
+			doc, err := hostdb.ParseDocument(fmt.Appendf(nil, "Network: {IP: 10.1.%d.%d, MAC: 00:11:22:33:44:55}\nStatus: active\n", i/250, i%250))
+			if err != nil {
+				return err
+			}
+			if err := tx.Put(hostdb.Hosts, fmt.Sprintf("host%05d.dc1.example.com", i), doc); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	h := New(Config{Store: s.store, Auth: s.auth})
+	for _, target := range []string{"/v1", "/v1/hosts", "/v1/tags/all/members", "/v1/hosts/*/Network/IP?foreach=hosts"} {
+		b.Run(target, func(b *testing.B) {
+			r := httptest.NewRequest("GET", target, nil)
 			b.ReportAllocs()
 			for b.Loop() {
 				h.ServeHTTP(&sink{h: make(http.Header)}, r)

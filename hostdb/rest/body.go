@@ -120,6 +120,11 @@ func (c *call) members() ([]hostdb.Member, error) {
 		if err := json.Unmarshal([]byte(text), &names); err != nil {
 			return nil, fail(codeInvalid, "A member list in JSON is an array of names: "+err.Error())
 		}
+		for _, name := range names { // in the text a newline would begin another, and # a comment
+			if err := hostdb.CheckName(strings.TrimPrefix(name, "@")); err != nil {
+				return nil, err
+			}
+		}
 		text = strings.Join(names, "\n")
 	}
 	return hostdb.ParseMembers(text)

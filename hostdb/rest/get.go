@@ -65,12 +65,12 @@ func (c *call) read() (answer, error) {
 	t, v := &c.target, c.view
 	switch t.kind {
 	case kindRoot:
-		return c.namespaces(), nil
+		return c.lists.get(v, "", namespaces), nil
 	case kindNamespace:
 		if !v.HasNamespace(t.ns) {
 			return answer{}, notThere(t)
 		}
-		return c.keys(), nil
+		return c.lists.get(v, t.ns, keys), nil
 	case kindPerms:
 		return c.perms()
 	}
@@ -126,40 +126,6 @@ func hasMember(v hostdb.View, t *target) bool {
 		return ok
 	}
 	return v.HasMember(t.ns, t.key, t.member)
-}
-
-func (c *call) namespaces() answer {
-	a := answer{format: asLines}
-	list := slices.DeleteFunc(c.view.Namespaces(), func(ns string) bool { return ns == hostdb.System })
-	a.text = strings.Join(list, "\n")
-	for _, ns := range list {
-		if t := modified(c.view, ns); t.After(a.mtime) {
-			a.mtime = t
-		}
-	}
-	return a
-}
-
-func (c *call) keys() answer {
-	var b strings.Builder
-	for key := range c.view.Keys(c.target.ns) {
-		if b.Len() > 0 {
-			b.WriteByte('\n')
-		}
-		b.WriteString(key)
-	}
-	return answer{text: b.String(), format: asLines, mtime: modified(c.view, c.target.ns)}
-}
-
-// modified is when the newest data of a namespace was written. Upstream has the time of the last creation or deletion.
-func modified(v hostdb.View, ns string) (newest time.Time) {
-	for key := range v.Keys(ns) {
-		item, _ := v.Get(ns, key)
-		if t := item.Modified(); t.After(newest) {
-			newest = t
-		}
-	}
-	return newest
 }
 
 // perms is the access list of a key that exists, maybe empty, or that of a namespace if it was written.

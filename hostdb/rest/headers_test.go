@@ -320,6 +320,8 @@ func TestBodies(t *testing.T) {
 	get("/v1/tags/t/members?raw=1", "# two\na\nb")
 	put("/v1/tags/t/members", "application/json", `["b"]`, created)
 	get("/v1/tags/t/members", "b")
+	put("/v1/tags/t/members", "application/json", `["b\na"]`, "400 ")
+	put("/v1/tags/t/members", "application/json", `["#b"]`, "400 ")
 	put("/v1/tags/t/members", "application/json", `{"a": 1}`, "400 A member list in JSON")
 	put("/v1/tags/t/perms", "application/json", `{"alice": {"perms": "RW"}}`, created)
 	get("/v1/tags/t/perms", "alice:\n  perms: RW\n")

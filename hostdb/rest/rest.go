@@ -63,12 +63,14 @@ func New(cfg Config) http.Handler {
 type handler struct {
 	Config
 	metrics *metrics
+	lists   lists
 	version atomic.Pointer[versionHeader]
 }
 
-// versionHeader is the Hostmesh-Version of the newest view, so that it is not formatted for each request.
+// versionHeader is the Hostmesh-Version of a view, so that it is not formatted for each request. It names the state by
+// its number: a hostdb.Version would keep what the replica has long left behind.
 type versionHeader struct {
-	version hostdb.Version
+	applied uint64
 	header  []string
 }
 
@@ -102,11 +104,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *handler) versionHeader(v hostdb.View) []string {
-	version := v.Version()
-	if p := h.version.Load(); p != nil && p.version == version {
+	applied := v.Applied()
+	if p := h.version.Load(); p != nil && p.applied == applied {
 		return p.header
 	}
-	p := &versionHeader{version, []string{version.String()}}
+	p := &versionHeader{applied, []string{v.Version().String()}}
 	h.version.Store(p)
 	return p.header
 }
