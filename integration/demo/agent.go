@@ -8,17 +8,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"hostmesh/hostdb/auth"
+	"hostmesh/node/api"
 )
 
 // agent is one hostmesh process.
@@ -224,16 +227,13 @@ func (a *agent) digest(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var all struct {
-		Version    string
-		Namespaces []struct{ Namespace, Digest string }
-	}
+	var all api.Digests
 	if err := json.Unmarshal([]byte(text), &all); err != nil {
 		return "", fmt.Errorf("digest of %s: %w", a.name, err)
 	}
 	line := "version " + all.Version
-	for _, ns := range all.Namespaces {
-		line += "  " + ns.Namespace + " " + ns.Digest[:12]
+	for _, ns := range slices.Sorted(maps.Keys(all.Namespaces)) {
+		line += "  " + ns + " " + all.Namespaces[ns][:12]
 	}
 	return line, nil
 }
