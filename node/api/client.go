@@ -112,6 +112,8 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	resp, err := c.http.Do(req)
 	switch {
 	case err == nil:
+	case errors.Is(ctx.Err(), context.Canceled):
+		return nil, fmt.Errorf("interrupted before %s answered: %w", c.Where(), ctx.Err())
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("no answer from %s in time: %w", c.Where(), context.Cause(ctx))
 	default:

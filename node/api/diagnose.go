@@ -89,6 +89,8 @@ func (d *diagnosis) mesh(s Status) {
 	case m.MassSuspicion:
 		d.error("mesh", fmt.Sprintf("%d of %d members stopped answering at once: this box or a switch is the likelier cause, so nothing is moved", away, m.Members),
 			"check this box's network first")
+	case away == 1:
+		d.error("mesh", fmt.Sprintf("1 of %d members does not answer", m.Members), "see which: hostmesh members")
 	case away > 0:
 		d.error("mesh", fmt.Sprintf("%d of %d members do not answer", away, m.Members), "see which: hostmesh members")
 	}

@@ -30,7 +30,8 @@ func TestDiagnose(t *testing.T) {
 	}{
 		{"all is well", func(*Status) {}, ""},
 		{"a member that left in order", func(s *Status) { s.Mesh.Left = 1 }, ""},
-		{"one member is down", func(s *Status) { s.Mesh.Failed = 1 }, "error mesh: 1 of 3 members do not answer"},
+		{"one member is down", func(s *Status) { s.Mesh.Failed = 1 }, "error mesh: 1 of 3 members does not answer"},
+		{"two members are down", func(s *Status) { s.Mesh.Failed = 2 }, "error mesh: 2 of 3 members do not answer"},
 		{"not heard of, just started", func(s *Status) { s.Mesh.Unknown, s.Time = 1, start }, ""},
 		{"not heard of for long", func(s *Status) { s.Mesh.Unknown = 1 }, "error mesh: 1 of 3"},
 		{"all at once", func(s *Status) { s.Mesh.Failed, s.Mesh.MassSuspicion = 2, true }, "error mesh: 2 of 3 members stopped answering at once"},
