@@ -12,7 +12,7 @@ type Member struct {
 }
 
 // ParseMembers reads a raw member list: a name a line; # lines and blank lines are text of the next member; blanks
-// around a name are ignored, and so is what follows a blank after it; CRLF becomes LF; a name that comes again is dropped.
+// around a name are ignored; CRLF becomes LF; a name that comes again is dropped.
 // The result ends with the nameless Member if text follows the last name.
 func ParseMembers(raw string) ([]Member, error) {
 	var out []Member

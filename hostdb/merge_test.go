@@ -123,8 +123,11 @@ func picture(v hostdb.View) string {
 			fmt.Fprintf(&b, "parents of %s in %s: %q\n", key, ns, v.Parents(key, ns))
 		}
 	}
-	for addr, hosts := range v.Addresses() {
-		fmt.Fprintf(&b, "address %s: %q\n", addr, hosts)
+	for addr, host := range v.Addresses() {
+		fmt.Fprintf(&b, "address %s: %s of %q\n", addr, host, v.HostsByAddr(addr))
+	}
+	for _, name := range []string{"h1", "h2", "h3"} {
+		fmt.Fprintf(&b, "name %s: %q\n", name, v.HostsByName(name))
 	}
 	return b.String()
 }

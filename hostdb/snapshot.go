@@ -15,8 +15,9 @@ type snapshot struct {
 	holders    tree[string, []string] // ns NUL member -> keys of ns that hold it directly, sorted
 	groups     tree[string, *group]   // ns NUL key -> expanded members; absent: no member list
 	active     tree[string, struct{}] // hosts that are not retired: the members of tags/all
-	names      tree[string, []string] // lower-case name -> hosts that claim it
-	addrs      tree[string, []string] // canonical address -> hosts that claim it
+	names      tree[string, struct{}] // lower-case name NUL host that claims it
+	addrs      tree[string, struct{}] // canonical address NUL host that claims it
+	modified   tree[string, Time]     // namespace -> newest write of data there, deletes included
 	digests    tree[string, sum256]   // by namespace
 	vector     tree[uint64, head]
 	version    uint64 // sum of hashes of the vector's elements
@@ -131,6 +132,10 @@ func (n *snapshot) reindex(f *folding) {
 	if len(f.memberBefore) > 0 || existed != exists {
 		n.cool(e.ns, e.key)
 	}
+	if f.dataTouched {
+		newest, _ := n.modified.get(e.ns)
+		n.modified = n.modified.set(e.ns, max(newest, e.dataStamp.Time, e.deleted.Time))
+	}
 	if e.ns == Hosts && f.dataTouched {
 		n.reindexHost(was, e)
 	}
@@ -179,21 +184,31 @@ func (n *snapshot) reindexHost(was, e *entry) {
 	n.addrs = reindexClaims(n.addrs, e.key, before.addrs, after.addrs)
 }
 
-func reindexClaims(t tree[string, []string], host string, before, after []string) tree[string, []string] {
-	if slices.Equal(before, after) {
-		return t
-	}
+func reindexClaims(t tree[string, struct{}], host string, before, after []string) tree[string, struct{}] {
 	for _, c := range before {
 		if !slices.Contains(after, c) {
-			list, _ := t.get(c)
-			t = setOrDelete(t, c, edit(list, host, false))
+			t = t.delete(id(c, host))
 		}
 	}
 	for _, c := range after {
-		list, _ := t.get(c)
-		t = t.set(c, edit(list, host, true))
+		if !slices.Contains(before, c) {
+			t = t.set(id(c, host), struct{}{})
+		}
 	}
 	return t
+}
+
+// claimants are the hosts that claim a name or address, sorted.
+func claimants(t tree[string, struct{}], claim string) []string {
+	var hosts []string
+	for k := range t.from(id(claim, "")) {
+		host, ok := strings.CutPrefix(k, claim+"\x00")
+		if !ok {
+			break
+		}
+		hosts = append(hosts, host)
+	}
+	return hosts
 }
 
 // cool forgets the expanded members of a key and of every key that inherits from it.

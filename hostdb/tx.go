@@ -200,7 +200,7 @@ func (tx *Tx) Rename(ns, key, to string) error {
 	if err := tx.begin(ns, key, Data); err != nil {
 		return err
 	}
-	if err := tx.begin(ns, to, Data); err != nil {
+	if err := CheckName(to); err != nil { // permission at the new name is not asked for: upstream does not either
 		return err
 	}
 	d := tx.draft(ns, key)

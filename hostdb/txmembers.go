@@ -144,7 +144,14 @@ func (tx *Tx) SetMembers(ns, key string, list []Member) error {
 		}
 	}
 	keep := keepInPlace(places)
-	lo := ""
+	next := make([]string, len(list)) // the place of the next member that stays, "" for none
+	for i, hi := len(list)-1, ""; i >= 0; i-- {
+		next[i] = hi
+		if keep[i] {
+			hi = places[i]
+		}
+	}
+	lo, moveAll := "", false
 	for i, m := range list {
 		if m.Name == "" {
 			if d.member("").text != m.Text {
@@ -157,20 +164,10 @@ func (tx *Tx) SetMembers(ns, key string, list []Member) error {
 				return err
 			}
 		}
-		if !keep[i] {
-			hi := ""
-			for j := i + 1; j < len(list); j++ {
-				if keep[j] {
-					hi = places[j]
-					break
-				}
-			}
-			place, ok := orderBetween(lo, hi)
-			if !ok { // no room: everything behind moves
-				place = orderAfter(max(lo, d.last))
-				for j := i + 1; j < len(list); j++ {
-					keep[j] = false
-				}
+		if !keep[i] || moveAll {
+			place, ok := orderBetween(lo, next[i])
+			if !ok || moveAll { // no room: everything behind moves
+				place, moveAll = orderAfter(max(lo, d.last)), true
 			}
 			places[i] = place
 		}

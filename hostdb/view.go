@@ -305,20 +305,36 @@ func (v View) Parents(host, ns string) []string {
 	return slices.Compact(out)
 }
 
+// Modified is when data of any key of ns was last written or deleted; zero for never.
+func (v View) Modified(ns string) time.Time {
+	t, _ := v.snap().modified.get(ns)
+	if t == 0 {
+		return time.Time{}
+	}
+	return t.Wall()
+}
+
 // HostsByName are the hosts that claim a name as key, FQDN or cname, sorted; more than one is a clash.
 func (v View) HostsByName(name string) []string {
-	list, _ := v.snap().names.get(NormalName(name))
-	return list
+	return claimants(v.snap().names, NormalName(name))
 }
 
 // HostsByAddr are the hosts that claim an address, sorted; more than one is a clash.
 func (v View) HostsByAddr(addr string) []string {
-	list, _ := v.snap().addrs.get(NormalAddr(addr))
-	return list
+	return claimants(v.snap().addrs, NormalAddr(addr))
 }
 
-// Addresses yields every claimed address in text order with the hosts that claim it.
-func (v View) Addresses() iter.Seq2[string, []string] { return v.snap().addrs.all() }
+// Addresses yields every claimed address, in text order, with each host that claims it.
+func (v View) Addresses() iter.Seq2[string, string] {
+	return func(yield func(addr, host string) bool) {
+		for k := range v.snap().addrs.all() {
+			addr, host, _ := strings.Cut(k, "\x00")
+			if !yield(addr, host) {
+				return
+			}
+		}
+	}
+}
 
 // Change names a key that differs between two views.
 type Change struct {
