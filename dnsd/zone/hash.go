@@ -1,0 +1,80 @@
+package zone
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"math/bits"
+
+	"github.com/miekg/dns"
+)
+
+// Hash is the content of a zone as a number: the sum, modulo 2^256, of the SHA-256 of each record, and of the SOA
+// without its serial. Equal content has equal hashes on every node, whatever the way that led there, and a change of
+// one record costs one addition.
+type Hash [4]uint64
+
+// String is the hash in hexadecimal.
+func (h Hash) String() string {
+	text, _ := h.MarshalText()
+	return string(text)
+}
+
+// MarshalText is the hash in hexadecimal.
+func (h Hash) MarshalText() ([]byte, error) {
+	var b [32]byte
+	for i, w := range h {
+		binary.BigEndian.PutUint64(b[8*i:], w)
+	}
+	return hex.AppendEncode(nil, b[:]), nil
+}
+
+// UnmarshalText reads what MarshalText wrote.
+func (h *Hash) UnmarshalText(text []byte) error {
+	var b [32]byte
+	if len(text) != hex.EncodedLen(len(b)) {
+		return hex.ErrLength
+	}
+	if _, err := hex.Decode(b[:], text); err != nil {
+		return err
+	}
+	*h = hashOf(b)
+	return nil
+}
+
+func hashOf(b [32]byte) (h Hash) {
+	for i := range h {
+		h[i] = binary.BigEndian.Uint64(b[8*i:])
+	}
+	return h
+}
+
+func (h Hash) plus(o Hash) Hash {
+	var c uint64
+	for i := 3; i >= 0; i-- {
+		h[i], c = bits.Add64(h[i], o[i], c)
+	}
+	return h
+}
+
+func (h Hash) minus(o Hash) Hash {
+	var c uint64
+	for i := 3; i >= 0; i-- {
+		h[i], c = bits.Sub64(h[i], o[i], c)
+	}
+	return h
+}
+
+// hashRecord is the hash of a record in wire form. A record that has none cannot be sent.
+func hashRecord(rr dns.RR) (Hash, error) {
+	var buf [512]byte
+	b := buf[:]
+	end, err := dns.PackRR(rr, b, 0, nil, false)
+	if err != nil {
+		b = make([]byte, 65535)
+		if end, err = dns.PackRR(rr, b, 0, nil, false); err != nil {
+			return Hash{}, err
+		}
+	}
+	return hashOf(sha256.Sum256(b[:end])), nil
+}

@@ -1,0 +1,226 @@
+package zone
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/miekg/dns"
+
+	"hostmesh/hostdb"
+	"hostmesh/mesh"
+)
+
+// live answers <tag>.tag. It is replaced when the tag, its members or their facts change, and voided by a new
+// generation when the mesh does.
+type live struct {
+	tag             string
+	owner, srvOwner string
+	service         service
+	made            atomic.Pointer[liveAnswer]
+}
+
+type liveAnswer struct {
+	gen  uint64
+	sets []rrset // of <tag>.tag, by type
+	srv  []rrset // of _<tag>._<proto>.tag
+}
+
+// service is the section Service of a tag; port 0 for none.
+type service struct {
+	port  uint16
+	proto string
+}
+
+func serviceOf(doc hostdb.Document) (service, error) {
+	d := doc.At("Service")
+	if !d.Exists() || d.IsNull() {
+		return service{}, nil
+	}
+	port, err := strconv.ParseUint(d.Text("Port"), 10, 16)
+	if err != nil || port == 0 {
+		return service{}, fmt.Errorf("Service/Port: %q is not a port", d.Text("Port")) //nolint:staticcheck // a path, not a sentence
+	}
+	proto := strings.ToLower(d.Text("Proto"))
+	switch proto {
+	case "":
+		proto = "tcp"
+	case "tcp", "udp", "sctp":
+	default:
+		return service{}, fmt.Errorf("Service/Proto: %q is not tcp, udp or sctp", proto)
+	}
+	return service{uint16(port), proto}, nil
+}
+
+// answer is what l answers in z. It is safe for concurrent use.
+func (l *live) answer(z *Zones) *liveAnswer {
+	if a := l.made.Load(); a != nil && a.gen == z.liveGen {
+		return a
+	}
+	a := l.make(z)
+	l.made.Store(a)
+	return a
+}
+
+func (l *live) make(z *Zones) *liveAnswer {
+	a := &liveAnswer{gen: z.liveGen}
+	type hostAddrs struct {
+		host  string
+		doc   hostdb.Document
+		addrs []netip.Addr
+	}
+	var up, down []hostAddrs
+	for _, host := range z.db.Members(hostdb.Tags, l.tag) {
+		doc := z.db.Data(hostdb.Hosts, host)
+		addrs, _ := hostAddresses(doc)
+		switch h := (hostAddrs{host, doc, addrs}); {
+		case len(addrs) == 0:
+		case z.down[host] || strings.EqualFold(doc.Text("Status"), "retired"):
+			down = append(down, h)
+		default:
+			up = append(up, h)
+		}
+	}
+	if len(up) == 0 {
+		up = down
+	}
+	ttl := z.opts.LiveTTL
+	var v4, v6, srv, srvOwn []dns.RR
+	seen := map[netip.Addr]bool{}
+	for _, h := range up {
+		for _, addr := range h.addrs {
+			if seen[addr] {
+				continue
+			}
+			seen[addr] = true
+			if rr := addressRecord(l.owner, ttl, addr); addr.Is4() {
+				v4 = append(v4, rr)
+			} else {
+				v6 = append(v6, rr)
+			}
+		}
+		if l.service.port == 0 {
+			continue
+		}
+		if target := z.serviceTarget(h.host, h.doc); target != "" {
+			rr := &dns.SRV{Hdr: header(l.owner, dns.TypeSRV, ttl), Weight: 1, Port: l.service.port, Target: target}
+			own := *rr
+			own.Hdr.Name = l.srvOwner
+			srv, srvOwn = append(srv, rr), append(srvOwn, &own)
+		}
+	}
+	for _, s := range []rrset{{dns.TypeA, v4}, {dns.TypeAAAA, v6}, {dns.TypeSRV, srv}} {
+		if len(s.rrs) > 0 {
+			a.sets = append(a.sets, s)
+		}
+	}
+	if l.srvOwner != "" && len(srvOwn) > 0 {
+		a.srv = []rrset{{dns.TypeSRV, srvOwn}}
+	}
+	return a
+}
+
+// serviceTarget is the name by which a client finds a host: its own where we serve the zone, else that of the node.
+func (z *Zones) serviceTarget(host string, doc hostdb.Document) string {
+	text := hostName(doc, host)
+	own := ""
+	if n, err := parseName(text); err == nil && checkHost(text) == nil && strings.Contains(text, ".") {
+		own = n.String()
+		if z.deepest(n) != nil {
+			return own
+		}
+	}
+	if m, ok := z.mesh.ByName(host); ok && checkHost(m.Name) == nil {
+		if n, err := parseName(m.Name + ".node." + z.domain.String()); err == nil {
+			return n.String()
+		}
+	}
+	return own
+}
+
+// downHosts are the hosts whose node failed or left. Under mass suspicion it is what it was.
+func downHosts(was *Zones, m mesh.View) map[string]bool {
+	if m.MassSuspicion() {
+		return was.down
+	}
+	down := map[string]bool{}
+	for _, member := range m.Members() {
+		best, _ := m.ByName(member.Name)
+		if best.State == mesh.StateFailed || best.State == mesh.StateLeft {
+			down[best.Name] = true
+		}
+	}
+	if maps.Equal(down, was.down) {
+		return was.down
+	}
+	return down
+}
+
+// meshChanged reports whether anything that names depend on differs between the old and the next view of the mesh.
+func (b *batch) meshChanged() bool {
+	if !maps.Equal(b.old.down, b.next.down) || b.old.mesh.Self().ID != b.next.mesh.Self().ID {
+		return true
+	}
+	return !slices.EqualFunc(b.old.mesh.Members(), b.next.mesh.Members(), func(x, y mesh.Member) bool {
+		return x.ID == y.ID && x.Name == y.Name && x.Addr == y.Addr && x.State == y.State
+	})
+}
+
+// nodeLabels are the names of members under node: the whole name, and its first label where only one has it.
+func nodeLabels(m mesh.View) map[string]mesh.Member {
+	whole, first := map[string]mesh.Member{}, map[string][]mesh.Member{}
+	for _, member := range m.Members() {
+		best, _ := m.ByName(member.Name)
+		text := strings.ToLower(strings.TrimSuffix(best.Name, "."))
+		if _, known := whole[text]; known {
+			continue
+		}
+		whole[text] = best
+		label, _, _ := strings.Cut(text, ".")
+		first[label] = append(first[label], best)
+	}
+	for label, list := range first {
+		if _, known := whole[label]; !known && len(list) == 1 {
+			whole[label] = list[0]
+		}
+	}
+	return whole
+}
+
+// nodeAddresses is where a member is reached in the mesh, and its addresses of the other family in HostDB.
+func (z *Zones) nodeAddresses(m mesh.Member) []netip.Addr {
+	addrs, _ := hostAddresses(z.db.Data(hostdb.Hosts, m.Name))
+	if !m.Addr.IsValid() {
+		return addrs
+	}
+	own := m.Addr.Unmap().WithZone("")
+	out := []netip.Addr{own}
+	for _, a := range addrs {
+		if a.Is4() != own.Is4() && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+const maxNameServers = 8 // as many as fit into 512 bytes with both families
+
+// nameServerAddresses are those of the live members that follow this node by id, itself first, so that nodes share
+// the load between them.
+func (z *Zones) nameServerAddresses() []netip.Addr {
+	members := z.mesh.Members()
+	self := z.mesh.Self().ID
+	start := max(0, slices.IndexFunc(members, func(m mesh.Member) bool { return m.ID == self }))
+	var out []netip.Addr
+	for i := range members {
+		m := members[(start+i)%len(members)]
+		if a := m.Addr.Unmap().WithZone(""); len(out) < maxNameServers && m.Addr.IsValid() && !z.down[m.Name] && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}

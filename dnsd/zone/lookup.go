@@ -1,0 +1,200 @@
+package zone
+
+import (
+	"slices"
+
+	"github.com/miekg/dns"
+)
+
+const maxChain = 8 // aliases followed for one question
+
+// Answer is what a question is answered with. The records are shared: they and the slices must not be changed.
+type Answer struct {
+	Zone          string // origin of the zone that the question lies in; empty when none is ours
+	Rcode         int    // dns.RcodeRefused when no zone is ours
+	Authoritative bool   // false for a referral
+	Answer        []dns.RR
+	Authority     []dns.RR
+	Additional    []dns.RR
+}
+
+// found is what one step of a search came to.
+type found struct {
+	zone     *zone
+	node     *node // nil when the name does not exist
+	cut      *node // the delegation that the name lies below, or is
+	cutName  name
+	wildcard bool // node is a wildcard's
+}
+
+// Lookup answers a question of class IN (RFC 1034 section 4.3.2). Case does not matter. qname must be absolute.
+func (z *Zones) Lookup(qname string, qtype uint16) Answer {
+	n, err := parseName(qname)
+	if err != nil {
+		return Answer{Rcode: dns.RcodeFormatError}
+	}
+	var a Answer
+	r := z.find(n, qtype)
+	if r.zone == nil {
+		a.Rcode = dns.RcodeRefused
+		return a
+	}
+	a.Zone, a.Authoritative = r.zone.text, r.cut == nil
+	var seen [maxChain]name
+	for i := range maxChain {
+		seen[i] = n
+		if r.cut != nil {
+			if len(a.Answer) == 0 {
+				z.refer(&a, r)
+			}
+			break
+		}
+		if r.node == nil {
+			a.Rcode = dns.RcodeNameError
+			a.Authority = r.zone.negative()
+			break
+		}
+		target := z.take(&a, r, qname, n, qtype)
+		if target == "" {
+			break
+		}
+		if n, err = parseName(target); err != nil || slices.Contains(seen[:i+1], n) {
+			break
+		}
+		if r = z.find(n, qtype); r.zone == nil {
+			break // not ours to follow
+		}
+		qname = target
+	}
+	z.add(&a)
+	return a
+}
+
+// find searches a name. A question for DS belongs to the side above a cut (RFC 4035 section 3.1.4.1).
+func (z *Zones) find(n name, qtype uint16) found {
+	zn := z.zones[n]
+	if zn == nil || qtype == dns.TypeDS && z.deepest(n.parent()) != nil {
+		zn = z.deepest(n.parent())
+	}
+	if zn == nil {
+		return found{}
+	}
+	r := found{zone: zn}
+	if zn.cuts > 0 {
+		for at := n; at != zn.origin; at = at.parent() {
+			if at == n && qtype == dns.TypeDS {
+				continue
+			}
+			if nd, ok := zn.nodes.get(string(at)); ok && nd.set(dns.TypeNS) != nil {
+				r.cut, r.cutName = nd, at // the highest one wins
+			}
+		}
+	}
+	if nd, ok := zn.nodes.get(string(n)); ok || n == zn.origin {
+		if r.node = nd; nd == nil {
+			r.node = &node{} // an apex without records: SOA only
+		}
+		return r
+	}
+	if zn.wild == 0 {
+		return r
+	}
+	for at := n.parent(); ; at = at.parent() {
+		if _, ok := zn.nodes.get(string(at)); ok || at == zn.origin { // the closest encloser, RFC 4592 section 3.3.1
+			if nd, ok := zn.nodes.get("\x01*" + string(at)); ok {
+				r.node, r.wildcard = nd, true
+			}
+			return r
+		}
+	}
+}
+
+// take answers from a node that exists, and returns where an alias leads.
+func (z *Zones) take(a *Answer, r found, qname string, n name, qtype uint16) (target string) {
+	sets := r.node.sets
+	if l := r.node.live; l != nil {
+		if sets = l.answer(z).sets; r.node.srv {
+			sets = l.answer(z).srv
+		}
+	}
+	if n == r.zone.origin && qtype == dns.TypeSOA {
+		a.Answer = append(a.Answer, r.zone.soa)
+		return ""
+	}
+	for i := range sets {
+		s := &sets[i]
+		if s.typ != qtype && s.typ != dns.TypeCNAME && qtype != dns.TypeANY {
+			continue
+		}
+		before := len(a.Answer)
+		a.Answer = append(a.Answer, s.rrs...) // for ANY the first set will do (RFC 8482 section 4.1)
+		if r.wildcard {
+			for j, rr := range a.Answer[before:] {
+				rr = dns.Copy(rr)
+				rr.Header().Name = dns.Fqdn(qname)
+				a.Answer[before+j] = rr
+			}
+		}
+		if s.typ == dns.TypeCNAME && qtype != dns.TypeCNAME && qtype != dns.TypeANY {
+			return s.rrs[0].(*dns.CNAME).Target
+		}
+		return ""
+	}
+	a.Authority = r.zone.negative()
+	return ""
+}
+
+// negative is the SOA of a negative answer (RFC 2308 section 3).
+func (zn *zone) negative() []dns.RR {
+	soa := *zn.soa
+	soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl)
+	return []dns.RR{&soa}
+}
+
+// refer points to the servers of a delegated zone, with their addresses where we have them.
+func (z *Zones) refer(a *Answer, r found) {
+	a.Authority = r.cut.set(dns.TypeNS)
+	for _, rr := range a.Authority {
+		if n, err := parseName(rr.(*dns.NS).Ns); err == nil {
+			z.glue(a, r.zone, n)
+		}
+	}
+}
+
+// glue adds the addresses of a name, those of names below a cut in zn too.
+func (z *Zones) glue(a *Answer, zn *zone, n name) {
+	nd := (*node)(nil)
+	if n.within(zn.origin) {
+		nd, _ = zn.nodes.get(string(n))
+	}
+	if nd == nil {
+		r := z.find(n, 0)
+		if r.zone == nil || r.node == nil || r.wildcard || r.cut != nil {
+			return
+		}
+		nd = r.node
+	}
+	a.Additional = append(append(a.Additional, nd.set(dns.TypeA)...), nd.set(dns.TypeAAAA)...)
+}
+
+const maxAdditional = 32 // records that save a client further questions, at most
+
+// add completes an answer with the addresses of the names it points at.
+func (z *Zones) add(a *Answer) {
+	for _, rr := range a.Answer {
+		if typ := rr.Header().Rrtype; typ == dns.TypeCNAME || len(a.Additional) >= maxAdditional {
+			continue
+		}
+		target, addresses := targetOf(rr)
+		if !addresses {
+			continue
+		}
+		n, err := parseName(target)
+		if err != nil {
+			continue
+		}
+		if zn := z.deepest(n); zn != nil {
+			z.glue(a, zn, n)
+		}
+	}
+}
