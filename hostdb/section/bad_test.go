@@ -85,13 +85,13 @@ LB: 5
 Service: {Port: 80, Proto: sctp}
 `))
 	d := tag.DNS
-	if d == nil || d.TTL != time.Minute || len(d.Reverse) != 1 || len(d.Records) != 1 || len(d.Records["www"].A) != 1 {
+	if d == nil || d.TTL != 30*time.Second || len(d.Reverse) != 2 || len(d.Records) != 1 || len(d.Records["www"].A) != 1 {
 		t.Errorf("DNS %+v", d)
 	}
 	if tag.LB != nil || tag.Service == nil || tag.Service.Proto != TCP || tag.Service.Port != 80 {
 		t.Errorf("LB %+v, Service %+v", tag.LB, tag.Service)
 	}
-	if len(problems) != 8 {
+	if len(problems) != 7 {
 		t.Errorf("%d problems: %v", len(problems), problems)
 	}
 }

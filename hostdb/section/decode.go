@@ -52,6 +52,12 @@ func (r *report) bad(value, reason string, keys ...string) {
 	r.d.report(r.d.bad, value, reason, keys...)
 }
 
+// told reports whether something is wrong with the value at keys already.
+func (r *report) told(keys ...string) bool {
+	path := hostdb.PathOf(append(slices.Clone(r.d.path), keys...)...)
+	return slices.ContainsFunc(r.d.problems, func(p Problem) bool { return p.Path == path })
+}
+
 // absent reports whether nothing is said: not there, null, or an empty text.
 func absent(doc hostdb.Document) bool {
 	v, leaf := doc.Value()

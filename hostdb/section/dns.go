@@ -15,26 +15,27 @@ import (
 // DNS makes the tag an authoritative zone: every member gets its A and AAAA records, PTR records in the reverse zones,
 // and its cnames.
 type DNS struct {
-	// Zone is the name of the zone.
-	Zone string `need:"yes" format:"zone" example:"dc1.example.com"`
+	// Zone is the name of the zone. Absent: the tag has only Reverse.
+	Zone string `format:"zone" example:"dc1.example.com"`
 	// TTL is how long resolvers may keep an answer, in seconds.
 	TTL time.Duration `unit:"seconds" example:"30"`
-	// NS are the zone's name servers: names, relative to the zone or ended by a dot. They come on top of NS records at
-	// @. Without either, the nodes that serve the zone are named.
+	// NS are the zone's name servers. They come on top of NS records at @. Without either it is ns of the mesh's domain,
+	// which answers with live nodes. Here and in all records, a name is meant within the zone unless it ends in a dot or
+	// in the zone's own name.
 	NS []string `format:"domain" example:"[ns1, ns2.example.net.]"`
 	// SOA is the start of authority, where its defaults do not fit.
 	SOA SOA
-	// Records are further records by name: relative to the zone, @ for the zone itself, * for whatever is not there.
+	// Records are further records by name: @ is the zone itself, * whatever is not there.
 	Records map[string]RecordSet `keys:"owner" example:"{www: {A: 10.1.0.80}}"`
-	// Reverse are the networks whose reverse zones come along. A reverse zone is whole labels: lengths of IPv4 networks
-	// are multiples of 8 (8 to 24), of IPv6 of 4 (4 to 124).
+	// Reverse are the networks whose reverse zones come along. A network that does not end at a label of a reverse zone
+	// (8 bits of IPv4, 4 of IPv6) is served in the smallest zone around it.
 	Reverse []netip.Prefix `example:"[10.1.0.0/16, 2001:db8:1::/48]"`
 	// Transfer is who may copy the zone.
 	Transfer Transfer
 }
 
 func (d *DNS) defaults() {
-	d.TTL = time.Minute // a moved host is found within a minute, and resolvers still carry most of the load
+	d.TTL = 30 * time.Second // the answer is always current and the resolver is near: why keep it
 }
 
 func (DNS) example() string {
@@ -50,22 +51,22 @@ Transfer: {Allow: [10.1.0.53], Notify: [10.1.0.53], Key: xfer}
 }
 
 func (d *DNS) check(r *report) {
-	kept := d.Reverse[:0]
-	for _, p := range d.Reverse {
-		unit, longest := 8, 24
+	d.Reverse = slices.DeleteFunc(d.Reverse, func(p netip.Prefix) bool {
+		shortest := 8
 		if p.Addr().Is6() {
-			unit, longest = 4, 124
+			shortest = 4
 		}
-		if p.Bits()%unit != 0 || p.Bits() < unit || p.Bits() > longest {
-			r.bad(p.String(), fmt.Sprintf("does not end at a label of a reverse zone; expected a length that is a multiple of %d, from %d to %d",
-				unit, unit, longest), "Reverse")
-			continue
+		if p.Bits() < shortest {
+			r.bad(p.String(), fmt.Sprintf("is wider than any reverse zone; expected a length of at least %d", shortest), "Reverse")
+			return true
 		}
-		kept = append(kept, p)
-	}
-	d.Reverse = kept
-	if d.Zone != "" {
+		return false
+	})
+	switch {
+	case d.Zone != "":
 		d.checkRecords(r)
+	case len(d.Reverse) == 0 && !r.told("Zone") && !r.told("Reverse"):
+		r.bad("", "is missing; expected a domain name such as dc1.example.com, or Reverse with a network", "Zone")
 	}
 }
 
@@ -73,7 +74,7 @@ func (d *DNS) check(r *report) {
 func (d *DNS) checkRecords(r *report) {
 	seen := map[string]string{} // canonical name -> as written
 	for _, name := range slices.Sorted(maps.Keys(d.Records)) {
-		owner, inside := d.Owner(name)
+		owner, inside := d.owner(name)
 		reason := ""
 		switch before := seen[owner]; {
 		case !inside:
@@ -95,18 +96,21 @@ func (d *DNS) checkRecords(r *report) {
 	}
 }
 
-// Owner is the full name, in lower case and without a dot at its end, of a key of Records. ok is false when it lies
-// outside the zone.
-func (d *DNS) Owner(name string) (full string, ok bool) {
+// owner is the full name, in lower case and without a dot at its end, of a key of Records. ok is false when it lies
+// outside the zone and cannot be in a reverse zone of the tag.
+func (d *DNS) owner(name string) (full string, ok bool) {
 	zone := hostdb.NormalName(d.Zone)
-	switch {
-	case name == "@":
+	if name == "@" {
 		return zone, true
-	case !strings.HasSuffix(name, "."):
-		return hostdb.NormalName(name) + "." + zone, true
 	}
 	full = hostdb.NormalName(name)
-	return full, full == zone || strings.HasSuffix(full, "."+zone)
+	switch {
+	case full == zone || strings.HasSuffix(full, "."+zone):
+		return full, true
+	case !strings.HasSuffix(name, "."):
+		return full + "." + zone, true
+	}
+	return full, len(d.Reverse) > 0 && strings.HasSuffix(full, ".arpa")
 }
 
 // SOA is the start of authority of a zone (RFC 1035 section 3.3.13). Its serial number is counted by hostmesh.
@@ -121,32 +125,21 @@ type SOA struct {
 	Retry time.Duration `unit:"seconds" min:"1s" example:"600"`
 	// Expire is how long they answer while they cannot ask, in seconds.
 	Expire time.Duration `unit:"seconds" min:"1s" example:"1209600"`
-	// Minimum is how long resolvers may remember that a name is not there (RFC 2308), in seconds.
+	// Minimum is how long resolvers may remember that a name is not there (RFC 2308), in seconds. Absent (0) is 30, or
+	// the zone's TTL where that is less.
 	Minimum time.Duration `unit:"seconds" example:"30"`
 }
 
 func (s *SOA) defaults() {
-	s.Refresh = time.Hour          // NOTIFY tells of changes; this is for when it was lost
-	s.Retry = 10 * time.Minute     // a sixth of Refresh, as is usual
-	s.Expire = 14 * 24 * time.Hour // a secondary outlives two weeks without us (RFC 1912 section 2.2)
-	s.Minimum = 30 * time.Second   // somebody who asked too early sees a new host soon
+	s.Refresh = 15 * time.Minute  // a secondary that missed a NOTIFY asks within a quarter of an hour
+	s.Retry = 5 * time.Minute     // a third of that
+	s.Expire = 7 * 24 * time.Hour // a secondary answers for a week without us
 }
 
 func (s *SOA) check(r *report) {
 	if s.Expire < s.Refresh {
 		r.bad(formatSeconds(s.Expire), "is shorter than Refresh, "+formatSeconds(s.Refresh)+"; expected a longer time", "Expire")
 	}
-}
-
-// Mailbox is RName as a domain name without a dot at its end, as a SOA record has it: dots before the @ are escaped
-// (RFC 1035 section 8). It is empty when RName is.
-func (s SOA) Mailbox() string {
-	name := strings.TrimSuffix(s.RName, ".")
-	local, domain, at := strings.Cut(name, "@")
-	if !at {
-		return name
-	}
-	return strings.ReplaceAll(local, ".", `\.`) + "." + domain
 }
 
 // Transfer is who may copy a zone, and who is told of its changes.

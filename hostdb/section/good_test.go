@@ -42,7 +42,7 @@ DNS:
     "*.dev": {CNAME: dev1}
     www: {A: [10.1.0.1, "10.1.0.2"], AAAA: "2001:db8::1", TTL: 300}
     _ldap._tcp: {SRV: 0 50 636 ldap1}
-    sub: {NS: [ns.sub], DS: 12345 13 2 aa, TYPE65534: '\# 1 00'}
+    sub: {NS: [ns.sub], DS: 12345 13 2 aa}
     none: {MX: 0 .}
   Reverse: [10.1.0.0/16, "2001:db8:1::/48"]
   Transfer: {Allow: [10.1.1.11, 10.2.0.0/24], Notify: [10.1.1.11, "10.1.1.12:5353", "[2001:db8::1]:53"], Key: xfer}
@@ -55,15 +55,15 @@ DNS:
 		Zone: "dc1.example.com",
 		TTL:  time.Hour,
 		NS:   []string{"ns1"},
-		SOA: SOA{RName: "host.master@example.com", Refresh: time.Hour, Retry: 10 * time.Minute,
-			Expire: 14 * 24 * time.Hour, Minimum: 5 * time.Second},
+		SOA: SOA{RName: "host.master@example.com", Refresh: 15 * time.Minute, Retry: 5 * time.Minute,
+			Expire: 7 * 24 * time.Hour, Minimum: 5 * time.Second},
 		Records: map[string]RecordSet{
 			"@": {MX: []MX{{10, "mail1"}, {20, "mail2.example.net."}}, TXT: []string{"v=spf1 mx -all"},
 				CAA: []CAA{{0, "issue", "letsencrypt.org"}}},
 			"*.dev":      {CNAME: "dev1"},
 			"www":        {A: addrs("10.1.0.1", "10.1.0.2"), AAAA: addrs("2001:db8::1"), TTL: 5 * time.Minute},
 			"_ldap._tcp": {SRV: []SRV{{0, 50, 636, "ldap1"}}},
-			"sub":        {NS: []string{"ns.sub"}, Other: map[string][]string{"DS": {"12345 13 2 aa"}, "TYPE65534": {`\# 1 00`}}},
+			"sub":        {NS: []string{"ns.sub"}, Other: map[string][]string{"DS": {"12345 13 2 aa"}}},
 			"none":       {MX: []MX{{0, "."}}},
 		},
 		Reverse: prefixes("10.1.0.0/16", "2001:db8:1::/48"),
@@ -73,9 +73,6 @@ DNS:
 	}
 	if diff := cmp.Diff(want, got, equalValues); diff != "" {
 		t.Errorf("DNS (-want +got):\n%s", diff)
-	}
-	if m := got.SOA.Mailbox(); m != `host\.master.example.com` {
-		t.Errorf("mailbox %s", m)
 	}
 }
 
@@ -151,9 +148,6 @@ Rack: {Row: 01}
 	}
 	if diff := cmp.Diff(want, got, equalValues); diff != "" {
 		t.Errorf("tag (-want +got):\n%s", diff)
-	}
-	if name := got.Group.HostName(7); name != "web07.example.com" {
-		t.Errorf("member 7 is called %s", name)
 	}
 }
 

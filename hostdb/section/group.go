@@ -2,7 +2,6 @@ package section
 
 import (
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -41,14 +40,6 @@ func (g *Group) check(r *report) {
 	if g.Max < g.Min {
 		r.bad(fmt.Sprint(g.Max), fmt.Sprintf("is below Min, %d; expected at least that", g.Min), "Max")
 	}
-}
-
-// HostName is the name of the member with number n. Name must be as checked.
-func (g Group) HostName(n int) string {
-	if pattern.MatchString(g.Name) {
-		return fmt.Sprintf(g.Name, n)
-	}
-	return strings.ReplaceAll(g.Name, "%", "")
 }
 
 // Spread is what members of a group should not share.

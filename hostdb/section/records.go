@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// RecordSet is what stands at one name of a zone. Each type takes one value or a list. Names in values are relative to
-// the zone, or ended by a dot.
+// RecordSet is what stands at one name of a zone. Each type takes one value or a list.
 type RecordSet struct {
 	// TTL is how long resolvers may keep these records, in seconds. Absent (0) is the zone's TTL.
 	TTL time.Duration `unit:"seconds" example:"300"`
@@ -25,7 +24,7 @@ type RecordSet struct {
 	MX []MX `example:"[10 mail1, 20 mail2]"`
 	// NS delegates the name, or at @ names the zone's own servers.
 	NS []string `format:"domain" example:"[ns1, ns2]"`
-	// TXT are texts of any length.
+	// TXT are texts of any length. One that begins with a quote is read as in a zone file.
 	TXT []string `format:"rdata" example:"v=spf1 mx -all"`
 	// SRV are servers of a service: priority, weight, port and name (RFC 2782).
 	SRV []SRV `example:"0 50 636 ldap1"`
@@ -33,8 +32,8 @@ type RecordSet struct {
 	CAA []CAA `example:"0 issue letsencrypt.org"`
 	// PTR are names, for reverse records by hand.
 	PTR []string `format:"domain" example:"web1"`
-	// Other are records of other types (APL, CERT, DNAME, DS, HINFO, HTTPS, LOC, NAPTR, OPENPGPKEY, RP, SMIMEA, SSHFP,
-	// SVCB, TLSA, URI, and TYPE with a number, RFC 3597) as they stand in a zone file. dnsd checks what they say.
+	// Other are records of other types (APL, CERT, DS, HINFO, HTTPS, LOC, NAPTR, OPENPGPKEY, RP, SMIMEA, SSHFP, SVCB,
+	// TLSA, URI) as they stand in a zone file. dnsd checks what they say.
 	Other map[string][]string `key:"*" keys:"rrtype" format:"rdata" example:"{SSHFP: [4 2 a7c1e0f8], DS: 12345 13 2 49fd46e6c4b45c55d4ac}"`
 }
 
