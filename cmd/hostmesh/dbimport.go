@@ -86,13 +86,7 @@ func (im *importer) run(ctx context.Context, dir string) error {
 	if err := im.check(ctx, fsys, bar); err != nil {
 		return explain(err)
 	}
-	r, w := io.Pipe()
-	go func() {
-		_, err := layout.WriteTar(w, fsys, im.opts.KeepGoing)
-		w.CloseWithError(err) // nil: the end
-	}()
-	report, err := im.client.Import(ctx, r, im.opts, func(p api.ImportProgress) { bar.show(p.Phase, p.Done, p.Total) })
-	r.Close()
+	report, err := im.send(ctx, fsys, bar)
 	bar.end()
 	switch {
 	case errors.Is(err, api.ErrBrokeOff):
@@ -108,6 +102,31 @@ func (im *importer) run(ctx context.Context, dir string) error {
 		return explain(im.unfinished(report, err))
 	}
 	return nil
+}
+
+// send packs the directory and has the agent import it. What could not be packed is among the problems of the report.
+func (im *importer) send(ctx context.Context, fsys fs.FS, bar *progress) (api.ImportReport, error) {
+	type packed struct {
+		problems layout.Problems
+		err      error
+	}
+	r, w := io.Pipe()
+	done := make(chan packed, 1)
+	go func() {
+		problems, err := layout.WriteTar(w, fsys, im.opts.KeepGoing)
+		w.CloseWithError(err) // nil is the end
+		done <- packed{problems, err}
+	}()
+	report, err := im.client.Import(ctx, r, im.opts, func(p api.ImportProgress) { bar.show(p.Phase, p.Done, p.Total) })
+	r.Close() // packing goes no further when the agent has answered early
+	p := <-done
+	if p.err != nil && !errors.Is(p.err, io.ErrClosedPipe) {
+		return api.ImportReport{}, fmt.Errorf("pack the directory: %w", p.err)
+	}
+	for _, x := range p.problems.List {
+		report.Problems = append(report.Problems, api.ImportProblem{File: x.File, Line: x.Line, Text: x.Message, Fatal: x.Fatal})
+	}
+	return report, err
 }
 
 // unfinished says what became of an import that failed.
@@ -135,6 +154,9 @@ func fatal(list []api.ImportProblem) int {
 // check reads the directory as the agent will, and fails when it would refuse it for what is in the files. A member that
 // the directory does not have may be known to the agent.
 func (im *importer) check(ctx context.Context, fsys fs.FS, bar *progress) error {
+	if im.opts.KeepGoing {
+		return nil
+	}
 	inv, err := layout.Read(ctx, fsys, layout.Options{
 		KeepGoing: true,
 		Progress:  func(done, total int) { bar.show("checking", done, total) },
@@ -142,7 +164,7 @@ func (im *importer) check(ctx context.Context, fsys fs.FS, bar *progress) error 
 	if err != nil {
 		return fmt.Errorf("import: %w", err)
 	}
-	if inv.Problems.Fatal == 0 || im.opts.KeepGoing {
+	if inv.Problems.Fatal == 0 {
 		return nil
 	}
 	known := knownElsewhere{ctx: ctx, client: im.client, fsys: fsys, lists: map[string]map[string]bool{}}
@@ -225,7 +247,7 @@ func (im *importer) printProblems(r api.ImportReport) {
 		fmt.Fprintf(im.stderr, "%s%s\n", kind, visible(layout.Problem{File: p.File, Line: p.Line, Message: p.Text}.String()))
 	}
 	if r.More > 0 {
-		fmt.Fprintf(im.stderr, "... and %s more\n", plural(r.More, "problem", "problems"))
+		fmt.Fprintf(im.stderr, "and %s\n", plural(r.More, "more problem", "more problems"))
 	}
 	for _, w := range r.Warnings {
 		fmt.Fprintf(im.stderr, "warning: %s\n", visible(w))

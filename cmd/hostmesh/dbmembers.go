@@ -18,7 +18,7 @@ func (a *app) dbMembersCommand() *cobra.Command {
 is a host, or @KEY: all members of another key of the same namespace.`,
 	})
 	cmd.AddCommand(a.membersListCommand(),
-		a.memberChange("add", "Add members", "Adds members at the end of the list. One that is there already is left where it is.",
+		a.memberChange("add", "Add members", "Adds members at the end of the list. One that is there stays where it is.",
 			(*api.Client).AddMember),
 		a.memberChange("remove", "Remove members", "Takes members out of the list. One that is not there is no error.",
 			(*api.Client).RemoveMember),

@@ -94,7 +94,7 @@ func statusText(w io.Writer, s api.Status) {
 		if l.Error != "" {
 			state = ": " + l.Error
 		}
-		row(w, l.Name, l.Addr+state)
+		row(w, "listens", l.Name+" "+l.Addr+state)
 	}
 }
 

@@ -106,6 +106,8 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
+	// An agent that answers before it has read a whole import closes the connection when it is done.
+	req.Close = contentType == tarType
 	if c.token != "" {
 		req.AddCookie(&http.Cookie{Name: SessionCookie, Value: c.token})
 	}

@@ -279,6 +279,14 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+func TestConnectionBreaks(t *testing.T) {
+	c := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), "")
+	_, err := c.Put(t.Context(), "hosts/x", nil, "x")
+	if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "may have been carried out") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestNewClientRefuses(t *testing.T) {
 	for _, cfg := range []ClientConfig{
 		{}, {Socket: "/x", Server: "https://x:1"}, {Server: "x:7951"}, {Server: "ftp://x"}, {Server: "https://x:1/v1"}, {Server: "https://"},

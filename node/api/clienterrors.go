@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"strings"
@@ -15,7 +16,8 @@ import (
 
 // Sentinels of the client, besides ErrNotFound; errors.Is tells them.
 var (
-	// ErrUnreachable is returned when no agent answers at the socket or server.
+	// ErrUnreachable is returned when no agent answers at the socket or server. When the connection broke after the
+	// request was sent, the text says so, and a write may have been carried out.
 	ErrUnreachable = errors.New("the agent cannot be reached")
 	// ErrUnauthenticated is returned when the agent does not know who is asking.
 	ErrUnauthenticated = errors.New("not logged in")
@@ -97,6 +99,10 @@ func (c *Client) unreachable(err error) error {
 	var unknownCA x509.UnknownAuthorityError
 	var wrongName x509.HostnameError
 	var expired x509.CertificateInvalidError
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		return fmt.Errorf("%w: %s broke the connection off before it answered: %w (a write may have been carried out: look before you repeat it)",
+			ErrUnreachable, c.Where(), cause(err))
+	}
 	if c.socket != "" {
 		remedy := "is the agent running? Look with: systemctl status hostmesh"
 		switch {

@@ -174,6 +174,10 @@ func serveImport(w http.ResponseWriter, r *http.Request, im Importer, who Identi
 	duplex := rc.EnableFullDuplex() == nil
 
 	w.Header().Set("Content-Type", ndjsonType)
+	if duplex {
+		// From here on a client that hears no more knows that the import had begun.
+		_ = rc.Flush()
+	}
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	send := func(rec ImportRecord) {

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// notRun are examples in help texts that a test cannot run, with the reason.
+var notRun = map[string]string{
+	"hostmesh agent --dev --data-dir /tmp/hostmesh":                                      "runs until it is stopped; the scripts do",
+	"hostmesh agent --addr 10.1.0.11 --key-file /etc/hostmesh/mesh.key":                  "not an address of this box",
+	"hostmesh agent --addr 10.1.0.12 --join 10.1.0.11 --key-file /etc/hostmesh/mesh.key": "not an address of this box",
+	"hostmesh agent --check": "looks at this box's configuration",
+	"hostmesh init --data-dir /var/lib/hostmesh --key-file /etc/hostmesh/mesh.key":          "changes this box",
+	"hostmesh keygen /etc/hostmesh/mesh.key":                                                "changes this box",
+	"hostmesh keygen | ssh box2 'umask 077; cat > /etc/hostmesh/mesh.key'":                  "needs box2",
+	"hostmesh status --server https://10.1.0.12:7951 --ca web-ca.crt --token-file token":    "needs another box",
+	"hostmesh status -o json | jq .problems":                                                "needs jq",
+	"hostmesh db digest --server http://127.0.0.12:7950 | diff - <(hostmesh db digest)":     "needs the demo",
+	"hostmesh db import /var/lib/hostdb/namespaces --dry-run":                               "needs Flipkart's HostDB on this box",
+	"hostmesh db import /var/lib/hostdb/namespaces --keep-going -m \"from the old HostDB\"": "needs Flipkart's HostDB on this box",
+	"hostmesh dns zone dc1.example.com > db.dc1 && named-checkzone dc1.example.com db.dc1":  "needs bind9-utils; package integration runs it",
+	"hostmesh dns zone dc1.example.com":                                                     "TestDNS runs it",
+	"hostmesh dns zones":                                                                    "TestDNS runs it",
+}
+
+// TestExamples runs the examples of the help texts as they stand there, with an agent that holds examples/inventory.
+func TestExamples(t *testing.T) {
+	dir := shortTempDir(t)
+	startAgent(t, filepath.Join(dir, "d"))
+	if err := os.Mkdir(filepath.Join(dir, "examples"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(inventory(t), filepath.Join(dir, "examples", "inventory")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "web9.yaml"), []byte("Network: {IP: 10.1.8.19}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	environ := []string{"HOSTMESH_DATA_DIR=" + filepath.Join(dir, "d")}
+	do := func(args ...string) (code int, stderr string) {
+		var out, errs bytes.Buffer
+		code = run(t.Context(), args, environ, strings.NewReader("Network: {IP: 10.1.8.19}\n"), &out, &errs)
+		return code, errs.String()
+	}
+	must := func(args ...string) {
+		t.Helper()
+		if code, stderr := do(args...); code != exitDone {
+			t.Fatalf("%q: %d\n%s", args, code, stderr)
+		}
+	}
+	must("db", "import", inventory(t))
+	seen := map[string]bool{}
+	everyCommand(func(cmd *cobra.Command) {
+		for line := range strings.Lines(cmd.Example) {
+			line = strings.TrimSpace(line)
+			if line == "" || strings.HasPrefix(line, "#") || seen[line] {
+				continue
+			}
+			seen[line] = true
+			if notRun[line] != "" {
+				continue
+			}
+			// What an earlier example took away, and what no example may find.
+			must("db", "set", "hosts/web9.dc1.example.com", "-", "-m", "reset")
+			must("db", "set", "hosts/web1.dc1.example.com/Expires", "2030-01-01", "-m", "reset")
+			if code, _ := do("db", "get", "hosts/web10.dc1.example.com"); code == exitDone {
+				must("db", "delete", "hosts/web10.dc1.example.com", "-m", "reset")
+			}
+			cmd := exec.CommandContext(t.Context(), "bash", "-e", "-o", "pipefail", "-c", line)
+			cmd.Dir = dir
+			cmd.Env = append(os.Environ(), environ...)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s: %v\n%s", line, err, out)
+			}
+		}
+	})
+	for line := range notRun {
+		if !seen[line] {
+			t.Errorf("notRun speaks of an example that is gone: %s", line)
+		}
+	}
+}
+
+// shortTempDir is a temporary directory whose sockets have names that are short enough.
+func shortTempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// startAgent runs an agent with --dev until the test ends, and returns its address.
+func startAgent(t *testing.T, dataDir string) string {
+	t.Helper()
+	addr := loopback()
+	var log bytes.Buffer
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan int, 1)
+	go func() {
+		args := []string{"agent", "--dev", "--data-dir", dataDir, "--addr", addr, "--name", "box1.dc1.example.com"}
+		done <- run(ctx, args, nil, strings.NewReader(""), &bytes.Buffer{}, &log)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if code := <-done; code != exitDone {
+			t.Errorf("the agent ended with %d:\n%s", code, &log)
+		}
+	})
+	environ := []string{"HOSTMESH_DATA_DIR=" + dataDir}
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		var out, stderr bytes.Buffer
+		if run(t.Context(), []string{"status"}, environ, strings.NewReader(""), &out, &stderr) == exitDone {
+			return addr
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the agent is not well: %s%s", &out, &stderr)
+		}
+	}
+}
