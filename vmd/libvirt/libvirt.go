@@ -13,8 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 )
@@ -75,17 +73,6 @@ func CPUHasKVM(arch string, cpuinfo io.Reader, device bool) bool {
 		}
 	}
 	return false
-}
-
-// kvmHere reports CPUHasKVM of this box.
-func kvmHere() bool {
-	_, err := os.Stat("/dev/kvm")
-	f, ferr := os.Open("/proc/cpuinfo")
-	if ferr != nil {
-		return false
-	}
-	defer f.Close()
-	return CPUHasKVM(runtime.GOARCH, f, err == nil)
 }
 
 // version formats libvirt's numbers: 1,000,000 x major + 1,000 x minor + release.

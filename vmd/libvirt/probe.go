@@ -5,6 +5,8 @@ package libvirt
 import (
 	"errors"
 	"fmt"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -89,4 +91,15 @@ func probe(uri string, info *Info) error {
 	info.DomainTypes = slices.Compact(info.DomainTypes)
 	info.KVM = slices.Contains(info.DomainTypes, "kvm") && kvmHere()
 	return nil
+}
+
+// kvmHere reports CPUHasKVM of this box.
+func kvmHere() bool {
+	_, err := os.Stat("/dev/kvm")
+	f, ferr := os.Open("/proc/cpuinfo")
+	if ferr != nil {
+		return false
+	}
+	defer f.Close()
+	return CPUHasKVM(runtime.GOARCH, f, err == nil)
 }

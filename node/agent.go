@@ -1,0 +1,411 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hostmesh/hostdb"
+	"hostmesh/hostdb/auth"
+	"hostmesh/hostdb/badgerdb"
+	"hostmesh/hostdb/replica"
+	"hostmesh/hostdb/section"
+	"hostmesh/mesh"
+	"hostmesh/node/api"
+	"hostmesh/vmd/libvirt"
+)
+
+// ErrClosed is returned by Run of an agent that is closed.
+var ErrClosed = errors.New("agent is closed")
+
+// Agent is hostmesh on one box. Its methods are safe for concurrent use.
+type Agent struct {
+	cfg   Config
+	log   *slog.Logger
+	clock hostdb.Clock
+	key   mesh.Key
+
+	dir     *dataDir
+	store   *hostdb.Store
+	disk    atomic.Pointer[badgerdb.DB] // the open storage, for metrics
+	auth    *auth.Auth
+	mesh    *mesh.Mesh
+	replica *replica.Replica
+	loop    *loop
+	web     []*webServer
+	webCA   *webCA
+	metrics *prometheus.Registry
+	// hadData: this replica held something when the agent started, so it serves that, however stale.
+	hadData    bool
+	founder    bool // this directory founded its mesh
+	hypervisor atomic.Pointer[hypervisor]
+
+	closers []func() error // what Open made, in its order
+
+	mu      sync.Mutex // guards the fields below
+	started time.Time
+	closed  bool
+	cancel  context.CancelFunc // of Run; nil when it does not run
+	done    chan struct{}      // closed when Run has returned
+}
+
+// hypervisor is what was found behind the libvirt knob.
+type hypervisor struct {
+	info libvirt.Info
+	err  error
+}
+
+type wallClock struct{}
+
+func (wallClock) Now() time.Time { return time.Now() }
+
+// meshClock is an injected wall for the mesh, whose timers stay real.
+type meshClock struct{ hostdb.Clock }
+
+func (meshClock) After(d time.Duration) <-chan time.Time { return time.After(d) }
+
+// Open makes an agent: it locks the data directory, loads the replica, and binds every port. Nothing is served or sent
+// before Run. The caller closes the agent. Errors of the configuration name the knob and the remedy.
+func Open(cfg Config) (_ *Agent, err error) {
+	if err := cfg.resolve(); err != nil {
+		return nil, err
+	}
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	a := &Agent{cfg: cfg, log: cfg.Logger, clock: cfg.Clock, metrics: prometheus.NewRegistry()}
+	if a.log == nil {
+		a.log = slog.Default()
+	}
+	if a.clock == nil {
+		a.clock = wallClock{}
+	}
+	defer func() {
+		if err != nil {
+			_ = a.free() // err is the reason; what follows from it is not
+		}
+	}()
+	for _, open := range []func() error{
+		a.openDataDir, a.openStore, a.openAuth, a.openMesh, a.openReplica, a.openDaemons, a.openWeb,
+	} {
+		if err := open(); err != nil {
+			return nil, err
+		}
+	}
+	a.register()
+	// Loading the replica, and the password that auth verifies for names that are not there, leave tens of megabytes
+	// behind that nothing needs again. A quiet agent would keep them for minutes.
+	debug.FreeOSMemory()
+	return a, nil
+}
+
+// openDataDir locks the data directory, finds its mesh or makes one for --dev, and reads the key.
+func (a *Agent) openDataDir() error {
+	// A refusal leaves nothing behind: no directory that only looks like one.
+	if err := a.cfg.checkStart(); err != nil {
+		return err
+	}
+	key, found, err := a.cfg.loadKey()
+	if err != nil {
+		return err
+	}
+	if err := a.cfg.checkKey(found); err != nil {
+		return err
+	}
+	if a.cfg.Dev && len(a.cfg.Join) == 0 {
+		if _, err := Init(InitConfig{DataDir: a.cfg.DataDir, KeyFile: a.cfg.KeyFile, Name: a.cfg.Name}); err == nil {
+			a.log.Info("made a mesh to try things in", "data_dir", a.cfg.DataDir)
+		} else if !errors.Is(err, ErrHasMesh) {
+			return err
+		}
+		if key, found, err = a.cfg.loadKey(); err != nil {
+			return err
+		}
+	}
+	if !found {
+		if key, err = mesh.NewKey(); err != nil {
+			return err
+		}
+		a.log.Warn("no mesh key: using one until the agent stops; sessions and certificates end with it, and nobody can join", "remedy", "set key_file")
+	}
+	a.key = key
+	if a.dir, err = openDataDir(a.cfg.DataDir); err != nil {
+		return err
+	}
+	a.founder = a.dir.mesh.Founder
+	a.closers = append(a.closers, func() error { a.dir.close(); return nil })
+	return nil
+}
+
+func (a *Agent) openStore() (err error) {
+	a.store, err = hostdb.Open(hostdb.Config{
+		OpenStorage: a.openStorage,
+		NodeID:      a.dir.nodeID,
+		Validator:   section.Validator{},
+		Clock:       a.clock,
+		Logger:      a.log,
+		Space:       func() error { return checkSpace(a.dir.path) },
+	})
+	if err != nil {
+		return err
+	}
+	a.closers = append(a.closers, a.store.Close)
+	a.hadData = a.store.View().Applied() > 0
+	return nil
+}
+
+// openStorage opens the database, at start and whenever the store opens it again. Its housekeeping ends when it is closed.
+func (a *Agent) openStorage() (hostdb.Storage, error) {
+	db, err := badgerdb.Open(badgerdb.Config{Dir: a.dir.file(replicaDir), Logger: a.log})
+	if err != nil {
+		return nil, err
+	}
+	a.disk.Store(db)
+	go func() {
+		if err := db.Run(context.Background()); err != nil {
+			a.log.Error("housekeeping of the database ended", "err", err)
+		}
+	}()
+	return db, nil
+}
+
+func (a *Agent) openAuth() (err error) {
+	a.auth, err = auth.Open(auth.Config{
+		UsersFile:  a.cfg.Auth.UsersFile,
+		SessionKey: a.key.Derive(mesh.LabelSession, mesh.KeySize),
+		Clock:      a.clock,
+		Logger:     a.log,
+	})
+	return err
+}
+
+func (a *Agent) openMesh() error {
+	cfg := mesh.DefaultConfig()
+	cfg.NodeID, cfg.Name, cfg.MeshID, cfg.Key = a.dir.nodeID, a.cfg.Name, a.dir.mesh.ID, a.key
+	cfg.Addr = netip.MustParseAddr(a.cfg.Addr)
+	cfg.Join = a.cfg.Join
+	cfg.Datacenter, cfg.Rack = a.cfg.Labels.Datacenter, a.cfg.Labels.Rack
+	cfg.Dir, cfg.Logger = a.dir.path, a.log
+	cfg.OnMeshID = func(id string) error {
+		return a.dir.setMesh(MeshRecord{ID: id, Name: a.cfg.Name, Created: a.clock.Now().UTC()})
+	}
+	if a.cfg.Clock != nil {
+		cfg.Clock = meshClock{a.cfg.Clock}
+	}
+	m, err := mesh.Open(cfg)
+	if err != nil {
+		return err // it names the port, and what to do
+	}
+	a.mesh = m
+	a.closers = append(a.closers, m.Close)
+	return nil
+}
+
+func (a *Agent) openReplica() error {
+	cfg := replica.DefaultConfig()
+	cfg.Store, cfg.NodeID, cfg.Peers, cfg.Logger = a.store, a.dir.nodeID, replicaPeers{a.mesh}, a.log
+	r, err := replica.Open(cfg)
+	if err != nil {
+		return err
+	}
+	a.replica = r
+	a.store.SetAcker(r)
+	a.closers = append(a.closers, r.Close)
+	return nil
+}
+
+// openDaemons makes the loop and everything that runs in it.
+func (a *Agent) openDaemons() error {
+	cfg := defaultLoopConfig()
+	cfg.observe, cfg.log = a.cfg.Observe, a.log
+	a.loop = newLoop(cfg, a.store, a.mesh)
+	return a.openDNS()
+}
+
+// openWeb binds the socket, HTTP and HTTPS.
+func (a *Agent) openWeb() error {
+	allow, err := newAllowed(a.cfg.DNS.Domain, a.cfg.TLS.Allow)
+	if err != nil {
+		return err
+	}
+	if a.webCA, err = newWebCA(a.key, allow); err != nil {
+		return err
+	}
+	if err := writeFile(a.dir.file(webCAName), a.webCA.PEM(), 0o644); err != nil {
+		return err
+	}
+	cert := newIssuedCert(a.webCA, allow, &a.cfg, a.clock.Now, a.log).get
+	if a.cfg.TLS.Cert != "" {
+		own, err := newFileCert(a.cfg.TLS.Cert, a.cfg.TLS.Key)
+		if err != nil {
+			return err
+		}
+		cert = own.get(a.clock.Now, a.log)
+	}
+	h := a.handler()
+	ln, err := listenSocket(a.SocketPath())
+	if err != nil {
+		return err
+	}
+	a.serve(newWebServer("socket", ln, nil, withPeer(h), a.log))
+	if a.cfg.HTTP != NoListener {
+		if ln, err = listenTCP("http", a.cfg.HTTP); err != nil {
+			return err
+		}
+		a.serve(newWebServer("http", ln, nil, h, a.log))
+	}
+	if a.cfg.HTTPS != NoListener {
+		if ln, err = listenTCP("https", a.cfg.HTTPS); err != nil {
+			return err
+		}
+		a.serve(newWebServer("https", ln, tlsConfig(cert), h, a.log))
+	}
+	return nil
+}
+
+func (a *Agent) serve(s *webServer) {
+	a.web = append(a.web, s)
+	a.closers = append(a.closers, s.close)
+}
+
+// Run serves until ctx ends or Close is called, and then stops everything in order and returns nil. An error means that
+// a part failed without which the agent is none. It can be called once.
+func (a *Agent) Run(ctx context.Context) error {
+	a.mu.Lock()
+	switch {
+	case a.closed:
+		a.mu.Unlock()
+		return ErrClosed
+	case a.done != nil:
+		a.mu.Unlock()
+		return errors.New("run agent: it ran already")
+	}
+	ctx, a.cancel = context.WithCancel(ctx)
+	a.done = make(chan struct{})
+	a.started = a.clock.Now()
+	a.mu.Unlock()
+	defer close(a.done)
+	defer a.cancel()
+
+	sys := newNotifier(os.Getenv)
+	services := a.services()
+	services.start(ctx)
+	if a.cfg.Libvirt != "" {
+		go a.probeHypervisor()
+	}
+	a.log.Info("agent runs", "node", a.dir.nodeID, "name", a.cfg.Name, "version", a.store.View().Version().String(), "data_dir", a.dir.path)
+	if err := sys.send("READY=1"); err != nil {
+		a.log.Warn("systemd does not hear us", "err", err)
+	}
+	go sys.keepAlive(ctx, a.alive)
+	err := services.wait(ctx)
+	_ = sys.send("STOPPING=1")
+	a.log.Info("agent stops")
+	return errors.Join(err, services.stop())
+}
+
+// services are what Run runs, in the order of start. The replica answers HTTP and DNS before the mesh is there.
+func (a *Agent) services() *services {
+	s := &services{log: a.log}
+	s.add("store", a.store.Run)
+	a.addDNS(s)
+	s.add("daemons", func(ctx context.Context) error { a.loop.run(ctx); return nil })
+	for _, w := range a.web {
+		s.add(w.name, w.run)
+	}
+	s.add("replica", a.replica.Run)
+	s.add("mesh", a.mesh.Run)
+	return s
+}
+
+// alive is what the watchdog asks: whether the daemons answer for themselves. A store that cannot be written is no
+// reason to be killed.
+func (a *Agent) alive() bool {
+	_ = a.loop.states() // takes every lock that a wedged agent would hold
+	return true
+}
+
+// probeHypervisor asks the hypervisor what it is, for status.
+func (a *Agent) probeHypervisor() {
+	info, err := libvirt.Probe(a.cfg.Libvirt)
+	if err != nil {
+		a.log.Error("hypervisor cannot be used", "uri", a.cfg.Libvirt, "err", err)
+	} else {
+		a.log.Info("hypervisor", "uri", info.URI, "driver", info.Driver, "version", info.Version, "library", info.Library, "kvm", info.KVM)
+	}
+	a.hypervisor.Store(&hypervisor{info, err})
+}
+
+// Close stops Run if it runs, waits for it, and frees everything. It is idempotent.
+func (a *Agent) Close() error {
+	a.mu.Lock()
+	again := a.closed
+	a.closed = true
+	cancel, done := a.cancel, a.done
+	a.mu.Unlock()
+	if cancel != nil {
+		cancel()
+		<-done
+	}
+	if again {
+		return nil
+	}
+	return a.free()
+}
+
+// free closes what Open made, the last first.
+func (a *Agent) free() error {
+	var errs []error
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		errs = append(errs, a.closers[i]())
+	}
+	a.closers = nil
+	return errors.Join(errs...)
+}
+
+// notReady tells why the node is not ready; nil when it is. A node that has data is ready, be it stale; one that has
+// none waits for its first peer, unless it founded the mesh.
+func (a *Agent) notReady() []string {
+	var why []string
+	if !a.founder && !a.hadData && !a.replica.Synced() {
+		why = append(why, "no copy of HostDB yet: no member of the mesh has been reached")
+	}
+	if !a.loop.ready() {
+		why = append(why, "not every daemon has had its first good run")
+	}
+	return why
+}
+
+// SocketPath is the local socket.
+func (a *Agent) SocketPath() string { return filepath.Join(a.cfg.DataDir, socketName) }
+
+// NodeID is the node's permanent id.
+func (a *Agent) NodeID() string { return a.dir.nodeID }
+
+// Config is the effective configuration.
+func (a *Agent) Config() Config { return a.cfg }
+
+// Addr is where a listener listens: socket, http or https; "" when it is not served. Ports that were 0 are real here.
+func (a *Agent) Addr(listener string) string {
+	for _, w := range a.web {
+		if w.name == listener {
+			return w.ln.Addr().String()
+		}
+	}
+	return ""
+}
+
+// WebCA is the certificate under which the mesh's nodes serve HTTPS, in PEM, for clients to trust.
+func (a *Agent) WebCA() []byte { return a.webCA.PEM() }
+
+// build is what the executable was made from.
+func (a *Agent) build() api.Build { return a.cfg.Build }

@@ -1,0 +1,360 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"hostmesh/hostdb"
+	"hostmesh/hostdb/auth"
+	"hostmesh/mesh"
+	"hostmesh/node/api"
+)
+
+// Ports an agent listens on where nothing else is said.
+const (
+	HTTPPort   = 7950 // plain; loopback only unless http_insecure
+	HTTPSPort  = 7951
+	DNSPort    = 53
+	DNSDevPort = 7953 // --dev needs no privilege
+)
+
+// Config is an agent's configuration: the fields of agent.yaml. Begin with DefaultConfig or LoadConfig. The zero value of
+// a field takes the default that its comment names.
+type Config struct {
+	// Name is the node's name and its key in HostDB's hosts. Empty: the box's host name.
+	Name string
+	// Addr is the one address of this box at which the other members reach it. Empty: 127.0.0.1 with Dev; else an error.
+	Addr string
+	// Join lists some members, as host or host:port (the gossip port). Empty for a founder, and where the peer list of an
+	// earlier run is enough.
+	Join []string
+	// KeyFile holds the mesh key. Empty: mesh.key in the data directory, if there is one.
+	KeyFile string
+	// DataDir is the data directory; see Init.
+	DataDir string
+	// HTTP is the address of plain HTTP. Empty: port 7950 on 127.0.0.1, or on Addr when that is loopback. "none": not served.
+	HTTP string
+	// HTTPInsecure lets plain HTTP be served off loopback, where sessions and passwords can be read on the wire.
+	HTTPInsecure bool
+	// HTTPS is the address of HTTPS. Empty: port 7951 on Addr. "none": not served.
+	HTTPS string
+	// TLS is the certificate of HTTPS. Empty: one issued under the web CA.
+	TLS TLSConfig
+	// DNS is what DNS serves.
+	DNS DNSConfig
+	// Libvirt is the connection URI of this box's hypervisor. Empty: none is asked.
+	Libvirt string
+	// Labels tell where the box stands, until HostDB's Physical Location says otherwise.
+	Labels LabelsConfig
+	// Duties are what this box may be elected for: lb, mysql, group. Empty: all it can do.
+	Duties []string
+	// Auth is where users come from.
+	Auth AuthConfig
+	// Observe runs every plan, shows what it would do, and touches nothing. DNS is served: it only answers.
+	Observe bool
+	// Dev is for trying things: an empty data directory becomes a mesh of its own, on loopback, with DNS on port 7953.
+	Dev bool
+
+	// The rest is for those who embed an agent; no file sets it.
+
+	// Build is shown in status and version.
+	Build api.Build
+	// Logger gets all messages. nil = slog.Default().
+	Logger *slog.Logger
+	// Clock is the wall. nil = the system's.
+	Clock hostdb.Clock
+}
+
+// TLSConfig is the certificate of HTTPS: both files, or neither. They are read again when they change.
+type TLSConfig struct {
+	Cert, Key string
+	// Allow lists domains and networks in which members of the mesh are reached, beside the mesh domain and the private
+	// networks: the web CA vouches for no others. It is part of the CA, so it must be the same on every node.
+	Allow []string
+}
+
+// DNSConfig says where DNS is served, and the domain of the mesh's own names.
+type DNSConfig struct {
+	// Listen is the address of DNS, UDP and TCP. Empty: port 53 on Addr, 7953 with Dev. "none": not served.
+	Listen string
+	// Domain is above <node>.node, <tag>.tag and <tag>.vip. It is the same on every node.
+	Domain string
+}
+
+// LabelsConfig tells where the box stands.
+type LabelsConfig struct{ Datacenter, Rack string }
+
+// AuthConfig is where users come from.
+type AuthConfig struct {
+	// UsersFile is read at start into HostDB's users where they are missing. Empty: none.
+	UsersFile string
+	LDAP      LDAPConfig
+}
+
+// LDAPConfig is a directory that knows passwords and groups. An empty URL: none.
+type LDAPConfig struct{ URL, UsersDN, GroupsDN string }
+
+// NoListener is the address of a listener that is not wanted.
+const NoListener = "none"
+
+// DefaultConfig returns the defaults. Addresses that follow from others stay empty; LoadConfig and Open fill them in.
+func DefaultConfig() Config {
+	return Config{
+		DataDir: "/var/lib/hostmesh",                           // where the FHS wants the state of a service
+		DNS:     DNSConfig{Domain: "mesh.internal"},            // .internal is reserved for private use (ICANN, 2024)
+		Libvirt: "",                                            // most boxes run no virtual machines
+		Build:   api.Build{Version: "devel"},                   // cmd knows better
+		Auth:    AuthConfig{UsersFile: "", LDAP: LDAPConfig{}}, // only the users in HostDB
+	}
+}
+
+// resolve fills in what follows from other fields.
+func (c *Config) resolve() error {
+	if c.Name == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("name: the box does not know its own (%w); set --name or name", err)
+		}
+		c.Name = name
+	}
+	if c.Addr == "" {
+		if !c.Dev {
+			return fmt.Errorf("addr: set --addr or addr to the one address of this box at which the other members reach it%s", ownAddresses())
+		}
+		c.Addr = "127.0.0.1"
+	}
+	addr, err := netip.ParseAddr(c.Addr)
+	if err != nil {
+		return fmt.Errorf("addr %q: want one IP address of this box, without a port", c.Addr)
+	}
+	addr = addr.Unmap()
+	c.Addr = addr.String()
+	port := func(field *string, host netip.Addr, n uint16) {
+		if *field == "" {
+			*field = netip.AddrPortFrom(host, n).String()
+		}
+	}
+	plain := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if addr.IsLoopback() {
+		plain = addr
+	}
+	port(&c.HTTP, plain, HTTPPort)
+	port(&c.HTTPS, addr, HTTPSPort)
+	if c.Dev {
+		port(&c.DNS.Listen, addr, DNSDevPort)
+	} else {
+		port(&c.DNS.Listen, addr, DNSPort)
+	}
+	c.DNS.Domain = hostdb.NormalName(c.DNS.Domain)
+	return nil
+}
+
+// ownAddresses suggests values for addr.
+func ownAddresses() string {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return ""
+	}
+	var found []string
+	for _, a := range list {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().IsGlobalUnicast() {
+			found = append(found, p.Addr().String())
+		}
+	}
+	if len(found) == 0 {
+		return " (it has none but loopback; --dev tries hostmesh on that)"
+	}
+	return " (it has " + strings.Join(found, ", ") + ")"
+}
+
+// validate checks what can be checked without looking at the box. The fields are resolved.
+func (c *Config) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	addr := netip.MustParseAddr(c.Addr)
+	if addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "" {
+		bad("addr %s: want the one address at which the other members reach this box", c.Addr)
+	}
+	if c.Dev && !addr.IsLoopback() {
+		bad("addr %s: with --dev the agent stays on loopback; leave addr out, or leave --dev out", c.Addr)
+	}
+	if c.DataDir == "" {
+		bad("data_dir: set --data-dir or data_dir")
+	}
+	if err := hostdb.CheckName(c.Name); err != nil {
+		bad("name: %w", err)
+	}
+	for _, l := range []struct{ knob, addr string }{{"http", c.HTTP}, {"https", c.HTTPS}, {"dns.listen", c.DNS.Listen}} {
+		if l.addr == NoListener {
+			continue
+		}
+		ap, err := netip.ParseAddrPort(l.addr)
+		if err != nil {
+			bad("%s %q: want IP:port, such as %s, or %s", l.knob, l.addr, netip.AddrPortFrom(addr, HTTPSPort), NoListener)
+			continue
+		}
+		if l.knob == "http" && !ap.Addr().Unmap().IsLoopback() && !c.HTTPInsecure {
+			bad("http %s: plain HTTP off loopback shows sessions and passwords to the network; use https, or set http_insecure: true", l.addr)
+		}
+	}
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		bad("tls: either both tls.cert and tls.key must be set, or neither")
+	}
+	for _, a := range c.TLS.Allow {
+		if _, err := parseAllow(a); err != nil {
+			bad("tls.allow: %w", err)
+		}
+	}
+	if !isDomain(c.DNS.Domain) {
+		bad("dns.domain %q: want a domain name, such as mesh.internal", c.DNS.Domain)
+	}
+	if l := c.Auth.LDAP; l.URL != "" {
+		if !strings.HasPrefix(l.URL, "ldaps://") && !strings.HasPrefix(l.URL, "ldap://") && !strings.HasPrefix(l.URL, "ldapi://") {
+			bad("auth.ldap.url %q: want ldaps://host[:port]", l.URL)
+		}
+		if l.UsersDN == "" {
+			bad("auth.ldap.users_dn: set it to where the users are, such as ou=people,dc=example,dc=com")
+		}
+	} else if l != (LDAPConfig{}) {
+		bad("auth.ldap.url: set it, or leave auth.ldap out")
+	}
+	for _, d := range c.Duties {
+		if !slices.Contains(knownDuties, d) {
+			bad("duties: %q is none; want some of %s", d, strings.Join(knownDuties, ", "))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+var knownDuties = []string{"lb", "mysql", "group"}
+
+// isDomain reports whether name is a DNS name in the letters of host names, in lower case and without a final dot.
+func isDomain(name string) bool {
+	if name == "" || len(name) > 200 { // leaves room for <node>.node.
+		return false
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, r := range label {
+			if (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_' {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// keyFile is where the mesh key is looked for.
+func (c *Config) keyFile() string {
+	if c.KeyFile != "" {
+		return c.KeyFile
+	}
+	return filepath.Join(c.DataDir, keyName)
+}
+
+// loadKey reads the mesh key. found is false, without an error, when none is set and the data directory has none.
+func (c *Config) loadKey() (key mesh.Key, found bool, err error) {
+	key, err = mesh.LoadKeyFile(c.keyFile())
+	switch {
+	case err == nil:
+		return key, true, nil
+	case c.KeyFile == "" && errors.Is(err, fs.ErrNotExist):
+		return mesh.Key{}, false, nil
+	}
+	return mesh.Key{}, false, fmt.Errorf("key_file: %w", err)
+}
+
+// checkKey says what is wrong with having no key.
+func (c *Config) checkKey(found bool) error {
+	switch {
+	case found:
+		return nil
+	case !netip.MustParseAddr(c.Addr).IsLoopback():
+		return fmt.Errorf("addr %s: off loopback the agent needs the mesh key: set --key-file or key_file; make a key with: hostmesh keygen", c.Addr)
+	case len(c.Join) > 0:
+		return errors.New("join: the other members have a mesh key; set --key-file or key_file to the same")
+	}
+	return nil
+}
+
+// Check validates all that can be checked without side effects, files and addresses included: what agent --check does.
+// The data directory may be in use by an agent.
+func (c Config) Check() error {
+	if err := c.resolve(); err != nil {
+		return err
+	}
+	errs := []error{c.validate()}
+	_, found, err := c.loadKey()
+	if err == nil {
+		err = c.checkKey(found)
+	}
+	errs = append(errs, err)
+	if errs[0] == nil {
+		errs = append(errs, c.checkAddresses())
+	}
+	if c.TLS.Cert != "" && c.TLS.Key != "" {
+		_, err := newFileCert(c.TLS.Cert, c.TLS.Key)
+		errs = append(errs, err)
+	}
+	if c.Auth.UsersFile != "" {
+		errs = append(errs, c.checkUsersFile())
+	}
+	_, err = inspectDataDir(c.DataDir)
+	if err == nil {
+		err = c.checkStart()
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// checkUsersFile reads the users file as auth does at start.
+func (c *Config) checkUsersFile() error {
+	_, err := auth.Open(auth.Config{UsersFile: c.Auth.UsersFile, SessionKey: make([]byte, mesh.KeySize)})
+	return err
+}
+
+// checkAddresses reports addresses that this box does not have.
+func (c *Config) checkAddresses() error {
+	var errs []error
+	for _, l := range []struct{ knob, addr string }{
+		{"addr", net.JoinHostPort(c.Addr, "0")}, {"http", c.HTTP}, {"https", c.HTTPS}, {"dns.listen", c.DNS.Listen},
+	} {
+		if l.addr == NoListener {
+			continue
+		}
+		ap, err := netip.ParseAddrPort(l.addr)
+		if err != nil {
+			continue // validate said so
+		}
+		// Port 0: the agent that runs here may hold the real one.
+		ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(ap.Addr(), 0)))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s %s: this box cannot use the address: %w", l.knob, ap.Addr(), err))
+			continue
+		}
+		ln.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// checkStart reports a directory with which an agent would refuse to start.
+func (c *Config) checkStart() error {
+	found, err := inspectDataDir(c.DataDir)
+	if err != nil {
+		return err
+	}
+	if found.Mesh.ID == "" && len(c.Join) == 0 && !c.Dev {
+		return fmt.Errorf("%w: %s: make one, once, with: hostmesh init --data-dir %s; or join the members of one with --join or join", ErrNoMesh, c.DataDir, c.DataDir)
+	}
+	return nil
+}
