@@ -50,7 +50,7 @@ func (s Stamp) String() string {
 	if s.IsZero() {
 		return ""
 	}
-	return fmt.Sprintf("%012x.%016x", uint64(s.Time), s.Origin)
+	return fmt.Sprintf("%016x.%016x", uint64(s.Time), s.Origin)
 }
 
 // ParseStamp reads what String writes.
