@@ -148,16 +148,16 @@ func replicasLine(peers []api.ReplicaStatus) string {
 			equal++
 		}
 	}
-	line := fmt.Sprintf("%d of %d others equal this one", equal, len(peers))
+	var parts []string
 	for _, x := range []struct {
 		n    int
 		word string
-	}{{behind, "behind"}, {ahead, "ahead"}, {silent, "not compared yet"}} {
+	}{{equal, "equal"}, {behind, "behind"}, {ahead, "ahead"}, {silent, "not compared yet"}} {
 		if x.n > 0 {
-			line += fmt.Sprintf(", %d %s", x.n, x.word)
+			parts = append(parts, fmt.Sprintf("%d %s", x.n, x.word))
 		}
 	}
-	return line
+	return plural(len(peers), "other", "others") + ": " + strings.Join(parts, ", ")
 }
 
 func daemonLine(d api.DaemonStatus, now time.Time) string {
