@@ -68,8 +68,15 @@ func (s *snapshot) loadVector(st Storage) (newest Time, err error) {
 func (s *snapshot) loadEntries(st Storage) error {
 	folds := map[string]*folding{}
 	var order []*folding
+	parts := map[string]bool{}
 	err := st.Scan([]byte{'k'}, nil, func(key, value []byte) error {
 		var row entryRow
+		if len(value) > 0 && value[0] == rowInParts {
+			var err error
+			if value, err = joinParts(st, key, value, parts); err != nil {
+				return err
+			}
+		}
 		if err := decodeRow(key, value, &row); err != nil {
 			return err
 		}
@@ -93,6 +100,15 @@ func (s *snapshot) loadEntries(st Storage) error {
 		return err
 	}
 	var rubbish []Put
+	err = st.Scan([]byte{'p'}, nil, func(key, _ []byte) error {
+		if !parts[string(key[:17])] {
+			rubbish = append(rubbish, Put{append([]byte(nil), key...), nil})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	err = st.Scan([]byte{'e'}, nil, func(key, value []byte) error {
 		var row memberRow
 		if err := decodeRow(key, value, &row); err != nil {

@@ -11,6 +11,9 @@ import (
 // are added, never changed; a reader keeps and forwards what it does not know (the bytes are the operation).
 const OperationVersion = 1
 
+// maxOperationName bounds namespaces, keys and members in the operation format.
+const maxOperationName = 4096
+
 // Hash is the SHA-256 of an operation's bytes.
 type Hash [sha256.Size]byte
 
@@ -135,6 +138,12 @@ func ParseOperation(raw []byte) (*Operation, error) {
 	}
 	if len(o.After) != 0 && len(o.After) != sha256.Size {
 		return nil, refuse(ErrInvalid, "not an operation: predecessor's hash has %d bytes", len(o.After))
+	}
+	for i := range o.Effects {
+		// Not a limit of HostDB, which binds at the origin alone, but of the format: names become keys of a Storage.
+		if e := &o.Effects[i]; len(e.NS) > maxOperationName || len(e.Key) > maxOperationName || len(e.Member) > maxOperationName {
+			return nil, refuse(ErrInvalid, "not an operation: a name is longer than %d bytes", maxOperationName)
+		}
 	}
 	o.raw = raw
 	return &o, nil

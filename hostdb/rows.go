@@ -3,10 +3,12 @@ package hostdb
 import (
 	"bytes"
 	"compress/flate"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -21,6 +23,7 @@ import (
 //	v origin                the newest operation of an origin: seq, time, hash, node
 //	k ns NUL key            a key's registers but for its members
 //	e ns NUL key NUL member one member register
+//	p hash index            a part of a k row that is too large for one batch
 //	u origin seq            an operation with effects that this build does not know
 //	m name                  "format": version of these rows; "applied": the apply number that registers stand at
 //
@@ -108,12 +111,14 @@ var rowDecoder = func() cbor.DecMode {
 	return m
 }()
 
-// A row's first byte is its version: 1 is CBOR, 2 is CBOR in deflate, for the few that are large. Registers compress
-// well: a document of a mebibyte with all its stamps stays below one batch.
+// A row's first byte is its version: 1 is CBOR; 2 is CBOR in deflate, for large ones, because stamps and paths compress
+// well; 3 stands for a row in parts, and names them by the hash of the whole.
 const (
 	rowPlain     = 1
 	rowDeflated  = 2
+	rowInParts   = 3
 	deflateAbove = 128 << 10
+	partBytes    = 256 << 10
 )
 
 func encodeRow(v any) ([]byte, error) {
@@ -176,7 +181,7 @@ func entryPuts(f *folding, op *Operation) ([]Put, error) {
 	if err != nil {
 		return nil, err
 	}
-	puts = append(puts, Put{textKey('k', id(e.ns, e.key)), b})
+	puts = appendInParts(puts, Put{textKey('k', id(e.ns, e.key)), b})
 	for name := range f.memberBefore {
 		key := textKey('e', id(e.ns, e.key)+"\x00"+name)
 		m, ok := e.members.get(name)
@@ -191,6 +196,45 @@ func entryPuts(f *folding, op *Operation) ([]Put, error) {
 		puts = append(puts, Put{key, b})
 	}
 	return puts, nil
+}
+
+// appendInParts appends a row, in parts if it is large: concurrent writes may merge to a document that no single
+// write could have made. The parts come first, under a name that no other content has, so that a crash between two
+// commits leaves the old row whole. Parts that no row names any more are removed at the next load.
+func appendInParts(puts []Put, row Put) []Put {
+	if len(row.Value) <= 2*partBytes {
+		return append(puts, row)
+	}
+	sum := sha256.Sum256(row.Value)
+	name := append([]byte{'p'}, sum[:16]...)
+	count := uint64(0)
+	for part := range slices.Chunk(row.Value, partBytes) {
+		puts = append(puts, Put{binary.BigEndian.AppendUint64(slices.Clone(name), count), part})
+		count++
+	}
+	head := append([]byte{rowInParts}, sum[:16]...)
+	return append(puts, Put{row.Key, binary.BigEndian.AppendUint64(head, count)})
+}
+
+// joinParts reads a row's parts, and marks them as named.
+func joinParts(st Storage, key, row []byte, named map[string]bool) ([]byte, error) {
+	if len(row) != 25 {
+		return nil, fmt.Errorf("row %q names its parts wrongly", key)
+	}
+	name := append([]byte{'p'}, row[1:17]...)
+	named[string(name)] = true
+	var whole []byte
+	for i := range binary.BigEndian.Uint64(row[17:]) {
+		part, found, err := st.Get(binary.BigEndian.AppendUint64(slices.Clone(name), i))
+		if err != nil {
+			return nil, err
+		}
+		if !found {
+			return nil, fmt.Errorf("part %d of row %q is missing", i, key)
+		}
+		whole = append(whole, part...)
+	}
+	return whole, nil
 }
 
 // logPuts are the rows that make an operation part of this replica, without its registers.

@@ -22,7 +22,8 @@ type Storage interface {
 	Get(key []byte) (value []byte, found bool, err error)
 
 	// Scan calls fn for each pair whose key begins with prefix and is not below from (nil: from the first),
-	// in byte order of keys, over one consistent snapshot. It stops at the first error of fn and returns it.
+	// in byte order of keys, over one consistent snapshot. It stops at the first error of fn and returns it. fn may
+	// call Get.
 	Scan(prefix, from []byte, fn func(key, value []byte) error) error
 
 	// Commit writes the batch: all of it or nothing, durable (fsync) when it returns nil.

@@ -2,9 +2,11 @@ package hostdb_test
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -573,5 +575,47 @@ func TestConflictsAreSeen(t *testing.T) {
 	exchange(t, a, b)
 	if list(a) != " " || list(b) != " " {
 		t.Errorf("an edit lost to a delete is listed as %q and %q", list(a), list(b))
+	}
+}
+
+// Two writes that are within the limits may merge to a document beyond them: it is kept, served and stored all the same.
+func TestMergeBeyondTheLimitIsKept(t *testing.T) {
+	a, b := openBox(t, "a"), openBox(t, "b")
+	a.storage.SetMaxBatch(1_500_000, 6000)
+	b.storage.SetMaxBatch(1_500_000, 6000)
+	write(t, a, put("hosts", "web1", parse(t, "{}")))
+	exchange(t, a, b)
+	noise := func(seed byte) string {
+		r := rand.NewChaCha8([32]byte{seed})
+		buf := make([]byte, 900_000/2)
+		r.Read(buf)
+		return hex.EncodeToString(buf)
+	}
+	for i, x := range []*box{a, b, a} {
+		doc := parse(t, "{f"+fmt.Sprint(i)+": "+noise(byte(i))+"}")
+		if i == 2 {
+			doc = parse(t, "{f0: "+noise(9)+"}")
+		}
+		write(t, x, put("hosts", "web1", doc))
+	}
+	exchange(t, a, b)
+	want := a.store.View().Data("hosts", "web1").YAML()
+	if len(want) < 1_700_000 {
+		t.Fatalf("merged to %d bytes", len(want))
+	}
+	for _, x := range []*box{a, b} {
+		x.restart(t)
+		x.restart(t)
+		if got := x.store.View().Data("hosts", "web1").YAML(); got != want {
+			t.Errorf("%s has %d bytes after a restart, want %d", x.name, len(got), len(want))
+		}
+		if _, err := x.update(t, put("hosts", "web1", parse(t, "{small: 1}"))); err != nil {
+			t.Errorf("making it small again: %v", err)
+		}
+		x.restart(t)
+		left := 0
+		if err := x.storage.Scan([]byte{'p'}, nil, func(_, _ []byte) error { left++; return nil }); err != nil || left != 0 {
+			t.Errorf("%d parts are left behind, %v", left, err)
+		}
 	}
 }
