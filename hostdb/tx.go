@@ -126,9 +126,12 @@ func (d *draft) write(path Path, doc Document) error {
 	if path == "" && !doc.Exists() {
 		doc = Document{leaves: nullLeaves}
 	}
-	next, err := d.doc.With(path, doc)
-	if err != nil {
-		return err
+	next := doc
+	if path != "" || doc.cut != 0 {
+		var err error
+		if next, err = d.doc.With(path, doc); err != nil {
+			return err
+		}
 	}
 	d.doc, d.touched = next, append(d.touched, path)
 	return nil

@@ -31,8 +31,10 @@ func (tx *Tx) check(v Validator) error {
 		if d.doc.Equal(before) {
 			continue
 		}
-		if n := len(d.doc.YAML()); n > MaxData {
-			return refuse(ErrTooLarge, "%s/%s would have %d bytes of data: at most %d are allowed", d.ns, d.key, n, MaxData)
+		if d.doc.couldExceed(MaxData) {
+			if n := len(d.doc.YAML()); n > MaxData {
+				return refuse(ErrTooLarge, "%s/%s would have %d bytes of data: at most %d are allowed", d.ns, d.key, n, MaxData)
+			}
 		}
 		size := 0
 		for _, l := range d.doc.leaves {

@@ -10,6 +10,23 @@ import (
 // writer makes canonical YAML: block style, two blanks a level, sorted keys, the writer's spelling of scalars.
 type writer struct{ b []byte }
 
+// couldExceed reports whether d's YAML might be longer than limit, without writing it. A byte takes ten at most, when
+// it is escaped; each step of a path and each item of a sequence takes a line with its indentation.
+func (d Document) couldExceed(limit int) bool {
+	bound := 0
+	for _, l := range d.leaves {
+		each := 10
+		if !l.Value.IsScalar() {
+			each += 2 * MaxDepth
+		}
+		bound += 10*len(l.Path) + each*len(l.Value) + 4*MaxDepth
+		if bound > limit {
+			return true
+		}
+	}
+	return false
+}
+
 func (w *writer) indent(n int) {
 	for range n {
 		w.b = append(w.b, "  "...)
