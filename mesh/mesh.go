@@ -318,7 +318,11 @@ func (m *Mesh) Close() error {
 	return nil
 }
 
-// keepPeers writes the peer list some time after it changed.
+// peersSettle is how long the peer list gathers changes before it is written. What a killed node saw last is lost to it,
+// and one that was killed right after it joined has nothing else to find the mesh by.
+const peersSettle = 100 * time.Millisecond
+
+// keepPeers writes the peer list soon after it changed.
 func (m *Mesh) keepPeers(ctx context.Context) {
 	for {
 		select {
@@ -330,7 +334,7 @@ func (m *Mesh) keepPeers(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-m.cfg.Clock.After(time.Second):
+		case <-m.cfg.Clock.After(peersSettle):
 		}
 		if err := m.peers.save(); err != nil {
 			m.log.Error("peer list is not kept; trying again in a minute", "err", err)

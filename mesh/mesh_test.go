@@ -210,6 +210,27 @@ func TestRestartByPeerList(t *testing.T) {
 	})
 }
 
+// A node that is killed right after it joined remembers whom it joined.
+func TestPeersAreKeptAtOnce(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
+		n := meshtest.New(1)
+		dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
+		meshtest.StartOn(t, n, 3, func(i int, cfg *mesh.Config) { cfg.Dir = dirs[i] }) // returns when all see each other
+		time.Sleep(200 * time.Millisecond)
+		for i, dir := range dirs {
+			text, err := os.ReadFile(filepath.Join(dir, "peers.json"))
+			if err != nil {
+				t.Error(err)
+			}
+			for j := range dirs {
+				if j != i && !strings.Contains(string(text), meshtest.ID(j)) {
+					t.Errorf("node %d would not remember node %d: %s", i, j, text)
+				}
+			}
+		}
+	})
+}
+
 // A member that was removed is removed everywhere, and not let in again.
 func TestRemove(t *testing.T) {
 	meshtest.Bubble(t, func(t *testing.T) {
