@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"hostmesh/dnsd"
 	"hostmesh/hostdb"
 	"hostmesh/hostdb/auth"
 	"hostmesh/hostdb/badgerdb"
@@ -41,6 +42,7 @@ type Agent struct {
 	mesh    *mesh.Mesh
 	replica *replica.Replica
 	loop    *loop
+	dns     *dnsd.Server // nil when DNS is not served
 	web     []*webServer
 	webCA   *webCA
 	metrics *prometheus.Registry
@@ -317,7 +319,9 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) services() *services {
 	s := &services{log: a.log}
 	s.add("store", a.store.Run)
-	a.addDNS(s)
+	if a.dns != nil {
+		s.add("dns", a.runDNS)
+	}
 	s.add("daemons", func(ctx context.Context) error { a.loop.run(ctx); return nil })
 	for _, w := range a.web {
 		s.add(w.name, w.run)
@@ -394,8 +398,11 @@ func (a *Agent) NodeID() string { return a.dir.nodeID }
 // Config is the effective configuration.
 func (a *Agent) Config() Config { return a.cfg }
 
-// Addr is where a listener listens: socket, http or https; "" when it is not served. Ports that were 0 are real here.
+// Addr is where a listener listens: socket, http, https or dns; "" when it is not served. Ports that were 0 are real here.
 func (a *Agent) Addr(listener string) string {
+	if listener == "dns" && a.dns != nil {
+		return a.dns.Addr().String()
+	}
 	for _, w := range a.web {
 		if w.name == listener {
 			return w.ln.Addr().String()

@@ -236,6 +236,8 @@ func TestThreeAgents(t *testing.T) {
 		t.Errorf("digests %v and %v", x, y)
 	}
 
+	t.Run("DNS", func(t *testing.T) { checkDNS(t, a, c) })
+
 	// One goes away; the others go on; it comes back and catches up.
 	id := b.NodeID()
 	b.stop()
@@ -249,10 +251,48 @@ func TestThreeAgents(t *testing.T) {
 	if !b.ready() && !b.has("hosts/web1.example.com", "Network:\n  IP: 10.0.0.1\n") {
 		t.Error("the stale replica is not served at once")
 	}
+	if got := resolve(b, "web1.example.com"); got != "10.0.0.1" {
+		t.Errorf("after the restart web1 is %q", got)
+	}
 	wait(t, "it caught up", func() bool { return b.has("hosts/web3.example.com", "Network:\n  IP: 10.0.0.3\n") })
 
 	t.Run("HTTPS", func(t *testing.T) { checkHTTPS(t, a, c) })
 	t.Run("status", func(t *testing.T) { checkStatus(t, a, c) })
+}
+
+// resolve asks an agent's DNS for a name.
+func resolve(a *testAgent, name string) string {
+	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, a.Addr("dns"))
+	}}
+	ctx, cancel := context.WithTimeout(context.Background(), eventually)
+	defer cancel()
+	addrs, err := r.LookupHost(ctx, name+".")
+	if err != nil {
+		return err.Error()
+	}
+	return strings.Join(addrs, " ")
+}
+
+// checkDNS writes at one node and asks another.
+func checkDNS(t *testing.T, at, asked *testAgent) {
+	at.put("tags/example", "DNS: {Zone: example.com}\n")
+	at.put("tags/example/members", "web1.example.com\nweb2.example.com\n")
+	wait(t, "the other node resolves it", func() bool { return resolve(asked, "web2.example.com") == "10.0.0.2" })
+	if got := resolve(asked, "box1.node.mesh.internal"); got != at.Config().Addr {
+		t.Errorf("box1.node.mesh.internal is %q, want %s", got, at.Config().Addr)
+	}
+	status, text := asked.do("GET", "/api/v1/dns/zones/example.com", nil)
+	if status != http.StatusOK || !strings.Contains(text, "10.0.0.1") {
+		t.Errorf("zone file: %d %s", status, text)
+	}
+	if status, _ := asked.do("GET", "/api/v1/dns/zones/example.org", nil); status != http.StatusNotFound {
+		t.Errorf("a zone that is not there: %d", status)
+	}
+	status, text = asked.do("GET", "/api/v1/dns/zones", nil)
+	if status != http.StatusOK || !strings.Contains(text, `"example.com"`) || !strings.Contains(text, `"mesh.internal"`) {
+		t.Errorf("zones: %d %s", status, text)
+	}
 }
 
 // checkHTTPS asks two nodes with one trusted certificate.
@@ -303,7 +343,7 @@ func checkStatus(t *testing.T, a, c *testAgent) {
 	for _, l := range s.Listeners {
 		names[l.Name] = l.Addr
 	}
-	for _, want := range []string{"socket", "http", "https", "gossip", "streams"} {
+	for _, want := range []string{"socket", "http", "https", "gossip", "streams", "dns"} {
 		if names[want] == "" {
 			t.Errorf("listener %s is missing in %v", want, names)
 		}
@@ -319,7 +359,7 @@ func checkStatus(t *testing.T, a, c *testAgent) {
 	if status != http.StatusOK {
 		t.Fatalf("metrics: %d", status)
 	}
-	for _, want := range []string{"hostmesh_build_info{", `hostmesh_hostdb_keys{namespace="hosts"} 3`, "hostmesh_mesh_members{", "go_goroutines", "process_resident_memory_bytes"} {
+	for _, want := range []string{"hostmesh_build_info{", `hostmesh_hostdb_keys{namespace="hosts"} 3`, "hostmesh_mesh_members{", "hostmesh_daemon_lag_seconds{", "go_goroutines", "process_resident_memory_bytes"} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("metrics lack %s", want)
 		}
@@ -356,6 +396,21 @@ func TestSocketAndHTTP(t *testing.T) {
 		if res.StatusCode != want || res.Header.Get(api.HeaderVersion) != a.store.View().Version().String() {
 			t.Errorf("%s: %d with version %q, want %d and %s", path, res.StatusCode, res.Header.Get(api.HeaderVersion), want, a.store.View().Version())
 		}
+	}
+}
+
+// Under --observe the agent answers, and only looks.
+func TestObserve(t *testing.T) {
+	cfg := testConfig(t, "box1")
+	cfg.Dev, cfg.Observe = true, true
+	a := runAgent(t, cfg)
+	wait(t, "ready", a.ready)
+	a.put("hosts/web1.example.com", "Network: {IP: 10.0.0.1}\n")
+	a.put("tags/example", "DNS: {Zone: example.com}\n")
+	a.put("tags/example/members", "web1.example.com\n")
+	wait(t, "DNS answers", func() bool { return resolve(a, "web1.example.com") == "10.0.0.1" })
+	if s := a.Status(); !s.Node.Observe {
+		t.Errorf("status does not tell: %+v", s.Node)
 	}
 }
 
@@ -404,6 +459,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"no key to join with, in dev", func() Config { c := joiner(t, "x", first); c.KeyFile, c.Dev = "", true; return c }, nil, []string{"key_file"}},
 		{"HTTP port in use", func() Config { c := joiner(t, "x", first); c.HTTP = blocker.Addr().String(); return c }, nil, []string{"http", blocker.Addr().String(), "in use"}},
 		{"HTTPS port in use", func() Config { c := joiner(t, "x", first); c.HTTPS = blocker.Addr().String(); return c }, nil, []string{"https", "in use"}},
+		{"DNS port in use", func() Config { c := joiner(t, "x", first); c.DNS.Listen = blocker.Addr().String(); return c }, nil, []string{"dns", "in use"}},
 		{"gossip port in use", func() Config {
 			c := joiner(t, "x", first)
 			c.Addr, c.HTTP, c.HTTPS, c.DNS.Listen = first.Addr, NoListener, NoListener, NoListener

@@ -41,7 +41,6 @@ const (
 	lockName   = "LOCK"      // flock; holds the owner's pid
 	keyName    = "mesh.key"  // the mesh key, where key_file names no other
 	replicaDir = "hostdb"
-	dnsDir     = "dns"
 	socketName = "agent.sock"
 	webCAName  = "web-ca.crt" // for clients to trust; public
 )

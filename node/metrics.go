@@ -22,7 +22,9 @@ func (a *Agent) register() {
 		newStoreCollector(a), newLoopCollector(a.loop))
 	a.metrics.MustRegister(a.mesh.Collectors()...)
 	a.metrics.MustRegister(a.replica.Collectors()...)
-	a.registerDNS()
+	if a.dns != nil {
+		a.metrics.MustRegister(a.dns.Collectors()...)
+	}
 }
 
 // storeCollector reads the replica's own counters at each scrape.

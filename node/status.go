@@ -34,6 +34,7 @@ func (a *Agent) Status() api.Status {
 			Remedy: "start libvirt, correct the libvirt knob, or leave it out on a box without virtual machines",
 		})
 	}
+	s.Problems = append(s.Problems, a.dnsProblems()...)
 	return s
 }
 
