@@ -43,7 +43,7 @@ func serviceOf(doc hostdb.Document) (service, error) {
 	}
 	port, err := strconv.ParseUint(d.Text("Port"), 10, 16)
 	if err != nil || port == 0 {
-		return service{}, fmt.Errorf("Service/Port: %q is not a port", d.Text("Port")) //nolint:staticcheck // a path, not a sentence
+		return service{}, fmt.Errorf("Service/Port: %q is not a port", d.Text("Port"))
 	}
 	proto := strings.ToLower(d.Text("Proto"))
 	switch proto {

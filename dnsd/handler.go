@@ -1,0 +1,159 @@
+package dnsd
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	udpSize    = 1232 // DNS flag day 2020: fits every path without fragments
+	minUDPSize = 512  // RFC 1035 section 4.2.1
+	mostUDP    = 128  // answers that can fit into udpSize, and some more
+	mostTCP    = 4096 // answers that can fit into 64 KiB
+)
+
+// serve answers one query.
+func (s *Server) serve(w dns.ResponseWriter, req *dns.Msg) {
+	start := time.Now()
+	_, udp := w.LocalAddr().(*net.UDPAddr)
+	m, zone := s.respond(req, udp)
+	if err := w.WriteMsg(m); err != nil {
+		s.cfg.Logger.Debug("dns answer not sent", slog.String("to", w.RemoteAddr().String()), slog.Any("error", err))
+	}
+	s.metrics.count(m, zone, udp, time.Since(start))
+}
+
+// respond makes the answer to a message that could be parsed, and names the zone it came from. It never panics.
+func (s *Server) respond(req *dns.Msg, udp bool) (m *dns.Msg, zone string) {
+	m = new(dns.Msg)
+	defer func() {
+		if p := recover(); p != nil {
+			s.cfg.Logger.Error("dns query made the server panic", slog.Any("question", req.Question), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			m = failure(req, dns.RcodeServerFailure)
+		}
+	}()
+	if req.Opcode != dns.OpcodeQuery {
+		return failure(req, dns.RcodeNotImplemented), ""
+	}
+	if len(req.Question) != 1 {
+		return failure(req, dns.RcodeFormatError), ""
+	}
+	opt, n := edns(req)
+	if n > 1 { // RFC 6891 section 6.1.1
+		return failure(req, dns.RcodeFormatError), ""
+	}
+	m.SetReply(req)
+	m.Compress = true
+	limit := minUDPSize
+	if opt != nil {
+		m.SetEdns0(udpSize, opt.Do())
+		limit = min(max(limit, int(opt.UDPSize())), udpSize)
+	}
+	if opt != nil && opt.Version() != 0 {
+		m.Rcode = dns.RcodeBadVers
+		return m, ""
+	}
+	zone = s.answer(m)
+	if udp {
+		m.Answer = m.Answer[:min(len(m.Answer), mostUDP)]
+		m.Truncate(limit)
+		return m, zone
+	}
+	// What does not fit even here is a live name of thousands of members: a part of them, another one each time, is of
+	// more use than a flag that sends the client nowhere.
+	m.Answer = m.Answer[:min(len(m.Answer), mostTCP)]
+	m.Truncate(dns.MaxMsgSize)
+	m.Truncated = false
+	return m, zone
+}
+
+func failure(req *dns.Msg, rcode int) *dns.Msg {
+	m := new(dns.Msg)
+	m.SetRcode(req, rcode)
+	return m
+}
+
+// edns is the OPT record of a message, and how many it has.
+func edns(req *dns.Msg) (opt *dns.OPT, n int) {
+	for _, rr := range req.Extra {
+		if o, ok := rr.(*dns.OPT); ok {
+			opt, n = o, n+1
+		}
+	}
+	return opt, n
+}
+
+// answer fills in what the question of m asks for.
+func (s *Server) answer(m *dns.Msg) (zone string) {
+	q := m.Question[0]
+	switch {
+	case q.Qclass == dns.ClassCHAOS:
+		s.chaos(m, q)
+		return ""
+	case q.Qclass != dns.ClassINET:
+		m.Rcode = dns.RcodeRefused
+		return ""
+	}
+	switch q.Qtype {
+	case dns.TypeAXFR, dns.TypeIXFR:
+		m.Rcode = dns.RcodeRefused
+		return ""
+	case dns.TypeMAILA, dns.TypeMAILB, dns.TypeTKEY, dns.TypeTSIG:
+		m.Rcode = dns.RcodeNotImplemented
+		return ""
+	case dns.TypeNone, dns.TypeOPT:
+		m.Rcode = dns.RcodeFormatError
+		return ""
+	}
+	z := s.zones.Load()
+	if z == nil {
+		m.Rcode = dns.RcodeServerFailure
+		return ""
+	}
+	a := z.Lookup(q.Name, q.Qtype)
+	m.Rcode, m.Authoritative = a.Rcode, a.Authoritative
+	m.Answer, m.Ns = rotate(a.Answer), a.Authority
+	m.Extra = append(m.Extra, a.Additional...) // after OPT
+	return a.Zone
+}
+
+// rotate lets each set of addresses begin anywhere, so that clients that take the first share the load. The slice is
+// Lookup's own, for this one answer.
+func rotate(rrs []dns.RR) []dns.RR {
+	for i := 0; i < len(rrs); {
+		h := rrs[i].Header()
+		j := i + 1
+		for j < len(rrs) && rrs[j].Header().Rrtype == h.Rrtype && rrs[j].Header().Name == h.Name {
+			j++
+		}
+		if set := rrs[i:j]; len(set) > 1 && (h.Rrtype == dns.TypeA || h.Rrtype == dns.TypeAAAA || h.Rrtype == dns.TypeSRV) {
+			n := rand.IntN(len(set))
+			copy(set, append(append(make([]dns.RR, 0, len(set)), set[n:]...), set[:n]...))
+		}
+		i = j
+	}
+	return rrs
+}
+
+// chaos answers who we are (RFC 4892), if the operator wants that known.
+func (s *Server) chaos(m *dns.Msg, q dns.Question) {
+	text := ""
+	switch strings.ToLower(q.Name) {
+	case "version.bind.", "version.server.":
+		text = s.cfg.Version
+	case "hostname.bind.", "id.server.":
+		text = s.cfg.Hostname
+	}
+	if text == "" || q.Qtype != dns.TypeTXT && q.Qtype != dns.TypeANY {
+		m.Rcode = dns.RcodeRefused
+		return
+	}
+	m.Authoritative = true
+	m.Answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeTXT, Class: dns.ClassCHAOS}, Txt: []string{text[:min(len(text), 255)]}}}
+}
