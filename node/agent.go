@@ -344,7 +344,7 @@ func (a *Agent) probeHypervisor() {
 	if err != nil {
 		a.log.Error("hypervisor cannot be used", "uri", a.cfg.Libvirt, "err", err)
 	} else {
-		a.log.Info("hypervisor", "uri", info.URI, "driver", info.Driver, "version", info.Version, "library", info.Library, "kvm", info.KVM)
+		a.log.Info("hypervisor", "uri", info.URI, "driver", info.Driver, "version", info.Version, "library", info.Library, "kvm", info.KVM, "domain_type", info.DomainType())
 	}
 	a.hypervisor.Store(&hypervisor{info, err})
 }

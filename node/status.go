@@ -2,7 +2,6 @@ package node
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 
@@ -123,16 +122,4 @@ func (a *Agent) Digests() api.Digests {
 		d.Namespaces[ns] = v.Digest(ns)
 	}
 	return d
-}
-
-// Hypervisor tells what the libvirt knob leads to, in a line for people; "" when it is not set or not yet known.
-func (a *Agent) Hypervisor() string {
-	h := a.hypervisor.Load()
-	switch {
-	case h == nil:
-		return ""
-	case h.err != nil:
-		return h.err.Error()
-	}
-	return fmt.Sprintf("%s %s at %s, new domains of type %s", h.info.Driver, h.info.Version, h.info.URI, h.info.DomainType())
 }
