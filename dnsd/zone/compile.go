@@ -103,6 +103,7 @@ type batch struct {
 	old, next *Zones
 	fresh     bool // the zones began empty
 	dirty     map[place]*node
+	hasher    hasher
 }
 
 type place struct{ zone, owner name }

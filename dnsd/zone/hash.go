@@ -65,16 +65,21 @@ func (h Hash) minus(o Hash) Hash {
 	return h
 }
 
-// hashRecord is the hash of a record in wire form. A record that has none cannot be sent.
-func hashRecord(rr dns.RR) (Hash, error) {
-	var buf [512]byte
-	b := buf[:]
-	end, err := dns.PackRR(rr, b, 0, nil, false)
-	if err != nil {
-		b = make([]byte, 65535)
-		if end, err = dns.PackRR(rr, b, 0, nil, false); err != nil {
+// hasher hashes records in wire form. It keeps a buffer, for there are many.
+type hasher struct{ buf []byte }
+
+// hash is the hash of a record. One that has none cannot be sent.
+func (h *hasher) hash(rr dns.RR) (Hash, error) {
+	for size := max(512, len(h.buf)); ; size = dns.MaxMsgSize {
+		if len(h.buf) < size {
+			h.buf = make([]byte, size)
+		}
+		end, err := dns.PackRR(rr, h.buf, 0, nil, false)
+		if err == nil {
+			return hashOf(sha256.Sum256(h.buf[:end])), nil
+		}
+		if size == dns.MaxMsgSize {
 			return Hash{}, err
 		}
 	}
-	return hashOf(sha256.Sum256(b[:end])), nil
 }

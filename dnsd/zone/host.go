@@ -13,7 +13,8 @@ import (
 // maker collects what one key contributes.
 type maker struct {
 	contribution
-	key string
+	key    string
+	hasher *hasher
 }
 
 func (mk *maker) problem(zone, owner, format string, args ...any) {
@@ -22,7 +23,7 @@ func (mk *maker) problem(zone, owner, format string, args ...any) {
 
 // record adds a record; owner is that of rr.
 func (mk *maker) record(zone, owner name, r rank, local bool, rr dns.RR) {
-	sum, err := hashRecord(rr)
+	sum, err := mk.hasher.hash(rr)
 	if err != nil {
 		mk.problem(zone.String(), owner.String(), "%s: it cannot be put into a message: %v", dns.TypeToString[rr.Header().Rrtype], err)
 		return
@@ -66,7 +67,7 @@ func hostName(doc hostdb.Document, key string) string {
 
 // host is what a host contributes to the zones of its tags.
 func (b *batch) host(host string, feeders []*feeder) contribution {
-	mk := &maker{key: hostdb.Hosts + "/" + host}
+	mk := &maker{key: hostdb.Hosts + "/" + host, hasher: &b.hasher}
 	if len(feeders) == 0 || !b.next.db.Exists(hostdb.Hosts, host) {
 		return mk.contribution
 	}

@@ -13,7 +13,7 @@ import (
 
 // tag is what a tag contributes: the records of its DNS section, and its names under the domain of the mesh.
 func (b *batch) tag(tag string) contribution {
-	mk := &maker{key: hostdb.Tags + "/" + tag}
+	mk := &maker{key: hostdb.Tags + "/" + tag, hasher: &b.hasher}
 	if !b.next.db.Exists(hostdb.Tags, tag) {
 		return mk.contribution
 	}
@@ -188,7 +188,7 @@ func vipsOf(mk *maker, doc hostdb.Document, domain name) []netip.Addr {
 
 // members is what the mesh contributes to its domain: <node>.node, ns, and the NS of the domain itself.
 func (b *batch) members() contribution {
-	mk := &maker{key: meshSource}
+	mk := &maker{key: meshSource, hasher: &b.hasher}
 	z := b.next
 	domain, ttl := z.domain, z.opts.LiveTTL
 	ns, _ := parseName("ns." + domain.String())

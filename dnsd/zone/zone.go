@@ -320,7 +320,7 @@ func (z *Zones) seal(zn *zone, version string) {
 		rr.Mbox = "." // RFC 2142 wants a mailbox; there is no room for one
 	}
 	zn.hash = zn.sum
-	if h, err := hashRecord(rr); err == nil {
+	if h, err := new(hasher).hash(rr); err == nil {
 		zn.hash = zn.sum.plus(h)
 	}
 	rest, used := zn.hash[3], 0
