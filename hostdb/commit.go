@@ -60,8 +60,7 @@ func (s *Store) Update(ctx context.Context, req Request, fn func(*Tx) error) (Co
 	if len(req.Log) > MaxLog {
 		return Commit{}, refuse(ErrTooLarge, "a log message of %d bytes: at most %d are allowed", len(req.Log), MaxLog)
 	}
-	s.mu.Lock()
-	p, tx, err := s.prepareLocked(req, fn)
+	p, tx, err := s.lockAndPrepare(req, fn)
 	if err != nil || p == nil {
 		version := View{s.head}.Version()
 		s.mu.Unlock()
@@ -83,6 +82,20 @@ func (s *Store) Update(ctx context.Context, req Request, fn func(*Tx) error) (Co
 		cancel()
 	}
 	return c, nil
+}
+
+// lockAndPrepare takes mu and prepares; it returns with mu held. When fn panics it lets mu go: nothing was changed.
+func (s *Store) lockAndPrepare(req Request, fn func(*Tx) error) (p *pending, tx *Tx, err error) {
+	returned := false
+	s.mu.Lock()
+	defer func() {
+		if !returned {
+			s.mu.Unlock()
+		}
+	}()
+	p, tx, err = s.prepareLocked(req, fn)
+	returned = true
+	return p, tx, err
 }
 
 // prepareLocked runs fn and seals its operation; p is nil when nothing changed.

@@ -619,3 +619,27 @@ func TestMergeBeyondTheLimitIsKept(t *testing.T) {
 		}
 	}
 }
+
+func TestUpdateSurvivesAPanicOfItsFunction(t *testing.T) {
+	b := openBox(t, "a")
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_, _ = b.update(t, func(tx *hostdb.Tx) error {
+			if err := tx.Put("hosts", "half", parse(t, "1")); err != nil {
+				return err
+			}
+			panic("a bug")
+		})
+	}()
+	write(t, b, put("hosts", "web1", parse(t, "1")))
+	if b.store.View().Exists("hosts", "half") {
+		t.Error("half of a write was kept")
+	}
+	if err := b.store.Close(); err != nil {
+		t.Error(err)
+	}
+}

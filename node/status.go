@@ -75,7 +75,7 @@ func (a *Agent) hostdbStatus(v hostdb.View, mv mesh.View) api.HostDBStatus {
 		if !known {
 			continue // removed
 		}
-		r := api.ReplicaStatus{ID: p.Node, Name: m.Name, Heard: p.LastOK, Missing: p.Missing}
+		r := api.ReplicaStatus{ID: p.Node, Name: m.Name, Heard: p.LastOK, Missing: p.Missing, Ahead: p.Ahead, Differs: p.Differs}
 		if m.State == mesh.StateAlive {
 			r.Error = p.Err
 		}

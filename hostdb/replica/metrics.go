@@ -1,28 +1,6 @@
 package replica
 
-import (
-	"slices"
-	"strings"
-
-	"github.com/prometheus/client_golang/prometheus"
-)
-
-// Status is how replication stands now.
-func (r *Replica) Status() Status {
-	v := r.cfg.Store.View()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	st := Status{Synced: r.synced, Counts: r.counts}
-	for node, s := range r.senders {
-		p := PeerStatus{Node: node, LastOK: s.lastOK, Err: s.lastErr}
-		for origin, seq := range v.Vector() {
-			p.Missing += seq - min(seq, s.have[origin])
-		}
-		st.Peers = append(st.Peers, p)
-	}
-	slices.SortFunc(st.Peers, func(a, b PeerStatus) int { return strings.Compare(a.Node, b.Node) })
-	return st
-}
+import "github.com/prometheus/client_golang/prometheus"
 
 // Collectors are the metrics of replication, for a registry of the caller's.
 func (r *Replica) Collectors() []prometheus.Collector {

@@ -368,12 +368,16 @@ func TestUnequalDigestsAreAnAlarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		f := newFabric()
-		ms := mesh(t, f, 1, Config{Logger: slog.New(slog.NewTextHandler(&out, nil))})
+		ms := mesh(t, f, 2, Config{Logger: slog.New(slog.NewTextHandler(&out, nil)), RepairEvery: time.Hour})
 		defer stopAll(ms)
+		synctest.Wait()
 		v := ms[0].store.View()
-		ms[0].replica.compare("other", &pullAnswer{Version: v.Version().String(), Algorithm: hostdb.DigestAlgorithm, Digests: map[string]string{hostdb.Hosts: "00"}})
+		ms[0].replica.compare("node001", &pullAnswer{Version: v.Version().String(), Algorithm: hostdb.DigestAlgorithm, Digests: map[string]string{hostdb.Hosts: "00"}})
 		if !strings.Contains(out.String(), "replicas with equal versions differ") || ms[0].replica.Status().Counts.Mismatches != 1 {
 			t.Errorf("no alarm: %q", out.String())
+		}
+		if p := ms[0].replica.Status().Peers; len(p) != 1 || !p[0].Differs {
+			t.Errorf("status does not show it: %+v", p)
 		}
 	})
 }

@@ -22,6 +22,7 @@ type sender struct {
 	have    map[uint64]uint64 // what the peer is known to hold durably
 	pull    bool              // a pull is wanted
 	failing bool              // the last message went wrong
+	differs bool              // the last comparison at equal versions found unequal digests
 	lastErr string
 	lastOK  time.Time
 }
@@ -329,8 +330,17 @@ func (r *Replica) compare(node string, answer *pullAnswer) {
 	if answer.Algorithm != hostdb.DigestAlgorithm || answer.Version != v.Version().String() || v.Unfolded() > 0 {
 		return
 	}
+	differs := false
+	defer func() {
+		r.mu.Lock()
+		if s := r.senders[node]; s != nil {
+			s.differs = differs
+		}
+		r.mu.Unlock()
+	}()
 	for _, ns := range v.Namespaces() {
 		if theirs, ok := answer.Digests[ns]; ok && theirs != v.Digest(ns) {
+			differs = true
 			r.count(func(c *Counts) { c.Mismatches++ })
 			r.alarm("replicas with equal versions differ", "peer", node, "namespace", ns, "version", answer.Version, "ours", v.Digest(ns), "theirs", theirs)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"hostmesh/hostdb"
 )
@@ -94,19 +93,4 @@ func (r *Replica) servePull(_ context.Context, from string, body []byte) ([]byte
 	}
 	r.count(func(c *Counts) { c.ServedOps += uint64(len(answer.Ops)) })
 	return encode(answer)
-}
-
-// PeerStatus is what is known of one peer's replica.
-type PeerStatus struct {
-	Node    string
-	Missing uint64    // operations held here that the peer is not known to hold
-	LastOK  time.Time // of the last message that was answered; zero for never
-	Err     string    // why the last message failed; "" when it did not
-}
-
-// Status is how replication stands.
-type Status struct {
-	Synced bool
-	Peers  []PeerStatus
-	Counts Counts
 }
