@@ -90,7 +90,7 @@ func bindError(what string, addr netip.AddrPort, err error) error {
 	text := err.Error()
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE) || strings.Contains(text, "address already in use"):
-		return fmt.Errorf("bind %s port %s: %w; another agent (or a serf or consul) uses it: stop that, or set another %s port", what, addr, err, what)
+		return fmt.Errorf("bind %s port %s: %w; another agent (or a serf or consul) uses it: stop that, or give this agent another address (addr, --addr)", what, addr, err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL) || strings.Contains(text, "cannot assign requested address"):
 		return fmt.Errorf("bind %s port %s: %w; set addr to an address that this host has", what, addr, err)
 	}

@@ -27,13 +27,20 @@ func (a *Agent) Status() api.Status {
 			Failures: d.Failures, Error: d.Error, Stuck: d.Stuck,
 		})
 	}
-	if h := a.hypervisor.Load(); h != nil && h.err != nil {
-		s.Problems = append(s.Problems, api.Problem{
-			Severity: api.SeverityError, Subject: "hypervisor", Text: h.err.Error(),
-			Remedy: "start libvirt, correct the libvirt knob, or leave it out on a box without virtual machines",
-		})
+	if h := a.hypervisor.Load(); h != nil {
+		s.Hypervisor = h.status(a.cfg.Libvirt)
 	}
 	s.Problems = append(s.Problems, a.dnsProblems()...)
+	return s
+}
+
+func (h *hypervisor) status(uri string) *api.HypervisorStatus {
+	s := &api.HypervisorStatus{
+		URI: uri, Driver: h.info.Driver, Version: h.info.Version, Library: h.info.Library, KVM: h.info.KVM, DomainType: h.info.DomainType(),
+	}
+	if h.err != nil {
+		s.Error = h.err.Error()
+	}
 	return s
 }
 

@@ -28,8 +28,6 @@ var notRun = map[string]string{
 	"hostmesh db import /var/lib/hostdb/namespaces --dry-run":                               "needs Flipkart's HostDB on this box",
 	"hostmesh db import /var/lib/hostdb/namespaces --keep-going -m \"from the old HostDB\"": "needs Flipkart's HostDB on this box",
 	"hostmesh dns zone dc1.example.com > db.dc1 && named-checkzone dc1.example.com db.dc1":  "needs bind9-utils; package integration runs it",
-	"hostmesh dns zone dc1.example.com":                                                     "TestDNS runs it",
-	"hostmesh dns zones":                                                                    "TestDNS runs it",
 }
 
 // TestExamples runs the examples of the help texts as they stand there, with an agent that holds examples/inventory.

@@ -89,6 +89,9 @@ func statusText(w io.Writer, s api.Status) {
 	for _, d := range s.Daemons {
 		row(w, d.Name, daemonLine(d, s.Time))
 	}
+	if h := s.Hypervisor; h != nil {
+		row(w, "vms", hypervisorLine(*h))
+	}
 	for _, l := range s.Listeners {
 		state := ""
 		if l.Error != "" {
@@ -96,6 +99,17 @@ func statusText(w io.Writer, s api.Status) {
 		}
 		row(w, "listens", l.Name+" "+l.Addr+state)
 	}
+}
+
+func hypervisorLine(h api.HypervisorStatus) string {
+	if h.Error != "" {
+		return h.URI + " cannot be used"
+	}
+	speed := "in software"
+	if h.KVM {
+		speed = "with kvm"
+	}
+	return fmt.Sprintf("%s, %s %s %s, libvirt %s", h.URI, h.Driver, h.Version, speed, h.Library)
 }
 
 func agentLine(n api.NodeStatus, now time.Time) string {

@@ -24,6 +24,9 @@ func Diagnose(s Status) []Problem {
 	d.mesh(s)
 	d.replicas(s.HostDB)
 	d.daemons(s)
+	if h := s.Hypervisor; h != nil && h.Error != "" {
+		d.error("hypervisor", h.Error, "start libvirt, correct the libvirt knob, or leave it out on a box without virtual machines")
+	}
 	for _, l := range s.Listeners {
 		if l.Error != "" {
 			d.error(l.Name, fmt.Sprintf("not served on %s: %s", l.Addr, l.Error),

@@ -51,6 +51,8 @@ func TestDiagnose(t *testing.T) {
 		{"a daemon fails", func(s *Status) { s.Daemons[0].Failures, s.Daemons[0].Error = 3, "port in use" }, "error dnsd: failed 3 times in a row: port in use"},
 		{"a daemon hangs", func(s *Status) { s.Daemons[0].Stuck = true }, "error dnsd: does not come to an end"},
 		{"a daemon lags", func(s *Status) { s.Daemons[0].LagMS = 12_300 }, "error dnsd: is 12s behind HostDB"},
+		{"a hypervisor that works", func(s *Status) { s.Hypervisor = &HypervisorStatus{URI: "qemu:///system", Driver: "QEMU"} }, ""},
+		{"a hypervisor that does not", func(s *Status) { s.Hypervisor = &HypervisorStatus{URI: "qemu:///system", Error: "no socket"} }, "error hypervisor: no socket"},
 		{"a listener", func(s *Status) { s.Listeners[0].Error = "address in use" }, "error http: not served on 127.0.0.1:7950: address in use"},
 		{"observe", func(s *Status) { s.Node.Observe = true }, "notice agent: only shows"},
 	} {

@@ -17,13 +17,14 @@ type StatusReporter interface {
 
 // Status is how one node is: what an operator reads first.
 type Status struct {
-	Time      time.Time        `json:"time" doc:"When the answer was made, by the node's clock"`
-	Node      NodeStatus       `json:"node"`
-	Mesh      MeshStatus       `json:"mesh"`
-	HostDB    HostDBStatus     `json:"hostdb"`
-	Daemons   []DaemonStatus   `json:"daemons" nullable:"false" doc:"The parts of the agent that make this box match HostDB, sorted by name"`
-	Listeners []ListenerStatus `json:"listeners" nullable:"false" doc:"What the agent listens on"`
-	Problems  []Problem        `json:"problems" nullable:"false" doc:"What is wrong, worst first; empty when all is well"`
+	Time       time.Time         `json:"time" doc:"When the answer was made, by the node's clock"`
+	Node       NodeStatus        `json:"node"`
+	Mesh       MeshStatus        `json:"mesh"`
+	HostDB     HostDBStatus      `json:"hostdb"`
+	Daemons    []DaemonStatus    `json:"daemons" nullable:"false" doc:"The parts of the agent that make this box match HostDB, sorted by name"`
+	Hypervisor *HypervisorStatus `json:"hypervisor,omitempty" doc:"What runs virtual machines on this box; absent when none is configured or it was not asked yet"`
+	Listeners  []ListenerStatus  `json:"listeners" nullable:"false" doc:"What the agent listens on"`
+	Problems   []Problem         `json:"problems" nullable:"false" doc:"What is wrong, worst first; empty when all is well"`
 }
 
 // NodeStatus is the agent itself.
@@ -92,6 +93,17 @@ type DaemonStatus struct {
 	Failures   int       `json:"failures" doc:"Runs that failed in a row; 0 = the last one succeeded"`
 	Error      string    `json:"error,omitempty" doc:"Why the last run failed; empty when it did not"`
 	Stuck      bool      `json:"stuck,omitempty" doc:"True when its present run takes longer than the watchdog allows"`
+}
+
+// HypervisorStatus is what the box's hypervisor says of itself.
+type HypervisorStatus struct {
+	URI        string `json:"uri"`
+	Driver     string `json:"driver,omitempty" doc:"QEMU, TEST, ..."`
+	Version    string `json:"version,omitempty"`
+	Library    string `json:"library,omitempty" doc:"Version of libvirt's client library on this box"`
+	KVM        bool   `json:"kvm" doc:"True when the processor runs guests by itself"`
+	DomainType string `json:"domain_type,omitempty" doc:"The type new machines get"`
+	Error      string `json:"error,omitempty" doc:"Why it cannot be used; empty when it can"`
 }
 
 // ListenerStatus is one thing the agent listens on.
