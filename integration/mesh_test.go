@@ -138,7 +138,7 @@ func (s *site) newBox(addr string) *box {
 // shortDir is a directory for sockets, whose paths are bounded; t.TempDir is too long for that.
 func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "hm")
+	dir, err := os.MkdirTemp("", "hmi-")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -142,9 +142,9 @@ func TestPortInUse(t *testing.T) {
 	b := s.boxes[0]
 	b.found()
 	for _, x := range []struct{ network, port, knob string }{
-		{"tcp", "7950", "http"}, {"tcp", "7951", "https"},
+		{"tcp", "7950", "set http "}, {"tcp", "7951", "set https "},
 		{"tcp", "7953", "dns.listen"}, {"udp", "7953", "dns.listen"},
-		{"tcp", "7946", "addr"}, {"udp", "7946", "addr"}, {"tcp", "7947", "addr"},
+		{"tcp", "7946", "--addr"}, {"udp", "7946", "--addr"}, {"tcp", "7947", "--addr"},
 	} {
 		t.Run(x.network+" "+x.port, func(t *testing.T) {
 			addr := net.JoinHostPort(b.addr, x.port)
