@@ -27,13 +27,13 @@ func (v View) Conflicts(ns, key string) iter.Seq[Conflict] {
 		for _, l := range e.doc.leaves {
 			shown[l.Path] = true
 		}
-		for i := range e.leaves {
-			r := &e.leaves[i]
-			c := Conflict{NS: ns, Key: key, What: Data, At: r.path.String(), Winner: r.stamp}
+		for i, l := range e.leaves {
+			r := e.leafRegs[i]
+			c := Conflict{NS: ns, Key: key, What: Data, At: l.Path.String(), Winner: r.stamp}
 			loser, ok := r.conflict()
-			if !ok && r.value != "" && r.value != emptyMapping && !shown[r.path] {
+			if !ok && l.Value != "" && l.Value != emptyMapping && !shown[l.Path] {
 				// Hidden by a value above or below it whose writer would have removed it, had he seen it.
-				c.Winner, loser, ok = e.hider(r), r.stamp, true
+				c.Winner, loser, ok = e.hider(l.Path), r.stamp, true
 			}
 			if c.Loser = loser; ok && !yield(c) {
 				return
@@ -51,10 +51,10 @@ func (v View) Conflicts(ns, key string) iter.Seq[Conflict] {
 }
 
 // hider is the newest value above or below a hidden leaf.
-func (e *entry) hider(r *leafRegister) (newest Stamp) {
-	for i := range e.leaves {
-		if o := &e.leaves[i]; o.value != "" && o.path != r.path && o.path.comparable(r.path) {
-			newest = maxStamp(newest, o.stamp)
+func (e *entry) hider(p Path) (newest Stamp) {
+	for i, l := range e.leaves {
+		if l.Value != "" && l.Path != p && l.Path.comparable(p) {
+			newest = maxStamp(newest, e.leafRegs[i].stamp)
 		}
 	}
 	return newest

@@ -68,10 +68,10 @@ func (f *folding) redigest() {
 		}
 		i := 0
 		for _, l := range e.doc.leaves { // visible leaves are a subsequence of the registers
-			for e.leaves[i].path != l.Path {
+			for e.leaves[i].Path != l.Path {
 				i++
 			}
-			e.sumDoc.add(h.register(e, 'd', string(l.Path), e.leaves[i].stamp, string(l.Value)))
+			e.sumDoc.add(h.register(e, 'd', string(l.Path), e.leafRegs[i].stamp, string(l.Value)))
 		}
 		if v := e.perms.value; v != "" && !v.IsNull() {
 			e.sumDoc.add(h.register(e, 'p', "", e.perms.stamp, string(v)))

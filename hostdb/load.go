@@ -86,9 +86,11 @@ func (s *snapshot) loadEntries(st Storage) error {
 		e.created, e.from = row.Created.register(), row.From
 		e.perms = permsRegister{row.Perms.register(), row.PermsValue}
 		e.dataStamp = e.created.stamp
-		e.leaves = make([]leafRegister, 0, len(row.Leaves))
+		e.leaves = make([]Leaf, 0, len(row.Leaves))
+		e.leafRegs = make([]*register, 0, len(row.Leaves))
 		for _, l := range row.Leaves {
-			e.leaves = append(e.leaves, leafRegister{l.R.register(), shared(Path(l.Path)), l.Value})
+			e.leaves = append(e.leaves, Leaf{shared(Path(l.Path)), l.Value})
+			e.leafRegs = append(e.leafRegs, f.share(l.R.register()))
 			e.dataStamp = maxStamp(e.dataStamp, l.R.Stamp)
 		}
 		f.dataTouched, f.permsTouched = true, true

@@ -43,13 +43,6 @@ func (r *register) conflict() (loser Stamp, ok bool) {
 	return r.second, r.replaces.Less(r.second)
 }
 
-// leafRegister is one leaf of the data. A zero value means that it was removed.
-type leafRegister struct {
-	register
-	path  Path
-	value Value
-}
-
 // memberRegister is one element of the member list.
 type memberRegister struct {
 	register
@@ -73,8 +66,9 @@ type entry struct {
 	deleteKnown  bool  // the delete effect itself has arrived
 	lateEdit     Stamp // highest stamp of an effect of an older generation
 	created      register
-	from         string // old name, if created by a rename
-	leaves       []leafRegister
+	from         string      // old name, if created by a rename
+	leaves       []Leaf      // of each leaf register the path and the winner's value, "" when that removed it; by path
+	leafRegs     []*register // beside leaves; shared by leaves that were written together, and never changed
 	members      tree[string, memberRegister]
 	perms        permsRegister
 	maxOrder     string // at or above every place in the member list
@@ -101,10 +95,11 @@ func (e *entry) newest() Stamp {
 // folding is an entry being changed by one operation: a private copy and what was touched.
 type folding struct {
 	*entry
-	before       *entry // nil if the key was unknown
-	dirty        bool   // something to store has changed
-	dataTouched  bool   // creation or leaves
-	leavesOwned  bool   // leaves is ours to change in place
+	before       *entry    // nil if the key was unknown
+	dirty        bool      // something to store has changed
+	dataTouched  bool      // creation or leaves
+	leavesOwned  bool      // leaves and leafRegs are ours to change in place
+	lastReg      *register // made last: what is written together shares it
 	permsTouched bool
 	memberBefore map[string]memberRegister // of each member register touched; zero: was not there
 }
@@ -178,7 +173,7 @@ func (f *folding) advance(to Stamp) {
 	for name, r := range f.members.all() {
 		f.rememberMember(name, r)
 	}
-	f.created, f.from, f.leaves, f.leavesOwned = register{}, "", nil, true
+	f.created, f.from, f.leaves, f.leafRegs, f.leavesOwned = register{}, "", nil, nil, true
 	f.members, f.maxOrder, f.memberCount = tree[string, memberRegister]{}, "", 0
 	f.perms = permsRegister{}
 	f.dataStamp, f.membersStamp = Stamp{}, Stamp{}
@@ -187,17 +182,28 @@ func (f *folding) advance(to Stamp) {
 
 func (f *folding) leaf(path Path, stamp, replaces Stamp, value Value) {
 	if !f.leavesOwned {
-		f.leaves, f.leavesOwned = slices.Clone(f.leaves), true
+		f.leaves, f.leafRegs, f.leavesOwned = slices.Clone(f.leaves), slices.Clone(f.leafRegs), true
 	}
 	f.dataTouched = true
 	f.dataStamp = maxStamp(f.dataStamp, stamp)
-	i, found := slices.BinarySearchFunc(f.leaves, path, func(l leafRegister, p Path) int { return strings.Compare(string(l.path), string(p)) })
+	i, found := slices.BinarySearchFunc(f.leaves, path, func(l Leaf, p Path) int { return strings.Compare(string(l.Path), string(p)) })
 	if !found {
-		f.leaves = slices.Insert(f.leaves, i, leafRegister{path: path})
+		f.leaves = slices.Insert(f.leaves, i, Leaf{Path: path})
+		f.leafRegs = slices.Insert(f.leafRegs, i, &register{})
 	}
-	if f.leaves[i].fold(stamp, replaces) {
-		f.leaves[i].value = value
+	r := *f.leafRegs[i]
+	if r.fold(stamp, replaces) {
+		f.leaves[i].Value = value
 	}
+	f.leafRegs[i] = f.share(r)
+}
+
+// share is a register equal to r: the last one made, if it is.
+func (f *folding) share(r register) *register {
+	if f.lastReg == nil || *f.lastReg != r {
+		f.lastReg = &r
+	}
+	return f.lastReg
 }
 
 func (f *folding) member(name string, stamp, replaces Stamp, set memberRegister) {
@@ -231,8 +237,11 @@ func (f *folding) rememberMember(name string, r memberRegister) {
 // finish makes what readers see from the registers that were touched.
 func (f *folding) finish() *entry {
 	e := f.entry
+	if f.leavesOwned {
+		e.leaves, e.leafRegs = slices.Clip(e.leaves), slices.Clip(e.leafRegs)
+	}
 	if f.dataTouched {
-		e.doc = Document{leaves: visible(e.leaves)}
+		e.doc = Document{leaves: visible(e.leaves, e.leafRegs)}
 		e.text = ""
 		if e.exists() {
 			e.text = e.doc.YAML()
@@ -249,61 +258,56 @@ func (f *folding) finish() *entry {
 	return e
 }
 
-// visible is what remains of leaf registers after values have hidden ancestors and descendants with lower stamps.
-func visible(regs []leafRegister) []Leaf {
-	n := 0
-	plain := true // no register stands above another: nothing can be hidden
-	for i := range regs {
-		if regs[i].value != "" {
-			n++
+// visible is what remains of leaf registers after values have hidden ancestors and descendants with lower stamps. It is
+// leaves itself when everything remains, which is the rule.
+func visible(leaves []Leaf, regs []*register) []Leaf {
+	whole, apart := true, true // nothing removed; no register above another, so that nothing can be hidden
+	for i := range leaves {
+		if leaves[i].Value == "" {
+			whole = false
 		}
-		if i > 0 && plain && regs[i-1].path.Above(regs[i].path) {
-			plain = false
+		if i > 0 && leaves[i-1].Path.Above(leaves[i].Path) {
+			apart = false
 		}
 	}
-	out := make([]Leaf, 0, n)
-	if plain {
-		for i := range regs {
-			if regs[i].value != "" {
-				out = append(out, Leaf{regs[i].path, regs[i].value})
-			}
-		}
-		return out
+	if whole && apart {
+		return leaves
 	}
-	hidden := make([]bool, len(regs))
-	withAncestors(regs, func(i int, above []int) {
+	hidden := make([]bool, len(leaves))
+	withAncestors(leaves, func(i int, above []int) {
 		for _, a := range above {
 			if !regs[i].stamp.Less(regs[a].stamp) {
 				hidden[a] = true
-			} else if regs[a].value != emptyMapping {
+			} else if leaves[a].Value != emptyMapping {
 				hidden[i] = true
 			}
 		}
 	})
 	// An empty mapping steps aside for anything visible below it.
-	withAncestors(regs, func(i int, above []int) {
+	withAncestors(leaves, func(i int, above []int) {
 		for _, a := range above {
-			if !hidden[i] && regs[a].value == emptyMapping {
+			if !hidden[i] && leaves[a].Value == emptyMapping {
 				hidden[a] = true
 			}
 		}
 	})
-	for i := range regs {
-		if regs[i].value != "" && !hidden[i] {
-			out = append(out, Leaf{regs[i].path, regs[i].value})
+	out := make([]Leaf, 0, len(leaves))
+	for i, l := range leaves {
+		if l.Value != "" && !hidden[i] {
+			out = append(out, l)
 		}
 	}
-	return out
+	return slices.Clip(out)
 }
 
-// withAncestors calls fn for each register with a value, in path order, with those that stand above it.
-func withAncestors(regs []leafRegister, fn func(i int, above []int)) {
+// withAncestors calls fn for each leaf with a value, in path order, with those that stand above it.
+func withAncestors(leaves []Leaf, fn func(i int, above []int)) {
 	var above []int
-	for i := range regs {
-		if regs[i].value == "" {
+	for i := range leaves {
+		if leaves[i].Value == "" {
 			continue
 		}
-		for len(above) > 0 && !regs[above[len(above)-1]].path.Above(regs[i].path) {
+		for len(above) > 0 && !leaves[above[len(above)-1]].Path.Above(leaves[i].Path) {
 			above = above[:len(above)-1]
 		}
 		fn(i, above)

@@ -174,8 +174,8 @@ func entryPuts(f *folding, op *Operation) ([]Put, error) {
 		Created: e.created.row(), From: e.from, Perms: e.perms.row(), PermsValue: e.perms.value,
 		Leaves: make([]leafRow, 0, len(e.leaves)),
 	}
-	for _, l := range e.leaves {
-		row.Leaves = append(row.Leaves, leafRow{Path: string(l.path), Value: l.value, R: l.row()})
+	for i, l := range e.leaves {
+		row.Leaves = append(row.Leaves, leafRow{Path: string(l.Path), Value: l.Value, R: e.leafRegs[i].row()})
 	}
 	b, err := encodeRow(row)
 	if err != nil {

@@ -44,9 +44,9 @@ func (tx *Tx) check(v Validator) error {
 			}
 		}
 		if d.base != nil && !d.deleted {
-			for _, r := range d.base.leaves {
-				if r.value == "" {
-					size += len(r.path) + 64
+			for _, l := range d.base.leaves {
+				if l.Value == "" {
+					size += len(l.Path) + 64
 				}
 			}
 		}
@@ -136,41 +136,39 @@ func (d *draft) leafEffects(base *entry, add func(Effect, Stamp)) {
 		shown[l.Path] = true
 	}
 	wrote := false
-	have := make(map[Path]*leafRegister, len(base.leaves))
-	for i := range base.leaves {
-		r := &base.leaves[i]
-		have[r.path] = r
-		if _, keep := want[r.path]; !keep && shown[r.path] {
-			add(Effect{Kind: UnsetLeaf, Path: r.path.Segments()}, r.stamp)
+	have := make(map[Path]int, len(base.leaves))
+	for i, l := range base.leaves {
+		have[l.Path] = i
+		if _, keep := want[l.Path]; !keep && shown[l.Path] {
+			add(Effect{Kind: UnsetLeaf, Path: l.Path.Segments()}, base.leafRegs[i].stamp)
 			wrote = true
 		}
 	}
 	for _, l := range d.doc.leaves {
-		r := have[l.Path]
+		i, known := have[l.Path]
 		switch {
-		case r == nil:
+		case !known:
 			// A new key with nothing in it needs no leaf to say so.
 			if l.Path == "" && l.Value == Null && len(base.leaves) == 0 {
 				continue
 			}
 			add(Effect{Kind: SetLeaf, Path: l.Path.Segments(), Value: l.Value}, Stamp{})
 			wrote = true
-		case r.value != l.Value || !shown[l.Path]:
-			add(Effect{Kind: SetLeaf, Path: l.Path.Segments(), Value: l.Value}, r.stamp)
+		case base.leaves[i].Value != l.Value || !shown[l.Path]:
+			add(Effect{Kind: SetLeaf, Path: l.Path.Segments(), Value: l.Value}, base.leafRegs[i].stamp)
 			wrote = true
 		}
 	}
 	if !wrote {
 		return
 	}
-	for i := range base.leaves {
-		r := &base.leaves[i]
-		if _, keep := want[r.path]; keep || shown[r.path] || r.value == "" {
+	for i, l := range base.leaves {
+		if _, keep := want[l.Path]; keep || shown[l.Path] || l.Value == "" {
 			continue
 		}
 		for _, p := range d.touched {
-			if p.comparable(r.path) {
-				add(Effect{Kind: UnsetLeaf, Path: r.path.Segments()}, r.stamp)
+			if p.comparable(l.Path) {
+				add(Effect{Kind: UnsetLeaf, Path: l.Path.Segments()}, base.leafRegs[i].stamp)
 				break
 			}
 		}
