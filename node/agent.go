@@ -318,6 +318,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // services are what Run runs, in the order of start. The replica answers HTTP and DNS before the mesh is there.
 func (a *Agent) services() *services {
 	s := &services{log: a.log}
+	s.add("memory", a.trimMemory)
 	s.add("store", a.store.Run)
 	if a.dns != nil {
 		s.add("dns", a.runDNS)
