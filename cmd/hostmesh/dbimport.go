@@ -83,7 +83,7 @@ func (im *importer) run(ctx context.Context, dir string) error {
 
 	// The agent checks all of it again, against what it holds. Here it is checked so that a large directory with a
 	// mistake in it is not sent at all.
-	if err := im.check(ctx, fsys, bar); err != nil {
+	if err := im.check(ctx, dir, fsys, bar); err != nil {
 		return explain(err)
 	}
 	report, err := im.send(ctx, fsys, bar)
@@ -153,10 +153,7 @@ func fatal(list []api.ImportProblem) int {
 
 // check reads the directory as the agent will, and fails when it would refuse it for what is in the files. A member that
 // the directory does not have may be known to the agent.
-func (im *importer) check(ctx context.Context, fsys fs.FS, bar *progress) error {
-	if im.opts.KeepGoing {
-		return nil
-	}
+func (im *importer) check(ctx context.Context, dir string, fsys fs.FS, bar *progress) error {
 	inv, err := layout.Read(ctx, fsys, layout.Options{
 		KeepGoing: true,
 		Progress:  func(done, total int) { bar.show("checking", done, total) },
@@ -164,7 +161,10 @@ func (im *importer) check(ctx context.Context, fsys fs.FS, bar *progress) error 
 	if err != nil {
 		return fmt.Errorf("import: %w", err)
 	}
-	if inv.Problems.Fatal == 0 {
+	switch {
+	case inv.Problems.NoNamespace():
+		return fmt.Errorf("import %s: %s", dir, inv.Problems.List[0].Message)
+	case inv.Problems.Fatal == 0 || im.opts.KeepGoing:
 		return nil
 	}
 	known := knownElsewhere{ctx: ctx, client: im.client, fsys: fsys, lists: map[string]map[string]bool{}}

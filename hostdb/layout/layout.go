@@ -174,6 +174,12 @@ func (ps Problems) err() error {
 	return &BadInventoryError{ps}
 }
 
+// NoNamespace reports whether there is nothing to import because the root holds no namespace: most likely it is another
+// directory that was meant. Leaving out what is wrong leaves nothing then.
+func (ps Problems) NoNamespace() bool {
+	return len(ps.List) == 1 && ps.List[0].File == "." && ps.List[0].Message == noNamespace
+}
+
 // shownProblems is how many problems an error message lists.
 const shownProblems = 20
 
@@ -182,6 +188,9 @@ type BadInventoryError struct{ Problems Problems }
 
 // Error lists the first fatal problems, one a line, and counts the others.
 func (e *BadInventoryError) Error() string {
+	if e.Problems.NoNamespace() {
+		return "nothing was imported: " + noNamespace
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d problems; nothing was imported: correct them, or import the rest with --keep-going", e.Problems.Fatal)
 	if e.Problems.Fatal == 1 {

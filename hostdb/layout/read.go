@@ -46,7 +46,7 @@ func Read(ctx context.Context, fsys fs.FS, opts Options) (*Inventory, error) {
 		r.namespace(e)
 	}
 	if len(r.inv.Namespaces) == 0 && r.inv.Problems.Fatal == 0 {
-		r.inv.Problems.fatal(".", 0, "no namespace here: the directory to import is the one that holds hosts and tags")
+		r.inv.Problems.fatal(".", 0, "%s", noNamespace)
 	}
 	slices.SortFunc(r.inv.Namespaces, func(a, b Namespace) int { return compareNamespaces(a.Name, b.Name) })
 	if err := r.parse(ctx); err != nil {
@@ -61,6 +61,9 @@ func Read(ctx context.Context, fsys fs.FS, opts Options) (*Inventory, error) {
 	}
 	return r.inv, nil
 }
+
+// noNamespace is what is wrong with a root in which there is no namespace.
+const noNamespace = "no namespace here: the directory to import is the one that holds hosts and tags"
 
 // progressEvery is how many keys are read between two calls of Progress.
 const progressEvery = 256

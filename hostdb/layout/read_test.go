@@ -16,6 +16,20 @@ import (
 	"hostmesh/hostdb/layout"
 )
 
+// Who named the wrong directory is not told to leave out what is wrong: nothing would be left.
+func TestReadNoNamespace(t *testing.T) {
+	for name, want := range map[string]bool{"README.md": true, ".git/config": true, "hosts/bad": false, "@x/y": false} {
+		_, err := layout.Read(t.Context(), fstest.MapFS{name: {Data: []byte("{")}}, layout.Options{})
+		var bad *layout.BadInventoryError
+		if !errors.As(err, &bad) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := bad.Problems.NoNamespace(); got != want || strings.Contains(err.Error(), "--keep-going") == want {
+			t.Errorf("%s: no namespace %v: %v", name, got, err)
+		}
+	}
+}
+
 func TestReadNamesEachProblem(t *testing.T) {
 	long := strings.Repeat("n", 254)
 	cases := []struct {
