@@ -94,7 +94,8 @@ type LabelsConfig struct{ Datacenter, Rack string }
 
 // AuthConfig is where users come from.
 type AuthConfig struct {
-	// UsersFile is read at start into HostDB's users where they are missing. Empty: none.
+	// UsersFile has the users who may log in at this node. It is read once, at start, into this agent's memory: the
+	// other nodes do not learn of it. Empty: nobody logs in here.
 	UsersFile string
 	LDAP      LDAPConfig
 }
@@ -112,7 +113,7 @@ func DefaultConfig() Config {
 		DNS:     DNSConfig{Domain: "mesh.internal"},            // .internal is reserved for private use (ICANN, 2024)
 		Libvirt: "",                                            // most boxes run no virtual machines
 		Build:   api.Build{Version: "devel"},                   // cmd knows better
-		Auth:    AuthConfig{UsersFile: "", LDAP: LDAPConfig{}}, // only the users in HostDB
+		Auth:    AuthConfig{UsersFile: "", LDAP: LDAPConfig{}}, // nobody logs in
 	}
 }
 

@@ -70,7 +70,7 @@ func knobs() []knob {
 		text("datacenter", "labels.datacenter", "NAME", "datacenter of the box, until HostDB says otherwise", func(c *Config) *string { return &c.Labels.Datacenter }),
 		text("rack", "labels.rack", "NAME", "rack of the box, until HostDB says otherwise", func(c *Config) *string { return &c.Labels.Rack }),
 		list("duties", "duties", "A,B", "what this box may be elected for: lb, mysql, group (default: all it can do)", func(c *Config) *[]string { return &c.Duties }),
-		text("users-file", "auth.users_file", "FILE", "users to take into HostDB at start where they are missing", func(c *Config) *string { return &c.Auth.UsersFile }),
+		text("users-file", "auth.users_file", "FILE", "users who may log in at this node; read at start, and kept out of HostDB", func(c *Config) *string { return &c.Auth.UsersFile }),
 		text("ldap-url", "auth.ldap.url", "URL", "directory of users", func(c *Config) *string { return &c.Auth.LDAP.URL }),
 		text("ldap-users-dn", "auth.ldap.users_dn", "DN", "where the directory has its users", func(c *Config) *string { return &c.Auth.LDAP.UsersDN }),
 		text("ldap-groups-dn", "auth.ldap.groups_dn", "DN", "where the directory has its groups", func(c *Config) *string { return &c.Auth.LDAP.GroupsDN }),
