@@ -124,7 +124,7 @@ func (a *Agent) openDataDir() error {
 		return err
 	}
 	if a.cfg.Dev && len(a.cfg.Join) == 0 {
-		if _, err := Init(InitConfig{DataDir: a.cfg.DataDir, KeyFile: a.cfg.KeyFile, Name: a.cfg.Name}); err == nil {
+		if _, err := foundMesh(InitConfig{DataDir: a.cfg.DataDir, KeyFile: a.cfg.KeyFile, Name: a.cfg.Name}); err == nil {
 			a.log.Info("made a mesh to try things in", "data_dir", a.cfg.DataDir)
 		} else if !errors.Is(err, ErrHasMesh) {
 			return err

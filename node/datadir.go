@@ -24,7 +24,7 @@ var (
 	ErrNoMesh = errors.New("the data directory holds no mesh")
 	// ErrHasMesh is returned by Init for a data directory that holds a mesh.
 	ErrHasMesh = errors.New("the data directory holds a mesh already")
-	// ErrInUse is returned when another process, or another Agent of this one, has the data directory.
+	// ErrInUse is returned when another agent has the data directory, in this process or another.
 	ErrInUse = errors.New("the data directory is in use")
 	// ErrNewerFormat is returned for a data directory of a newer hostmesh.
 	ErrNewerFormat = errors.New("the data directory has a newer format")
@@ -82,23 +82,32 @@ type InitResult struct {
 // Init founds a mesh: its id, its key if there is none, and the founder's record. It is done once for a mesh, on one
 // node; the others join. A directory that holds a mesh is refused with ErrHasMesh.
 func Init(cfg InitConfig) (InitResult, error) {
-	if cfg.DataDir == "" {
-		return InitResult{}, errors.New("init: set --data-dir to the data directory to make")
-	}
-	d, err := openDataDir(cfg.DataDir)
+	res, err := foundMesh(cfg)
 	if err != nil {
 		return InitResult{}, fmt.Errorf("init: %w", err)
 	}
+	return res, nil
+}
+
+// foundMesh is Init for a caller that tells what it was about.
+func foundMesh(cfg InitConfig) (InitResult, error) {
+	if cfg.DataDir == "" {
+		return InitResult{}, errors.New("set --data-dir to the data directory to make")
+	}
+	d, err := openDataDir(cfg.DataDir)
+	if err != nil {
+		return InitResult{}, err
+	}
 	defer d.close()
 	if d.mesh.ID != "" {
-		return InitResult{}, fmt.Errorf("init: %w: %s belongs to mesh %s; found another one in another directory", ErrHasMesh, cfg.DataDir, d.mesh.ID)
+		return InitResult{}, fmt.Errorf("%w: %s belongs to mesh %s; found another one in another directory", ErrHasMesh, cfg.DataDir, d.mesh.ID)
 	}
 	res := InitResult{NodeID: d.nodeID, KeyFile: cfg.KeyFile}
 	if res.KeyFile == "" {
 		res.KeyFile = d.file(keyName)
 	}
 	if res.KeyMade, err = makeKeyFile(res.KeyFile); err != nil {
-		return InitResult{}, fmt.Errorf("init: %w", err)
+		return InitResult{}, err
 	}
 	if cfg.Name == "" {
 		cfg.Name, _ = os.Hostname() // only a note
@@ -106,7 +115,7 @@ func Init(cfg InitConfig) (InitResult, error) {
 	res.MeshID = newID()
 	// The record comes last: it is what makes the directory a founder's.
 	if err := d.setMesh(MeshRecord{ID: res.MeshID, Founder: true, Name: cfg.Name, Created: time.Now().UTC()}); err != nil {
-		return InitResult{}, fmt.Errorf("init: %w", err)
+		return InitResult{}, err
 	}
 	return res, nil
 }
@@ -233,10 +242,10 @@ func (d *dataDir) flock() error {
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		who := "another process"
+		who := "another agent"
 		if b, err := os.ReadFile(d.file(lockName)); err == nil {
 			if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
-				who = fmt.Sprintf("process %d", pid)
+				who = fmt.Sprintf("another agent, process %d", pid)
 			}
 		}
 		f.Close()
