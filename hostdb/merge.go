@@ -3,6 +3,7 @@ package hostdb
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 	"unique"
 )
 
@@ -78,7 +79,7 @@ type entry struct {
 
 	// Made from the above by finish.
 	doc        Document
-	text       string // doc in canonical YAML
+	text       *lazyText // doc in canonical YAML
 	acl        ACL
 	sumDoc     sum256 // of creation, visible leaves and perms
 	sumMembers sum256 // of the members in the list
@@ -242,10 +243,7 @@ func (f *folding) finish() *entry {
 	}
 	if f.dataTouched {
 		e.doc = Document{leaves: visible(e.leaves, e.leafRegs)}
-		e.text = ""
-		if e.exists() {
-			e.text = e.doc.YAML()
-		}
+		e.text = &lazyText{}
 	}
 	if f.permsTouched {
 		e.acl = ACL{}
@@ -256,6 +254,18 @@ func (f *folding) finish() *entry {
 	}
 	f.redigest()
 	return e
+}
+
+// lazyText is made by its first reader; most documents are never read as text between two changes.
+type lazyText struct{ made atomic.Pointer[string] }
+
+func (l *lazyText) of(d Document) string {
+	if s := l.made.Load(); s != nil {
+		return *s
+	}
+	s := d.YAML()
+	l.made.Store(&s)
+	return s
 }
 
 // visible is what remains of leaf registers after values have hidden ancestors and descendants with lower stamps. It is

@@ -134,7 +134,6 @@ var plainScalar = regexp.MustCompile(`^(?:` +
 	`|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?` + // base 60
 	`|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)` +
 	`|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::?[0-9]{2})?))?)?` +
-	`|[=]` +
 	`)$`)
 
 // ambiguous reports whether some reader of YAML takes the plain text for more than a string.
@@ -146,11 +145,34 @@ func ambiguous(text string) bool {
 		"on", "On", "ON", "off", "Off", "OFF":
 		return true
 	}
-	if c := text[0]; c > '9' || !strings.ContainsRune("0123456789+-.=", rune(c)) {
+	if c := text[0]; c > '9' || !strings.ContainsRune("0123456789+-.", rune(c)) {
 		return false
 	}
-	if text == "-" || text == "+" || text == "." {
+	// Most texts that begin like a number are addresses and models: a look at the letters settles them.
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'f', c >= 'A' && c <= 'F':
+		case strings.IndexByte("+-._,:xoTtZiInN \t", c) >= 0:
+		default:
+			return false
+		}
+	}
+	if text == "-" || text == "+" || text == "." || isQuad(text) {
 		return false
 	}
 	return plainScalar.MatchString(text)
+}
+
+// isQuad reports whether text is digits in four parts, as IPv4 addresses are: never a number.
+func isQuad(text string) bool {
+	dots := 0
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '.':
+			dots++
+		case c < '0' || c > '9':
+			return false
+		}
+	}
+	return dots == 3
 }

@@ -154,12 +154,13 @@ func (i Item) Data() Document {
 
 var nullLeaves = []Leaf{{Value: Null}}
 
-// YAML is the document in canonical YAML, ended by a newline. It is made once per change and costs nothing to read.
+// YAML is the document in canonical YAML, ended by a newline. Its first reader makes it; then it costs nothing until the
+// next change.
 func (i Item) YAML() string {
 	if i.e == nil {
 		return "null\n"
 	}
-	return i.e.text
+	return i.e.text.of(i.e.doc)
 }
 
 // Modified is when the data was last written, to the millisecond by its writer's clock; zero for never.

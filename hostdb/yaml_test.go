@@ -149,3 +149,19 @@ func TestYAMLRoundTrip(t *testing.T) {
 		}
 	})
 }
+
+// The shortcuts before the regular expression change no answer.
+func TestAmbiguousShortcuts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.OneOf(
+			rapid.StringOfN(rapid.RuneFrom([]rune("0123456789+-._,:xoeEfFTZ =iInNaAb\t")), 1, 14, -1),
+			rapid.SampledFrom([]string{"10.1.0.5", "1.2.3.4", "1.2.3", "00:11:22:33:44:55", "2024-01-01", "2024-01-01 10:00:00 +01:00", "0x1F", "0o17", "1_000", ".inf", "-.INF", ".NaN", "6 x 600GB SAS"}),
+		).Draw(t, "text")
+		if !strings.ContainsRune("0123456789+-.", rune(text[0])) || text == "-" || text == "+" || text == "." {
+			return
+		}
+		if got, want := ambiguous(text), plainScalar.MatchString(text); got != want {
+			t.Fatalf("%q: %v, the expression says %v", text, got, want)
+		}
+	})
+}
