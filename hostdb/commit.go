@@ -157,11 +157,13 @@ func (s *Store) lastOwnRunLocked() (origin uint64, last head, ok bool) {
 // What is held already is skipped. It stops at the first that cannot be taken: ErrGap, ErrFuture, ErrFork, or what is
 // no operation; those before it are kept. It never looks at permission, limits or validation: those bind at the origin.
 func (s *Store) Apply(ctx context.Context, raws [][]byte) (applied int, err error) {
+	ops, err := s.parseNew(raws)
 	var last *pending
 	s.mu.Lock()
-	for _, raw := range raws {
-		var p *pending
-		if p, err = s.acceptLocked(raw); err != nil {
+	for _, op := range ops {
+		p, refused := s.acceptLocked(op)
+		if refused != nil {
+			err = refused
 			break
 		}
 		if p != nil {
@@ -182,12 +184,30 @@ func (s *Store) Apply(ctx context.Context, raws [][]byte) (applied int, err erro
 	return applied, err
 }
 
-func (s *Store) acceptLocked(raw []byte) (*pending, error) {
-	if err := s.writableLocked(); err != nil {
-		return nil, err
+// parseNew reads the operations that are not held yet, before the lock is taken: what comes twice costs nothing. Of an
+// origin's newest the bytes are compared all the same, to see a fork. It stops at what is no operation.
+func (s *Store) parseNew(raws [][]byte) ([]*Operation, error) {
+	v := s.View()
+	ops := make([]*Operation, 0, len(raws))
+	for _, raw := range raws {
+		origin, seq, err := PeekOperation(raw)
+		if err != nil {
+			return ops, err
+		}
+		if seq < v.Seq(origin) {
+			continue
+		}
+		op, err := ParseOperation(raw)
+		if err != nil {
+			return ops, err
+		}
+		ops = append(ops, op)
 	}
-	op, err := ParseOperation(raw)
-	if err != nil {
+	return ops, nil
+}
+
+func (s *Store) acceptLocked(op *Operation) (*pending, error) {
+	if err := s.writableLocked(); err != nil {
 		return nil, err
 	}
 	h, _ := s.head.vector.get(op.Origin)

@@ -38,6 +38,9 @@ func TestOperationFormatIsFixed(t *testing.T) {
 	if h := fmt.Sprintf("%x", op.Hash()); h != sum {
 		t.Errorf("hash of the operation is %s, want %s; its bytes are\n%s", h, sum, got)
 	}
+	if origin, seq, err := PeekOperation(op.raw); err != nil || origin != op.Origin || seq != op.Seq {
+		t.Errorf("peeked %x, %d, %v", origin, seq, err)
+	}
 	back, err := ParseOperation(op.raw)
 	if err != nil {
 		t.Fatal(err)
@@ -75,9 +78,13 @@ func FuzzParseOperation(f *testing.F) {
 	}
 	f.Add(op.raw)
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		origin, seq, peekErr := PeekOperation(raw)
 		op, err := ParseOperation(raw)
 		if err != nil {
 			return
+		}
+		if peekErr == nil && (origin != op.Origin || seq != op.Seq) {
+			t.Fatalf("peeked %x/%d of %x/%d", origin, seq, op.Origin, op.Seq)
 		}
 		s, touched := emptySnapshot().fold(op, op.Hash())
 		v := View{s}

@@ -148,3 +148,49 @@ func ParseOperation(raw []byte) (*Operation, error) {
 	o.raw = raw
 	return &o, nil
 }
+
+// PeekOperation reads the origin and the seq of an operation's bytes without the rest of it: who already holds it need
+// not read on.
+func PeekOperation(raw []byte) (origin, seq uint64, err error) {
+	r := peeker{raw}
+	fields, ok := r.head(5) // a map
+	version, ok1 := r.field(1)
+	origin, ok2 := r.field(2)
+	seq, ok3 := r.field(3)
+	if !ok || fields < 4 || !ok1 || !ok2 || !ok3 || version == 0 || origin == 0 || seq == 0 {
+		return 0, 0, refuse(ErrInvalid, "not an operation: it does not begin with version, origin and seq")
+	}
+	return origin, seq, nil
+}
+
+// peeker reads the heads of CBOR items (RFC 8949, 3).
+type peeker struct{ rest []byte }
+
+// head reads an item's head of the given major type and returns its argument.
+func (r *peeker) head(major byte) (arg uint64, ok bool) {
+	if len(r.rest) == 0 || r.rest[0]>>5 != major {
+		return 0, false
+	}
+	info := r.rest[0] & 0x1f
+	r.rest = r.rest[1:]
+	if info < 24 {
+		return uint64(info), true
+	}
+	n := 1 << (info - 24)
+	if info > 27 || len(r.rest) < n {
+		return 0, false
+	}
+	for _, b := range r.rest[:n] {
+		arg = arg<<8 | uint64(b)
+	}
+	r.rest = r.rest[n:]
+	return arg, true
+}
+
+// field reads the unsigned value of an integer key, which must come next.
+func (r *peeker) field(key uint64) (value uint64, ok bool) {
+	if k, ok := r.head(0); !ok || k != key {
+		return 0, false
+	}
+	return r.head(0)
+}

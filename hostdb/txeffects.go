@@ -70,8 +70,15 @@ func (tx *Tx) check(v Validator) error {
 
 // effects are what turns the state into the drafts; none when they are the same.
 func (tx *Tx) effects(stamp Stamp) []Effect {
-	var out []Effect
-	for _, d := range tx.changed() {
+	drafts, n := tx.changed(), 0
+	for _, d := range drafts {
+		n += 2 + len(d.members)
+		if len(d.touched) > 0 {
+			n += len(d.doc.leaves)
+		}
+	}
+	out := make([]Effect, 0, n)
+	for _, d := range drafts {
 		out = d.effects(out, stamp)
 	}
 	return out

@@ -78,6 +78,8 @@ type Replica struct {
 	senders map[string]*sender
 	acks    chan struct{} // closed and replaced whenever a peer holds more, or fails
 	synced  bool
+	pulling bool      // one pull runs at a time
+	turns   []*sender // that wait for theirs
 	counts  Counts
 	alarms  map[string]time.Time // alarms raised, by text, so that each is logged once a while
 	ended   context.Context      // ends with Run; nil before it

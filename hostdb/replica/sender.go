@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"hostmesh/hostdb"
@@ -82,6 +83,9 @@ func (s *sender) run(ctx context.Context) {
 		}
 		for s.busy() && ctx.Err() == nil {
 			err := s.work(ctx)
+			if errors.Is(err, errLater) {
+				continue // nothing was said: nothing is known anew
+			}
 			s.settle(err)
 			if err == nil {
 				backoff.reset()
@@ -212,9 +216,11 @@ func (s *sender) call(ctx context.Context, name string, req, answer any) error {
 // pullAll asks the peer for what is missing here until nothing is, then compares digests.
 func (s *sender) pullAll(ctx context.Context) error {
 	r := s.r
-	r.mu.Lock()
-	s.pull = false
-	r.mu.Unlock()
+	if !s.takeTurn() {
+		return errLater
+	}
+	defer r.nextTurn()
+	began := time.Now()
 	fail := func(err error) error {
 		r.mu.Lock()
 		s.pull = true
@@ -257,7 +263,56 @@ func (s *sender) pullAll(ctx context.Context) error {
 			s.offer(&answer)
 			return nil
 		}
+		if time.Since(began) > turn && r.othersWait() {
+			s.wantPull()
+			return nil
+		}
 	}
+}
+
+// turn is how long one peer's pull goes on while others wait: a slow peer does not keep a joiner from a fast one.
+const turn = 2 * time.Second
+
+// errLater is returned by a pull that waits for its turn.
+var errLater = errors.New("another pull runs")
+
+// takeTurn lets one pull run at a time: all peers have the same to give. It reports false when another runs; this one
+// is woken after it.
+func (s *sender) takeTurn() bool {
+	r := s.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.pull = false
+	if r.pulling {
+		if !slices.Contains(r.turns, s) {
+			r.turns = append(r.turns, s)
+		}
+		return false
+	}
+	r.pulling = true
+	return true
+}
+
+// nextTurn ends a pull and wakes the next that waits, if its peer is still there.
+func (r *Replica) nextTurn() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pulling = false
+	for len(r.turns) > 0 {
+		s := r.turns[0]
+		r.turns = r.turns[1:]
+		if r.senders[s.node] == s {
+			s.pull = true
+			s.wake()
+			return
+		}
+	}
+}
+
+func (r *Replica) othersWait() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.turns) > 0
 }
 
 // offer pushes what of ours the peer turned out to lack: it may have missed it while it was away.
@@ -274,25 +329,24 @@ func (s *sender) offer(answer *pullAnswer) {
 // take applies operations origin by origin, so that one that must wait holds back nobody else.
 func (r *Replica) take(ctx context.Context, from string, ops [][]byte, held map[uint64]bool) (taken int, err error) {
 	for len(ops) > 0 {
-		op, err := hostdb.ParseOperation(ops[0])
+		origin, _, err := hostdb.PeekOperation(ops[0])
 		if err != nil {
 			return taken, fmt.Errorf("peer %s sent what is no operation: %w", from, err)
 		}
 		n := 1
 		for n < len(ops) {
-			next, err := hostdb.ParseOperation(ops[n])
-			if err != nil || next.Origin != op.Origin {
+			if next, _, err := hostdb.PeekOperation(ops[n]); err != nil || next != origin {
 				break
 			}
 			n++
 		}
 		got, err := r.cfg.Store.Apply(ctx, ops[:n])
 		taken += got
-		if err != nil && !r.tolerate(from, op.Origin, err) {
+		if err != nil && !r.tolerate(from, origin, err) {
 			return taken, err
 		}
 		if err != nil {
-			held[op.Origin] = true
+			held[origin] = true
 		}
 		ops = ops[n:]
 	}

@@ -16,11 +16,11 @@ func (r *Replica) servePush(ctx context.Context, from string, body []byte) ([]by
 	}
 	origins := map[uint64]bool{}
 	for _, raw := range req.Ops {
-		op, err := hostdb.ParseOperation(raw)
+		origin, _, err := hostdb.PeekOperation(raw)
 		if err != nil {
 			return nil, fmt.Errorf("push of node %s: %w", from, err)
 		}
-		origins[op.Origin] = true
+		origins[origin] = true
 	}
 	before := r.cfg.Store.View()
 	answer := pushAnswer{Have: map[uint64]uint64{}}
