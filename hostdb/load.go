@@ -1,8 +1,12 @@
 package hostdb
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"runtime"
+	"sync"
 )
 
 // load reads a replica's state from its storage and makes good what a crash left undone. newest is the highest stamp
@@ -64,38 +68,92 @@ func (s *snapshot) loadVector(st Storage) (newest Time, err error) {
 	return newest, err
 }
 
-// loadEntries reads the registers. Member rows sort like their entries, so one pass over each kind suffices.
+// storedRow is one row as it was stored.
+type storedRow struct{ key, value []byte }
+
+// scanRows calls fn for batches of the rows of one kind, in order.
+func scanRows(st Storage, kind byte, fn func([]storedRow) error) error {
+	const batch = 1024
+	rows := make([]storedRow, 0, batch)
+	err := st.Scan([]byte{kind}, nil, func(key, value []byte) error {
+		rows = append(rows, storedRow{bytes.Clone(key), bytes.Clone(value)})
+		if len(rows) < batch {
+			return nil
+		}
+		err := fn(rows)
+		rows = rows[:0]
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return fn(rows)
+}
+
+// inParallel calls fn for each index below n on all processors and returns the first error.
+func inParallel(n int, fn func(i int) error) error {
+	var g sync.WaitGroup
+	workers := min(runtime.GOMAXPROCS(0), n)
+	errs := make([]error, workers)
+	for w := range workers {
+		g.Go(func() {
+			for i := w; i < n && errs[w] == nil; i += workers {
+				errs[w] = fn(i)
+			}
+		})
+	}
+	g.Wait()
+	return errors.Join(errs...)
+}
+
+// readEntry makes an entry of its row; its members come from rows of their own. named collects the parts it uses.
+func readEntry(st Storage, r storedRow, named *sync.Map) (*folding, error) {
+	value := r.value
+	if len(value) > 0 && value[0] == rowInParts {
+		var err error
+		if value, err = joinParts(st, r.key, value, named); err != nil {
+			return nil, err
+		}
+	}
+	var row entryRow
+	if err := decodeRow(r.key, value, &row); err != nil {
+		return nil, err
+	}
+	f := beginFold(nil, row.NS, row.Key)
+	e := f.entry
+	e.deleted, e.deleteSaw, e.deleteKnown, e.lateEdit = row.Deleted, row.DeleteSaw, row.DeleteKnown, row.LateEdit
+	e.created, e.from = row.Created.register(), row.From
+	e.perms = permsRegister{row.Perms.register(), row.PermsValue}
+	e.dataStamp = e.created.stamp
+	e.leaves = make([]Leaf, 0, len(row.Leaves))
+	e.leafRegs = make([]*register, 0, len(row.Leaves))
+	for _, l := range row.Leaves {
+		e.leaves = append(e.leaves, Leaf{shared(Path(l.Path)), l.Value})
+		e.leafRegs = append(e.leafRegs, f.share(l.R.register()))
+		e.dataStamp = maxStamp(e.dataStamp, l.R.Stamp)
+	}
+	f.dataTouched, f.permsTouched = true, true
+	return f, nil
+}
+
+// loadEntries reads the registers: the entries, then their members.
 func (s *snapshot) loadEntries(st Storage) error {
 	folds := map[string]*folding{}
 	var order []*folding
-	parts := map[string]bool{}
-	err := st.Scan([]byte{'k'}, nil, func(key, value []byte) error {
-		var row entryRow
-		if len(value) > 0 && value[0] == rowInParts {
-			var err error
-			if value, err = joinParts(st, key, value, parts); err != nil {
-				return err
-			}
-		}
-		if err := decodeRow(key, value, &row); err != nil {
+	var named sync.Map // names of the parts that rows use
+	err := scanRows(st, 'k', func(rows []storedRow) error {
+		read := make([]*folding, len(rows))
+		err := inParallel(len(rows), func(i int) (err error) {
+			read[i], err = readEntry(st, rows[i], &named)
+			return err
+		})
+		if err != nil {
 			return err
 		}
-		f := beginFold(nil, row.NS, row.Key)
-		e := f.entry
-		e.deleted, e.deleteSaw, e.deleteKnown, e.lateEdit = row.Deleted, row.DeleteSaw, row.DeleteKnown, row.LateEdit
-		e.created, e.from = row.Created.register(), row.From
-		e.perms = permsRegister{row.Perms.register(), row.PermsValue}
-		e.dataStamp = e.created.stamp
-		e.leaves = make([]Leaf, 0, len(row.Leaves))
-		e.leafRegs = make([]*register, 0, len(row.Leaves))
-		for _, l := range row.Leaves {
-			e.leaves = append(e.leaves, Leaf{shared(Path(l.Path)), l.Value})
-			e.leafRegs = append(e.leafRegs, f.share(l.R.register()))
-			e.dataStamp = maxStamp(e.dataStamp, l.R.Stamp)
+		for _, f := range read {
+			folds[id(f.ns, f.key)] = f
 		}
-		f.dataTouched, f.permsTouched = true, true
-		folds[id(row.NS, row.Key)] = f
-		order = append(order, f)
+		order = append(order, read...)
 		return nil
 	})
 	if err != nil {
@@ -103,7 +161,7 @@ func (s *snapshot) loadEntries(st Storage) error {
 	}
 	var rubbish []Put
 	err = st.Scan([]byte{'p'}, nil, func(key, _ []byte) error {
-		if !parts[string(key[:17])] {
+		if _, used := named.Load(string(key[:17])); !used {
 			rubbish = append(rubbish, Put{append([]byte(nil), key...), nil})
 		}
 		return nil
@@ -135,8 +193,11 @@ func (s *snapshot) loadEntries(st Storage) error {
 	if err != nil {
 		return err
 	}
+	err = inParallel(len(order), func(i int) error { order[i].finish(); return nil })
+	if err != nil {
+		return err
+	}
 	for _, f := range order {
-		f.finish()
 		s.entries = s.entries.set(id(f.ns, f.key), f.entry)
 		s.reindex(f)
 	}

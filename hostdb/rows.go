@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -217,12 +218,12 @@ func appendInParts(puts []Put, row Put) []Put {
 }
 
 // joinParts reads a row's parts, and marks them as named.
-func joinParts(st Storage, key, row []byte, named map[string]bool) ([]byte, error) {
+func joinParts(st Storage, key, row []byte, named *sync.Map) ([]byte, error) {
 	if len(row) != 25 {
 		return nil, fmt.Errorf("row %q names its parts wrongly", key)
 	}
 	name := append([]byte{'p'}, row[1:17]...)
-	named[string(name)] = true
+	named.Store(string(name), true)
 	var whole []byte
 	for i := range binary.BigEndian.Uint64(row[17:]) {
 		part, found, err := st.Get(binary.BigEndian.AppendUint64(slices.Clone(name), i))

@@ -20,6 +20,7 @@ func (a *Agent) trimMemory(ctx context.Context) error {
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
 	trimmed, applied := allocated(), a.store.View().Applied()
+	quiet, again := 0, 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -27,11 +28,21 @@ func (a *Agent) trimMemory(ctx context.Context) error {
 		case <-tick.C:
 		}
 		now := a.store.View().Applied()
-		if now == applied && allocated()-trimmed > trimAfter {
-			debug.FreeOSMemory()
-			trimmed = allocated()
+		if now != applied {
+			applied, quiet = now, 0
+			continue
 		}
-		applied = now
+		quiet++
+		switch {
+		case allocated()-trimmed > trimAfter:
+			again = 2 // the storage lets go of its buffers one by one, for a minute
+		case again > 0 && quiet%6 == 0:
+			again--
+		default:
+			continue
+		}
+		debug.FreeOSMemory()
+		trimmed = allocated()
 	}
 }
 

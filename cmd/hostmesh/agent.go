@@ -138,11 +138,11 @@ func collectSooner() {
 }
 
 func runAgent(ctx context.Context, cfg node.Config) error {
-	collectSooner()
 	agent, err := node.Open(cfg)
 	if err != nil {
 		return err
 	}
+	collectSooner() // not before: loading a large replica is faster so, and gives its garbage back at its end
 	err = agent.Run(ctx)
 	if closeErr := agent.Close(); err == nil {
 		err = closeErr
