@@ -110,7 +110,7 @@ Exit codes: 0 done, 1 refused or failed, 2 the command was not understood.`,
 	root.MarkFlagsMutuallyExclusive("socket", "server")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
 	root.AddCommand(
-		a.initCommand(), a.keygenCommand(), a.agentCommand(),
+		a.initCommand(), a.keygenCommand(), a.passwdCommand(), a.agentCommand(),
 		a.statusCommand(), a.membersCommand(),
 		a.dbCommand(), a.tagCommand(), a.dnsCommand(), a.schemaCommand(),
 		a.versionCommand(),

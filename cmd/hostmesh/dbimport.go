@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"hostmesh/hostdb"
 	"hostmesh/hostdb/layout"
@@ -298,10 +297,7 @@ type progress struct {
 
 func newProgress(w io.Writer) *progress {
 	f, ok := w.(*os.File)
-	if !ok {
-		return &progress{}
-	}
-	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
+	if !ok || !isTerminal(f) {
 		return &progress{}
 	}
 	return &progress{w: w}

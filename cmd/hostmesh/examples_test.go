@@ -25,6 +25,7 @@ var notRun = map[string]string{
 	"hostmesh status --server https://10.1.0.12:7951 --ca web-ca.crt --token-file token":    "needs another box",
 	"hostmesh status -o json | jq .problems":                                                "needs jq",
 	"hostmesh db digest --server http://127.0.0.12:7950 | diff - <(hostmesh db digest)":     "needs the demo",
+	"hostmesh passwd ann >> users.yaml":                                                     "asks on a terminal",
 	"hostmesh db import /var/lib/hostdb/namespaces --dry-run":                               "needs Flipkart's HostDB on this box",
 	"hostmesh db import /var/lib/hostdb/namespaces --keep-going -m \"from the old HostDB\"": "needs Flipkart's HostDB on this box",
 	"hostmesh dns zone dc1.example.com > db.dc1 && named-checkzone dc1.example.com db.dc1":  "needs bind9-utils; package integration runs it",
