@@ -49,6 +49,7 @@ type Agent struct {
 	// hadData: this replica held something when the agent started, so it serves that, however stale.
 	hadData    bool
 	founder    bool // this directory founded its mesh
+	knewPeers  bool // the mesh had other members before the agent started
 	hypervisor atomic.Pointer[hypervisor]
 
 	closers []func() error // what Open made, in its order
@@ -207,7 +208,7 @@ func (a *Agent) openMesh() error {
 	if err != nil {
 		return err // it names the port, and what to do
 	}
-	a.mesh = m
+	a.mesh, a.knewPeers = m, m.View().Len() > 1
 	a.closers = append(a.closers, m.Close)
 	return nil
 }
@@ -377,17 +378,33 @@ func (a *Agent) free() error {
 	return errors.Join(errs...)
 }
 
+// foundersPatience is how long a founder that lost its database waits for a member it knows. A mesh of which only it is
+// left serves after that: its HostDB is then what it has.
+const foundersPatience = 10 * time.Second
+
 // notReady tells why the node is not ready; nil when it is. A node that has data is ready, be it stale; one that has
-// none waits for its first peer, unless it founded the mesh.
+// none waits for its first peer. A founder that knows no other member has nobody to wait for; with others, it has lost
+// its database and would answer that nothing exists, so it waits, for as long as one of them is alive.
 func (a *Agent) notReady() []string {
 	var why []string
-	if !a.founder && !a.hadData && !a.replica.Synced() {
+	if !a.hadData && !a.replica.Synced() && !(a.founder && a.aloneWithIt()) {
 		why = append(why, "no copy of HostDB yet: no member of the mesh has been reached")
 	}
 	if !a.loop.ready() {
 		why = append(why, "not every daemon has had its first good run")
 	}
 	return why
+}
+
+// aloneWithIt reports whether nobody else has a copy of HostDB, as far as a founder can know.
+func (a *Agent) aloneWithIt() bool {
+	if !a.knewPeers {
+		return true
+	}
+	a.mu.Lock()
+	started := a.started
+	a.mu.Unlock()
+	return a.clock.Now().Sub(started) >= foundersPatience && len(replicaPeers{a.mesh}.Alive()) == 0
 }
 
 // SocketPath is the local socket.

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -532,6 +533,46 @@ func TestJoinerWithoutPeer(t *testing.T) {
 		t.Errorf("the joiner wrote down %+v, %v", c.Mesh, err)
 	}
 }
+
+// A founder that lost its database is not ready before it has the others' copy: it would answer that nothing exists.
+func TestFounderWithoutData(t *testing.T) {
+	first := founder(t)
+	now := time.Now()
+	var ahead atomic.Int64 // of the founder's clock
+	a := runAgent(t, first)
+	wait(t, "a founder alone is ready", a.ready)
+	b := runAgent(t, joiner(t, "box2", first))
+	wait(t, "the joiner is ready", b.ready)
+	a.put("hosts/web1", "Owner: ops")
+	wait(t, "the joiner has it", func() bool { return b.has("hosts/web1", "Owner: ops\n") })
+	a.stop()
+	if err := os.RemoveAll(filepath.Join(first.DataDir, replicaDir)); err != nil {
+		t.Fatal(err)
+	}
+	again := first
+	again.Clock = clockFunc(func() time.Time { return now.Add(time.Duration(ahead.Load())) })
+	b.stop()
+	a = runAgent(t, again)
+	if status, why := a.do("GET", "/readyz", nil); status != http.StatusServiceUnavailable || !strings.Contains(why, "no copy of HostDB") {
+		t.Errorf("readyz of a founder that lost its database: %d %s", status, why)
+	}
+	ahead.Store(int64(foundersPatience))
+	wait(t, "the last that is left serves what it has", a.ready)
+	a.stop()
+
+	// With a member alive it waits for that one's copy, however long it takes.
+	b = runAgent(t, b.Config())
+	a = runAgent(t, again)
+	wait(t, "the founder is ready", a.ready)
+	if !a.has("hosts/web1", "Owner: ops\n") {
+		t.Error("it was ready before it had the copy")
+	}
+}
+
+// clockFunc is a hostdb.Clock.
+type clockFunc func() time.Time
+
+func (f clockFunc) Now() time.Time { return f() }
 
 func TestAgentImport(t *testing.T) {
 	cfg := testConfig(t, "box1")
