@@ -12,10 +12,11 @@ import (
 
 // gossipLog turns what serf and memberlist log into slog records. They are talkative, and a sick network makes them
 // repeat one line many times a second: the same line (but for its numbers) is logged once a minute. Lines which say that
-// a peer holds another key become refusals.
+// a peer holds another key become refusals, and those which say that a node id is there twice are counted.
 type gossipLog struct {
 	log    *slog.Logger
 	refuse *refusals
+	clones *conflicts
 	now    func() time.Time
 
 	mu   sync.Mutex // guards seen
@@ -27,8 +28,8 @@ type repeated struct {
 	count int
 }
 
-func newGossipLogger(l *slog.Logger, r *refusals, now func() time.Time) *log.Logger {
-	return log.New(&gossipLog{log: l, refuse: r, now: now, seen: make(map[string]*repeated)}, "", 0)
+func newGossipLogger(l *slog.Logger, r *refusals, c *conflicts, now func() time.Time) *log.Logger {
+	return log.New(&gossipLog{log: l, refuse: r, clones: c, now: now, seen: make(map[string]*repeated)}, "", 0)
 }
 
 // Write takes one line. It never fails.
@@ -41,6 +42,13 @@ func (g *gossipLog) Write(p []byte) (int, error) {
 			g.refuse.refuse(addr, reason)
 		}
 		return len(p), nil
+	}
+	if c, ok := gossipConflict(text); ok {
+		g.clones.add(c)
+		return len(p), nil
+	}
+	if strings.Contains(text, "Name conflict for ") || strings.Contains(text, "Node name conflicts with ") {
+		return len(p), nil // serf's words for what memberlist said a moment ago
 	}
 	// What they call information is about members, and is told by our own events.
 	if level < slog.LevelWarn {

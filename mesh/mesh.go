@@ -39,6 +39,7 @@ type Mesh struct {
 	transport memberlist.NodeAwareTransport
 	gossipLog *log.Logger
 	refuse    *refusals
+	clones    *conflicts
 	peers     *peerList
 	board     *board
 	streams   *streams
@@ -83,6 +84,7 @@ func Open(cfg Config) (*Mesh, error) {
 		log: cfg.Logger, peers: peers,
 		label:    "hostmesh-" + hex.EncodeToString(cfg.Key.Derive(LabelNetwork, 16)),
 		refuse:   newRefusals(cfg.Logger, cfg.Clock.Now),
+		clones:   newConflicts(cfg.Logger, cfg.Clock.Now),
 		joinPort: cfg.GossipPort,
 
 		redialPoke: make(chan struct{}, 1), closing: make(chan struct{}), finished: make(chan struct{}),
@@ -90,7 +92,7 @@ func Open(cfg Config) (*Mesh, error) {
 	if m.joinPort == 0 {
 		m.joinPort = DefaultConfig().GossipPort
 	}
-	m.gossipLog = newGossipLogger(m.log, m.refuse, cfg.Clock.Now)
+	m.gossipLog = newGossipLogger(m.log, m.refuse, m.clones, cfg.Clock.Now)
 	transport, bound, err := cfg.Network.Gossip(netip.AddrPortFrom(cfg.Addr, cfg.GossipPort), m.gossipLog)
 	if err != nil {
 		return nil, fmt.Errorf("open mesh: %w", err)

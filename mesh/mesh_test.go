@@ -541,6 +541,26 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// A copied data directory, running on a second box, is seen by the box it was copied from or by another member.
+func TestCopiedDataDirectory(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
+		n := meshtest.New(1)
+		nodes := meshtest.StartOn(t, n, 3)
+		cfg := n.Config(2)
+		cfg.Addr = meshtest.Addr(50)
+		cfg.Network = n.Node(cfg.Addr)
+		cfg.Join = []string{meshtest.Addr(0).String()}
+		meshtest.Run(t, cfg)
+		meshtest.Eventually(t, "the mesh tells of one id at two addresses", func() bool {
+			st := nodes[0].Stats()
+			return st.IDConflicts > 0 && strings.Contains(strings.Join(st.ConflictAddrs, " "), cfg.Addr.String())
+		})
+		if x, _ := nodes[0].View().Get(meshtest.ID(2)); x.State != mesh.StateAlive || x.Addr != meshtest.Addr(2) {
+			t.Errorf("the box that was there first: %+v", x)
+		}
+	})
+}
+
 func TestMetrics(t *testing.T) {
 	meshtest.Bubble(t, func(t *testing.T) {
 		nodes := meshtest.Start(t, 2)

@@ -4,26 +4,28 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Stats is a snapshot for status pages.
 type Stats struct {
-	MeshID       string `json:"mesh_id"`       // empty while a joiner does not know it
-	Health       int    `json:"health"`        // Lifeguard's score: 0 = well; higher = this node itself is slow or cut off
-	Members      int    `json:"members"`       // known, whatever their state
-	Alive        int    `json:"alive"`         // this node included
-	Failed       int    `json:"failed"`        //
-	Left         int    `json:"left"`          //
-	Unknown      int    `json:"unknown"`       // not heard of since the start
-	CallsOut     uint64 `json:"calls_out"`     // requests of this node
-	CallsIn      uint64 `json:"calls_in"`      // requests to this node
-	ErrorsOut    uint64 `json:"errors_out"`    // requests of this node that ended in an error
-	ErrorsIn     uint64 `json:"errors_in"`     // requests to this node that were answered with an error
-	BytesOut     uint64 `json:"bytes_out"`     // on peer streams, without TLS
-	BytesIn      uint64 `json:"bytes_in"`      //
-	ConnsOut     int    `json:"conns_out"`     // open now
-	ConnsIn      int    `json:"conns_in"`      //
-	RefusedKey   uint64 `json:"refused_key"`   // times a peer with another key was seen
-	RefusedMesh  uint64 `json:"refused_mesh"`  // times a peer of another mesh was seen
-	RefusedOther uint64 `json:"refused_other"` // removed nodes, wrong ids, unknown protocol versions
-	Garbage      uint64 `json:"garbage"`       // connections that did not speak the protocol, or were too slow
-	Overload     uint64 `json:"overload"`      // connections and requests turned away
+	MeshID        string   `json:"mesh_id"`                  // empty while a joiner does not know it
+	Health        int      `json:"health"`                   // Lifeguard's score: 0 = well; higher = this node itself is slow or cut off
+	Members       int      `json:"members"`                  // known, whatever their state
+	Alive         int      `json:"alive"`                    // this node included
+	Failed        int      `json:"failed"`                   //
+	Left          int      `json:"left"`                     //
+	Unknown       int      `json:"unknown"`                  // not heard of since the start
+	CallsOut      uint64   `json:"calls_out"`                // requests of this node
+	CallsIn       uint64   `json:"calls_in"`                 // requests to this node
+	ErrorsOut     uint64   `json:"errors_out"`               // requests of this node that ended in an error
+	ErrorsIn      uint64   `json:"errors_in"`                // requests to this node that were answered with an error
+	BytesOut      uint64   `json:"bytes_out"`                // on peer streams, without TLS
+	BytesIn       uint64   `json:"bytes_in"`                 //
+	ConnsOut      int      `json:"conns_out"`                // open now
+	ConnsIn       int      `json:"conns_in"`                 //
+	RefusedKey    uint64   `json:"refused_key"`              // times a peer with another key was seen
+	RefusedMesh   uint64   `json:"refused_mesh"`             // times a peer of another mesh was seen
+	RefusedOther  uint64   `json:"refused_other"`            // removed nodes, wrong ids, unknown protocol versions
+	IDConflicts   uint64   `json:"id_conflicts"`             // times that one node id was claimed from two addresses for longer than a move takes
+	ConflictAddrs []string `json:"conflict_addrs,omitempty"` // of the last such claim: the one the mesh knows, and the other
+	Garbage       uint64   `json:"garbage"`                  // connections that did not speak the protocol, or were too slow
+	Overload      uint64   `json:"overload"`                 // connections and requests turned away
 }
 
 // Stats returns counters since Open, and how things stand now.
@@ -36,6 +38,7 @@ func (m *Mesh) Stats() Stats {
 		RefusedKey: m.refuse.key.Load(), RefusedMesh: m.refuse.mesh.Load(), RefusedOther: m.refuse.rest.Load(),
 		Garbage: m.refuse.garbage.Load(), Overload: m.refuse.overload.Load(),
 	}
+	m.clones.fill(&st)
 	for _, x := range m.View().Members() {
 		st.Members++
 		switch x.State {
@@ -65,8 +68,8 @@ func (m *Mesh) Collectors() []prometheus.Collector { return []prometheus.Collect
 type collector struct {
 	m *Mesh
 
-	members, health, mass, conns                     *prometheus.Desc
-	calls, errs, bytes, refused, garbage, turnedAway *prometheus.Desc
+	members, health, mass, conns                             *prometheus.Desc
+	calls, errs, bytes, refused, garbage, turnedAway, clones *prometheus.Desc
 }
 
 func newCollector(m *Mesh) *collector {
@@ -84,6 +87,7 @@ func newCollector(m *Mesh) *collector {
 		bytes:      desc("stream_bytes_total", "Bytes on peer streams, without TLS.", "direction"),
 		refused:    desc("refused_peers_total", "Attempts of peers that were turned away.", "reason"),
 		garbage:    desc("stream_garbage_total", "Connections to the stream port that did not speak the protocol, or were too slow."),
+		clones:     desc("id_conflicts_total", "Claims of one node id from two addresses: a data directory was copied."),
 		turnedAway: desc("stream_overload_total", "Connections and requests turned away because all places were taken."),
 	}
 }
@@ -119,6 +123,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count(c.refused, st.RefusedKey, "key")
 	count(c.refused, st.RefusedMesh, "mesh")
 	count(c.refused, st.RefusedOther, "other")
+	count(c.clones, st.IDConflicts)
 	count(c.garbage, st.Garbage)
 	count(c.turnedAway, st.Overload)
 }

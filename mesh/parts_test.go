@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -213,7 +214,7 @@ func TestGossipLog(t *testing.T) {
 	clock := func() time.Time { return now }
 	log := slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	r := newRefusals(log, clock)
-	g := newGossipLogger(log, r, clock)
+	g := newGossipLogger(log, r, newConflicts(log, clock), clock)
 	for range 5 {
 		g.Print(`[ERR] memberlist: discarding packet with unacceptable label "hostmesh-abc": from=10.0.0.9:7946`)
 		g.Print(`[ERR] memberlist: Decrypt packet failed: No installed keys could decrypt the message from=10.0.0.9:7946`)
@@ -248,6 +249,54 @@ func TestGossipLog(t *testing.T) {
 	r.refuse(netip.MustParseAddrPort("10.0.0.9:1"), refuseKey)
 	if !strings.Contains(b.String(), "wrong mesh key") {
 		t.Error("not logged again")
+	}
+}
+
+func TestGossipConflict(t *testing.T) {
+	id := testID(7)
+	for text, want := range map[string]string{
+		"memberlist: Conflicting address for " + id + ". Mine: 10.0.0.1:7946 Theirs: 10.0.0.2:7947 Old state: 0": "10.0.0.1:7946 10.0.0.2:7947",
+		"memberlist: Conflicting address for " + id + ". Mine: fd00::1:7946 Theirs: fd00::2:7946 Old state: 2":   "[fd00::1]:7946 [fd00::2]:7946",
+		"memberlist: Conflicting address for somebody. Mine: 10.0.0.1:7946 Theirs: 10.0.0.2:7947 Old state: 0":   "",
+		"memberlist: Conflicting address for " + id + ". Mine: 10.0.0.1 Theirs: x:7947 Old state: 0":             "",
+		"memberlist: Conflicting address for " + id:                                                              "",
+		"memberlist: Updating address for left or failed node " + id + " from 10.0.0.1:7946 to 10.0.0.2:7946":    "",
+		"serf: Name conflict for '" + id + "' both 10.0.0.1:7946 and 10.0.0.2:7946 are claiming":                 "",
+	} {
+		got, ok := gossipConflict(text)
+		if ok != (want != "") || ok && (got.id != id || got.known.String()+" "+got.other.String() != want) {
+			t.Errorf("%s: %+v, %v", text, got, ok)
+		}
+	}
+}
+
+// One id at two addresses counts once it has lasted longer than a move of a box takes, and is logged once.
+func TestConflicts(t *testing.T) {
+	var b bytes.Buffer
+	now := time.Unix(1000, 0)
+	clock := func() time.Time { return now }
+	log := slog.New(slog.NewTextHandler(&b, nil))
+	c := newConflicts(log, clock)
+	g := newGossipLogger(log, newRefusals(log, clock), c, clock)
+	claim := func(every time.Duration, times int) {
+		for range times {
+			g.Printf("[ERR] memberlist: Conflicting address for %s. Mine: 10.0.0.1:7946 Theirs: 10.0.0.2:7946 Old state: 0", testID(7))
+			g.Printf("[WARN] serf: Name conflict for '%s' both 10.0.0.1:7946 and 10.0.0.2:7946 are claiming", testID(7))
+			now = now.Add(every)
+		}
+	}
+	var st Stats
+	claim(10*time.Second, 4) // until 30 s
+	if c.fill(&st); st.IDConflicts != 0 || st.ConflictAddrs != nil || b.Len() > 0 {
+		t.Errorf("a box that moved: %+v\n%s", st, &b)
+	}
+	now = now.Add(time.Hour)
+	claim(10*time.Second, 10) // until 90 s
+	if c.fill(&st); st.IDConflicts != 5 || !slices.Equal(st.ConflictAddrs, []string{"10.0.0.1:7946", "10.0.0.2:7946"}) {
+		t.Errorf("a copy: %+v", st)
+	}
+	if n := strings.Count(b.String(), "\n"); n != 1 || !strings.Contains(b.String(), "level=ERROR") || !strings.Contains(b.String(), "empty its data directory") {
+		t.Errorf("logged %d times:\n%s", n, &b)
 	}
 }
 

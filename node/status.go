@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"hostmesh/hostdb"
@@ -65,6 +66,7 @@ func (a *Agent) meshStatus(v mesh.View) api.MeshStatus {
 	return api.MeshStatus{
 		ID: st.MeshID, Members: st.Members, Alive: st.Alive, Failed: st.Failed, Left: st.Left, Unknown: st.Unknown,
 		Health: st.Health, MassSuspicion: v.MassSuspicion(), RefusedKey: st.RefusedKey, RefusedMesh: st.RefusedMesh,
+		IDConflicts: st.IDConflicts, ConflictAddrs: strings.Join(st.ConflictAddrs, " and "),
 	}
 }
 

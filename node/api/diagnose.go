@@ -100,6 +100,10 @@ func (d *diagnosis) mesh(s Status) {
 	if m.Health >= sickHealth {
 		d.error("mesh", fmt.Sprintf("this node itself is slow or cut off (score %d, 0 is well)", m.Health), "check this box's load and network")
 	}
+	if m.IDConflicts > 0 {
+		d.error("mesh", "two boxes have one node id, because a data directory was copied; the others see only one of them: "+m.ConflictAddrs,
+			"stop the agent of the copy, empty its data directory, and let it join; restart this agent to clear this")
+	}
 	if m.RefusedKey > 0 {
 		d.notice("mesh", fmt.Sprintf("a peer with another mesh key was turned away %s since the start", count(m.RefusedKey, "time", "times")), "the agent's log has its address")
 	}

@@ -36,6 +36,9 @@ func TestDiagnose(t *testing.T) {
 		{"not heard of for long", func(s *Status) { s.Mesh.Unknown = 1 }, "error mesh: 1 of 3"},
 		{"all at once", func(s *Status) { s.Mesh.Failed, s.Mesh.MassSuspicion = 2, true }, "error mesh: 2 of 3 members stopped answering at once"},
 		{"no mesh", func(s *Status) { s.Mesh = MeshStatus{} }, "error mesh: this node has not joined"},
+		{"a copied directory", func(s *Status) {
+			s.Mesh.IDConflicts, s.Mesh.ConflictAddrs = 4, "10.0.0.1:7946 and 10.0.0.2:7946"
+		}, "error mesh: two boxes have one node id, because a data directory was copied; the others see only one of them: 10.0.0.1:7946 and 10.0.0.2:7946"},
 		{"slow itself", func(s *Status) { s.Mesh.Health = 5 }, "error mesh: this node itself is slow"},
 		{"a little slow", func(s *Status) { s.Mesh.Health = 1 }, ""},
 		{"wrong key", func(s *Status) { s.Mesh.RefusedKey = 2 }, "notice mesh: a peer with another mesh key was turned away 2 times"},

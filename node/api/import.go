@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -126,6 +127,8 @@ const (
 
 	// importIdle ends an import whose client neither sends nor reads.
 	importIdle = time.Minute
+	// importBuffer is how much of a body is read at once.
+	importBuffer = 256 << 10
 	// progressEvery is the least time between two progress records.
 	progressEvery = 200 * time.Millisecond
 )
@@ -189,7 +192,8 @@ func serveImport(w http.ResponseWriter, r *http.Request, im Importer, who Identi
 	}
 	var last time.Time
 	start := time.Now()
-	report, err := im.Import(r.Context(), who, body, opts, func(p ImportProgress) {
+	// A tar is read header by header; the connection, which gets a new deadline each time, is not.
+	report, err := im.Import(r.Context(), who, bufio.NewReaderSize(body, importBuffer), opts, func(p ImportProgress) {
 		if now := time.Now(); (duplex || body.ended) && now.Sub(last) >= progressEvery {
 			last = now
 			send(ImportRecord{Progress: &p})

@@ -55,6 +55,8 @@ type MeshStatus struct {
 	MassSuspicion bool   `json:"mass_suspicion,omitempty" doc:"So many members failed at once that this node, or a switch, is the likelier cause"`
 	RefusedKey    uint64 `json:"refused_key" doc:"Times a peer with another mesh key was turned away"`
 	RefusedMesh   uint64 `json:"refused_mesh" doc:"Times a peer of another mesh was turned away"`
+	IDConflicts   uint64 `json:"id_conflicts" doc:"Times one node id was claimed from two addresses: a data directory was copied"`
+	ConflictAddrs string `json:"conflict_addrs,omitempty" doc:"The two addresses of the last such claim"`
 }
 
 // HostDBStatus is this node's replica of the host database.
