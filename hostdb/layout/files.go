@@ -66,8 +66,14 @@ func resolve(fsys fs.FS, name string) (string, fs.FileInfo, error) {
 	return at, info, nil
 }
 
+// listed is an entry of a directory, found by readDir.
+type listed struct {
+	fs.DirEntry
+	at string // its path in fsys, without symbolic links above it
+}
+
 // readDir lists a directory, sorted by name.
-func readDir(fsys fs.FS, name string) ([]fs.DirEntry, error) {
+func readDir(fsys fs.FS, name string) ([]listed, error) {
 	at, info, err := resolve(fsys, name)
 	if err != nil {
 		return nil, err
@@ -75,16 +81,40 @@ func readDir(fsys fs.FS, name string) ([]fs.DirEntry, error) {
 	if !info.IsDir() {
 		return nil, errors.New("a directory is expected here")
 	}
-	return fs.ReadDir(fsys, at)
-}
-
-// readFile reads a regular file of at most limit bytes. Nothing else is opened: opening a pipe could block.
-func readFile(fsys fs.FS, name string, limit int) ([]byte, error) {
-	at, info, err := resolve(fsys, name)
+	entries, err := fs.ReadDir(fsys, at)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkFile(info, limit); err != nil {
+	out := make([]listed, len(entries))
+	for i, e := range entries {
+		out[i] = listed{e, path.Join(at, e.Name())}
+	}
+	return out, nil
+}
+
+// leadsToDir reports whether e is a directory, or a symbolic link to one.
+func leadsToDir(fsys fs.FS, e listed) (bool, error) {
+	if e.Type()&fs.ModeSymlink == 0 {
+		return e.IsDir(), nil
+	}
+	_, info, err := resolve(fsys, e.at)
+	return err == nil && info.IsDir(), err
+}
+
+// readFile reads the regular file of at most limit bytes that e is, or leads to. Nothing else is opened: opening a pipe
+// could block. What the directory said of e is believed, since asking again for each costs as much as reading it.
+func readFile(fsys fs.FS, e listed, limit int) ([]byte, error) {
+	at := e.at
+	if e.Type()&fs.ModeSymlink != 0 {
+		to, info, err := resolve(fsys, at)
+		if err != nil {
+			return nil, err
+		}
+		if err := checkType(info.Mode()); err != nil {
+			return nil, err
+		}
+		at = to
+	} else if err := checkType(e.Type()); err != nil {
 		return nil, err
 	}
 	f, err := fsys.Open(at)
@@ -92,6 +122,16 @@ func readFile(fsys fs.FS, name string, limit int) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkType(info.Mode()); err != nil { // it has been replaced since it was listed
+		return nil, err
+	}
+	if info.Size() > int64(limit) {
+		return nil, tooLarge(info.Size(), limit)
+	}
 	text := make([]byte, 0, info.Size()+1)
 	for {
 		n, err := f.Read(text[len(text):cap(text)])
@@ -106,20 +146,18 @@ func readFile(fsys fs.FS, name string, limit int) ([]byte, error) {
 			return nil, err
 		}
 		if len(text) == cap(text) {
-			text = append(text, 0)[:len(text)] // it grew since Lstat
+			text = append(text, 0)[:len(text)] // it grew since Stat
 		}
 	}
 }
 
-// checkFile reports why a file cannot be a key, a member list or an access list.
-func checkFile(info fs.FileInfo, limit int) error {
+// checkType reports why a file of that type cannot be a key, a member list or an access list.
+func checkType(mode fs.FileMode) error {
 	switch {
-	case info.IsDir():
+	case mode.IsDir():
 		return errors.New("a directory stands where a file is expected; the directory to import is the one that holds hosts and tags")
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("not a regular file (%s)", info.Mode().Type())
-	case info.Size() > int64(limit):
-		return tooLarge(info.Size(), limit)
+	case !mode.IsRegular():
+		return fmt.Errorf("not a regular file (%s)", mode.Type())
 	}
 	return nil
 }

@@ -78,26 +78,22 @@ type reading struct {
 
 // keyFiles are the files of one key, or of a namespace's .default, and what was found in them.
 type keyFiles struct {
-	space          string
-	key            Key
-	data           bool // false for .default
-	members, perms bool
-	left           bool
-	problems       Problems
+	space                string
+	key                  Key
+	data, members, perms *listed // nil: there is none; .default has no data
+	left                 bool
+	problems             Problems
 }
 
 // namespace lists a directory of the root. What is listed is read later.
-func (r *reading) namespace(e fs.DirEntry) {
+func (r *reading) namespace(e listed) {
 	ps, name := &r.inv.Problems, e.Name()
-	if e.Type()&fs.ModeSymlink != 0 {
-		_, info, err := resolve(r.fsys, name)
-		if err != nil {
-			ps.fatal(name, 0, "%s", reason(err))
-			return
-		}
-		e = fs.FileInfoToDirEntry(info)
+	isDir, err := leadsToDir(r.fsys, e)
+	if err != nil {
+		ps.fatal(name, 0, "%s", reason(err))
+		return
 	}
-	if !e.IsDir() {
+	if !isDir {
 		return
 	}
 	if err := hostdb.CheckName(name); err != nil {
@@ -112,7 +108,7 @@ func (r *reading) namespace(e fs.DirEntry) {
 	r.inv.Namespaces = append(r.inv.Namespaces, Namespace{Name: name})
 	keys := map[string]*keyFiles{}
 	var beside []string
-	for _, e := range entries {
+	for i, e := range entries {
 		switch key := e.Name(); {
 		case key == membersDir || key == permsDir:
 			beside = append(beside, key)
@@ -122,7 +118,7 @@ func (r *reading) namespace(e fs.DirEntry) {
 				ps.fatal(path.Join(name, key), 0, "%s", err)
 				continue
 			}
-			f := &keyFiles{space: name, key: Key{Name: key}, data: true}
+			f := &keyFiles{space: name, key: Key{Name: key}, data: &entries[i]}
 			keys[key] = f
 			r.files = append(r.files, f)
 		}
@@ -141,18 +137,18 @@ func (r *reading) beside(space, dir string, keys map[string]*keyFiles) {
 		return
 	}
 	isPerms := path.Base(dir) == permsDir
-	for _, e := range entries {
+	for i, e := range entries {
 		f := keys[e.Name()]
 		switch {
 		case isPerms && e.Name() == hostdb.DefaultKey:
-			r.files = append(r.files, &keyFiles{space: space, key: Key{Name: hostdb.DefaultKey}, perms: true})
+			r.files = append(r.files, &keyFiles{space: space, key: Key{Name: hostdb.DefaultKey}, perms: &entries[i]})
 		case strings.HasPrefix(e.Name(), "."):
 		case f == nil:
 			ps.warn(path.Join(dir, e.Name()), 0, "ignored: there is no key %s/%s", space, e.Name())
 		case isPerms:
-			f.perms = true
+			f.perms = &entries[i]
 		default:
-			f.members = true
+			f.members = &entries[i]
 		}
 	}
 }
@@ -194,7 +190,7 @@ func (r *reading) parse(ctx context.Context) error {
 		switch {
 		case f.left:
 			r.left[ns.Name+"/"+f.key.Name] = true
-		case f.data:
+		case f.data != nil:
 			ns.Keys = append(ns.Keys, f.key)
 		default:
 			ns.Default = f.key.Perms
@@ -209,9 +205,9 @@ func (r *reading) parse(ctx context.Context) error {
 // parseKey reads the files of one key.
 func (r *reading) parseKey(f *keyFiles) {
 	k, ps := &f.key, &f.problems
-	if f.data {
+	if f.data != nil {
 		file := path.Join(f.space, k.Name)
-		text, err := readFile(r.fsys, file, hostdb.MaxData)
+		text, err := readFile(r.fsys, *f.data, hostdb.MaxData)
 		if err != nil {
 			ps.fatal(file, 0, "%s", reason(err))
 			f.left = true
@@ -226,17 +222,17 @@ func (r *reading) parseKey(f *keyFiles) {
 			return
 		}
 	}
-	if f.members {
+	if f.members != nil {
 		file := path.Join(f.space, membersDir, k.Name)
-		if text, err := readFile(r.fsys, file, maxMembersFile); err != nil {
+		if text, err := readFile(r.fsys, *f.members, maxMembersFile); err != nil {
 			ps.fatal(file, 0, "%s", reason(err))
 		} else if !k.parseMembers(file, text, ps) {
 			k.Members, k.lines = nil, nil
 		}
 	}
-	if f.perms {
+	if f.perms != nil {
 		file := path.Join(f.space, permsDir, k.Name)
-		text, err := readFile(r.fsys, file, hostdb.MaxData)
+		text, err := readFile(r.fsys, *f.perms, hostdb.MaxData)
 		if err != nil {
 			ps.fatal(file, 0, "%s", reason(err))
 			return

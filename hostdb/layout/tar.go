@@ -2,6 +2,7 @@ package layout
 
 import (
 	"archive/tar"
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +46,7 @@ func ReadTar(r io.Reader, limits Limits) (fs.FS, error) {
 	tr := tar.NewReader(end)
 	t := newTree()
 	entries, left := 0, limits.Total
+	buf := make([]byte, 32<<10)
 	for {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
@@ -89,7 +91,7 @@ func ReadTar(r io.Reader, limits Limits) (fs.FS, error) {
 			}
 			var text strings.Builder
 			text.Grow(int(min(h.Size, 64<<10)))
-			if _, err := io.Copy(&text, io.LimitReader(tr, h.Size)); err != nil {
+			if _, err := io.CopyBuffer(&text, io.LimitReader(tr, h.Size), buf); err != nil {
 				return nil, fmt.Errorf("%w: %q: %w", ErrBadTar, name, err)
 			}
 			if err := t.add(name, text.String(), h.ModTime); err != nil {
@@ -155,7 +157,8 @@ func (t *tail) complete() bool { return t.nuls >= tarEnd }
 // keepGoing it is left out and returned, otherwise all of it makes a *BadInventoryError, and the archive is left
 // without its end, which ReadTar refuses. What is in the files is not looked at.
 func WriteTar(w io.Writer, fsys fs.FS, keepGoing bool) (Problems, error) {
-	p := packer{tw: tar.NewWriter(w), fsys: fsys}
+	buffered := bufio.NewWriterSize(w, packBuffer)
+	p := packer{tw: tar.NewWriter(buffered), fsys: fsys}
 	root, err := readDir(fsys, ".")
 	if err != nil {
 		return Problems{}, fmt.Errorf("pack inventory: %w", err)
@@ -164,7 +167,7 @@ func WriteTar(w io.Writer, fsys fs.FS, keepGoing bool) (Problems, error) {
 		if strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		if err := p.namespace(e.Name()); err != nil {
+		if err := p.namespace(e); err != nil {
 			return p.problems, fmt.Errorf("pack inventory: %w", err)
 		}
 	}
@@ -177,8 +180,14 @@ func WriteTar(w io.Writer, fsys fs.FS, keepGoing bool) (Problems, error) {
 	if err := p.tw.Close(); err != nil {
 		return p.problems, fmt.Errorf("pack inventory: %w", err)
 	}
+	if err := buffered.Flush(); err != nil {
+		return p.problems, fmt.Errorf("pack inventory: %w", err)
+	}
 	return p.problems, nil
 }
+
+// packBuffer is how much WriteTar writes at once: files are small, and each write may be one to a socket.
+const packBuffer = 256 << 10
 
 type packer struct {
 	tw       *tar.Writer
@@ -187,16 +196,16 @@ type packer struct {
 }
 
 // namespace packs an entry of the root if it is a directory.
-func (p *packer) namespace(name string) error {
-	_, info, err := resolve(p.fsys, name)
+func (p *packer) namespace(e listed) error {
+	isDir, err := leadsToDir(p.fsys, e)
 	if err != nil {
-		p.problems.fatal(name, 0, "%s", reason(err))
+		p.problems.fatal(e.Name(), 0, "%s", reason(err))
 		return nil
 	}
-	if !info.IsDir() {
+	if !isDir {
 		return nil
 	}
-	return p.dir(name, hostdb.MaxData)
+	return p.dir(e.Name(), hostdb.MaxData)
 }
 
 // dir packs a directory with its files. Errors are those of the stream; those of files are problems.
@@ -219,7 +228,7 @@ func (p *packer) dir(name string, limit int) error {
 			err = p.dir(file, hostdb.MaxData)
 		case strings.HasPrefix(e.Name(), ".") && (path.Base(name) != permsDir || e.Name() != hostdb.DefaultKey):
 		default:
-			err = p.file(file, limit)
+			err = p.file(file, e, limit)
 		}
 		if err != nil {
 			return err
@@ -228,8 +237,8 @@ func (p *packer) dir(name string, limit int) error {
 	return nil
 }
 
-func (p *packer) file(name string, limit int) error {
-	text, err := readFile(p.fsys, name, limit)
+func (p *packer) file(name string, e listed, limit int) error {
+	text, err := readFile(p.fsys, e, limit)
 	if err != nil {
 		p.problems.fatal(name, 0, "%s", reason(err))
 		return nil
