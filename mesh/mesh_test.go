@@ -551,6 +551,7 @@ func TestCopiedDataDirectory(t *testing.T) {
 		cfg.Network = n.Node(cfg.Addr)
 		cfg.Join = []string{meshtest.Addr(0).String()}
 		meshtest.Run(t, cfg)
+		time.Sleep(2 * time.Minute) // a claim must last
 		meshtest.Eventually(t, "the mesh tells of one id at two addresses", func() bool {
 			st := nodes[0].Stats()
 			return st.IDConflicts > 0 && strings.Contains(strings.Join(st.ConflictAddrs, " "), cfg.Addr.String())
