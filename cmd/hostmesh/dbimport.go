@@ -1,19 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"hostmesh/hostdb"
 	"hostmesh/hostdb/layout"
 	"hostmesh/node/api"
 )
@@ -80,14 +79,11 @@ func (im *importer) run(ctx context.Context, dir string) error {
 	bar := newProgress(im.stderr)
 	defer bar.end()
 
-	// The agent checks all of it again, against what it holds. Here it is checked so that a large directory with a
-	// mistake in it is not sent at all.
-	if err := im.check(ctx, dir, fsys, bar); err != nil {
-		return explain(err)
-	}
 	report, err := im.send(ctx, fsys, bar)
 	bar.end()
 	switch {
+	case noNamespace(report):
+		return fmt.Errorf("import %s: %s", dir, report.Problems[0].Text)
 	case errors.Is(err, api.ErrBrokeOff):
 		return fmt.Errorf("%w; what was written is not known. Import again: it writes only what is missing", err)
 	case err != nil && report.Problems == nil: // it never began
@@ -103,8 +99,37 @@ func (im *importer) run(ctx context.Context, dir string) error {
 	return nil
 }
 
-// send packs the directory and has the agent import it. What could not be packed is among the problems of the report.
+// send packs the directory and has the agent check and import it. What could not be packed is among the problems of the
+// report.
 func (im *importer) send(ctx context.Context, fsys fs.FS, bar *progress) (api.ImportReport, error) {
+	report, unpacked, err := im.stream(ctx, fsys, im.opts, bar)
+	if unpacked.Fatal > 0 && !im.opts.KeepGoing {
+		// The archive was left without its end, so the agent has refused it without a look at the files. It looks now, and
+		// writes nothing: one run tells all that is wrong.
+		look := im.opts
+		look.KeepGoing, look.DryRun = true, true
+		if report, _, err = im.stream(ctx, fsys, look, bar); err == nil {
+			err = &layout.BadInventoryError{Problems: unpacked}
+			report.Complete, report.DryRun = false, im.opts.DryRun
+		}
+	}
+	if len(unpacked.List) == 0 || report.Problems == nil {
+		return report, err
+	}
+	if noNamespace(report) { // there is one, but it could not be packed
+		report.Problems = nil
+	}
+	for _, x := range unpacked.List {
+		report.Problems = append(report.Problems, api.ImportProblem{File: x.File, Line: x.Line, Text: x.Message, Fatal: x.Fatal})
+	}
+	slices.SortStableFunc(report.Problems, func(a, b api.ImportProblem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	})
+	return report, err
+}
+
+// stream packs the directory while the agent reads it. It returns what could not be packed beside the agent's report.
+func (im *importer) stream(ctx context.Context, fsys fs.FS, opts api.ImportOptions, bar *progress) (api.ImportReport, layout.Problems, error) {
 	type packed struct {
 		problems layout.Problems
 		err      error
@@ -112,20 +137,23 @@ func (im *importer) send(ctx context.Context, fsys fs.FS, bar *progress) (api.Im
 	r, w := io.Pipe()
 	done := make(chan packed, 1)
 	go func() {
-		problems, err := layout.WriteTar(w, fsys, im.opts.KeepGoing)
+		problems, err := layout.WriteTar(w, fsys, opts.KeepGoing)
 		w.CloseWithError(err) // nil is the end
 		done <- packed{problems, err}
 	}()
-	report, err := im.client.Import(ctx, r, im.opts, func(p api.ImportProgress) { bar.show(p.Phase, p.Done, p.Total) })
+	report, err := im.client.Import(ctx, r, opts, func(p api.ImportProgress) { bar.show(p.Phase, p.Done, p.Total) })
 	r.Close() // packing goes no further when the agent has answered early
 	p := <-done
-	if p.err != nil && !errors.Is(p.err, io.ErrClosedPipe) {
-		return api.ImportReport{}, fmt.Errorf("pack the directory: %w", p.err)
+	if p.err != nil && !errors.Is(p.err, io.ErrClosedPipe) && !errors.Is(p.err, layout.ErrBadInventory) {
+		return api.ImportReport{}, p.problems, fmt.Errorf("pack the directory: %w", p.err)
 	}
-	for _, x := range p.problems.List {
-		report.Problems = append(report.Problems, api.ImportProblem{File: x.File, Line: x.Line, Text: x.Message, Fatal: x.Fatal})
-	}
-	return report, err
+	return report, p.problems, err
+}
+
+// noNamespace reports whether the agent found nothing to import: most likely it is another directory that was meant, and
+// leaving out what is wrong leaves nothing.
+func noNamespace(r api.ImportReport) bool {
+	return len(r.Problems) == 1 && r.Problems[0].File == "." && r.Problems[0].Fatal
 }
 
 // unfinished says what became of an import that failed.
@@ -148,93 +176,6 @@ func fatal(list []api.ImportProblem) int {
 		}
 	}
 	return n
-}
-
-// check reads the directory as the agent will, and fails when it would refuse it for what is in the files. A member that
-// the directory does not have may be known to the agent.
-func (im *importer) check(ctx context.Context, dir string, fsys fs.FS, bar *progress) error {
-	inv, err := layout.Read(ctx, fsys, layout.Options{
-		KeepGoing: true,
-		Progress:  func(done, total int) { bar.show("checking", done, total) },
-	})
-	if err != nil {
-		return fmt.Errorf("import: %w", err)
-	}
-	switch {
-	case inv.Problems.NoNamespace():
-		return fmt.Errorf("import %s: %s", dir, inv.Problems.List[0].Message)
-	case inv.Problems.Fatal == 0 || im.opts.KeepGoing:
-		return nil
-	}
-	known := knownElsewhere{ctx: ctx, client: im.client, fsys: fsys, lists: map[string]map[string]bool{}}
-	var real []layout.Problem
-	for _, p := range inv.Problems.List {
-		if !p.Fatal {
-			continue
-		}
-		ok, err := known.member(p)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			real = append(real, p)
-		}
-	}
-	if len(real) == 0 {
-		return nil
-	}
-	bar.end()
-	for _, p := range real {
-		fmt.Fprintln(im.stderr, p)
-	}
-	return fmt.Errorf("%s: nothing was sent (--keep-going leaves out what is wrong and takes the rest)", plural(len(real), "problem", "problems"))
-}
-
-// knownElsewhere finds members that the directory does not have and the agent does.
-type knownElsewhere struct {
-	ctx    context.Context
-	client *api.Client
-	fsys   fs.FS
-	lists  map[string]map[string]bool // namespace to its keys at the agent
-}
-
-// member reports whether a problem is about a member that only the agent has.
-func (k *knownElsewhere) member(p layout.Problem) (bool, error) {
-	ns, file, ok := strings.Cut(p.File, "/.members/")
-	if !ok || p.Line == 0 || file == "" {
-		return false, nil
-	}
-	text, err := fs.ReadFile(k.fsys, p.File)
-	if err != nil {
-		return false, nil // it is a problem already
-	}
-	lines := strings.Split(string(text), "\n")
-	if p.Line > len(lines) {
-		return false, nil
-	}
-	name := strings.TrimSpace(lines[p.Line-1])
-	if key, isKey := strings.CutPrefix(name, "@"); isKey {
-		name = key
-	} else {
-		ns = hostdb.Hosts
-	}
-	if hostdb.CheckName(name) != nil {
-		return false, nil
-	}
-	if _, err := fs.Stat(k.fsys, path.Join(ns, name)); err == nil {
-		return false, nil // it is there, so something else is wrong: a cycle
-	}
-	if k.lists[ns] == nil {
-		keys, err := k.client.List(k.ctx, ns)
-		if err != nil && !errors.Is(err, api.ErrNotFound) && !errors.Is(err, api.ErrDenied) {
-			return false, err
-		}
-		k.lists[ns] = map[string]bool{}
-		for _, key := range keys {
-			k.lists[ns][key] = true
-		}
-	}
-	return k.lists[ns][name], nil
 }
 
 func (im *importer) printProblems(r api.ImportReport) {
