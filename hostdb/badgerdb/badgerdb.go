@@ -55,12 +55,13 @@ type Config struct {
 
 // DB is an open directory. Open makes one; its methods are safe for concurrent use.
 type DB struct {
-	cfg    Config
-	log    *slog.Logger
-	set    settings
-	bdb    *badger.DB
-	lock   *dirLock
-	writer *writer
+	cfg       Config
+	log       *slog.Logger
+	set       settings
+	bdb       *badger.DB
+	lock      *dirLock
+	writer    *writer
+	compactor *compactor
 
 	mu     sync.Mutex     // guards closed, and orders users.Add before users.Wait
 	closed bool           // no method may begin
@@ -133,7 +134,9 @@ func open(cfg Config, memTable int64) (_ *DB, err error) {
 		_ = db.bdb.Close() // the reason to report is err
 		return nil, err
 	}
-	db.writer = newWriter(db.bdb, db.set, wal, func() error { return checkSpace(cfg.Dir, cfg.MinFree) })
+	db.compactor = newCompactor(db.bdb, db.log)
+	wal.rotating = db.compactor.look
+	db.writer = newWriter(db.bdb, db.set, wal, func() error { return checkSpace(cfg.Dir, cfg.MinFree) }, db.compactor.wait)
 	return db, nil
 }
 
@@ -180,6 +183,7 @@ func (db *DB) Close() error {
 		close(db.done)
 		db.users.Wait()
 		err := db.writer.close()
+		db.compactor.close()
 		err = errors.Join(err, closeBadger(db.bdb))
 		db.lock.release()
 		if err != nil {

@@ -84,12 +84,11 @@ func (s settings) options(dir string, log badger.Logger) badger.Options {
 		WithMemTableSize(s.memTable).
 		// One memtable is filled while one is flushed. A third would only help longer bursts than an import makes.
 		WithNumMemtables(1).
-		// Level 0 is searched table by table, and each of its tables is a whole memtable: compact at two,
-		// let writers wait at four.
-		WithNumLevelZeroTables(2).
-		WithNumLevelZeroTablesStall(4).
-		// Two is the least Badger takes.
-		WithNumCompactors(2).
+		// Compaction is ours, see compact.go. Flatten leaves level 0 alone unless it has more tables than this
+		// when it is the only level, and none must stop a write that nobody would wake.
+		WithNumLevelZeroTables(1).
+		WithNumLevelZeroTablesStall(neverStall).
+		WithNumCompactors(0).
 		// A compaction builds several tables at once in memory, and the buffers grow by doubling: with 2 MiB the
 		// peak of an import of 100 MB is a quarter higher.
 		WithBaseTableSize(1 << 20).

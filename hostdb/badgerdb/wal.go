@@ -30,6 +30,7 @@ type wal struct {
 	rotated []*os.File // older logs that were dirty when Badger left them
 	newFile bool       // the entry of cur in the directory is not yet durable
 
+	rotating func()               // called when Badger has begun the next log
 	syncFile func(*os.File) error // replaced by tests
 }
 
@@ -42,7 +43,7 @@ func openWAL(dir string) (*wal, error) {
 	if len(ids) == 0 {
 		return nil, errors.New("no write-ahead log after opening: this version of Badger names it in another way")
 	}
-	w := &wal{dir: dir, syncFile: datasync}
+	w := &wal{dir: dir, rotating: func() {}, syncFile: datasync}
 	for _, id := range ids {
 		w.id = max(w.id, id)
 	}
@@ -75,6 +76,7 @@ func (w *wal) wrote() error {
 		}
 		w.cur, w.dirty, w.newFile = f, false, true
 		w.id++
+		w.rotating()
 		w.next = w.path(w.id + 1)
 	}
 }

@@ -19,6 +19,7 @@ type writer struct {
 	bdb   *badger.DB
 	set   settings
 	space func() error // says whether the file system has room
+	room  func()       // blocks while compaction is behind
 
 	mu      sync.Mutex // guards queue and stopped
 	queue   []*waiter
@@ -50,8 +51,9 @@ type counts struct {
 	failed                            bool
 }
 
-func newWriter(bdb *badger.DB, set settings, wal *wal, space func() error) *writer {
-	w := &writer{bdb: bdb, set: set, wal: wal, space: space, poke: make(chan struct{}, 1), exited: make(chan struct{})}
+func newWriter(bdb *badger.DB, set settings, wal *wal, space func() error, room func()) *writer {
+	w := &writer{bdb: bdb, set: set, wal: wal, space: space, room: room,
+		poke: make(chan struct{}, 1), exited: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -124,6 +126,7 @@ func (w *writer) commitGroup(group []*waiter) error {
 	if err := w.space(); err != nil {
 		return err
 	}
+	w.room()
 	txns := uint64(0)
 	for rest := group; len(rest) > 0; {
 		n := w.pack(rest)

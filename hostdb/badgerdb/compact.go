@@ -1,0 +1,129 @@
+package badgerdb
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	badger "github.com/dgraph-io/badger/v4"
+)
+
+const (
+	// compactAt is how many tables of level 0 start a compaction. Reads search level 0 table by table, and each of
+	// its tables is a whole memtable.
+	compactAt = 2
+
+	// waitAt is how many of them make writers wait for it.
+	waitAt = 4
+
+	// neverStall is Badger's own limit, at which it stops in the middle of a write, and of an Open, until one of its
+	// compactors has made room. It has none, so this is far above what waitAt and a row of crashes leave behind.
+	neverStall = 1000
+)
+
+// compactor merges the tables of level 0 into the others. Badger's own compactors look for work twenty times a second
+// each, which was most of what a resting agent cost. But only a full memtable makes work, and the writer sees it.
+type compactor struct {
+	log     *slog.Logger
+	level0  func() int   // number of tables in level 0
+	flatten func() error // merges all levels into one
+
+	poke     chan struct{} // one slot: there may be work
+	stop     chan struct{}
+	stopOnce sync.Once
+	exited   chan struct{}
+
+	mu      sync.Mutex
+	changed sync.Cond // on mu: a compaction ended
+	giveWay bool      // the last compaction made no room, or there will be none: nobody may wait for it
+}
+
+func newCompactor(bdb *badger.DB, log *slog.Logger) *compactor {
+	return startCompactor(log,
+		func() int { return bdb.Levels()[0].NumTables },
+		func() (err error) {
+			defer guard(&err)()
+			return classify(bdb.Flatten(1))
+		})
+}
+
+func startCompactor(log *slog.Logger, level0 func() int, flatten func() error) *compactor {
+	c := &compactor{log: log, level0: level0, flatten: flatten,
+		poke: make(chan struct{}, 1), stop: make(chan struct{}), exited: make(chan struct{})}
+	c.changed.L = &c.mu
+	c.look() // a crash may have left tables
+	go c.run()
+	return c
+}
+
+// look makes the compactor look for work. It is called when Badger has left a memtable behind. The table made of it
+// may appear after the look, and is then found by the next one: at most the two or three that Badger holds at a time.
+func (c *compactor) look() {
+	select {
+	case c.poke <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// wait blocks a writer while level 0 is too long, but not for a compactor that fails or is closed.
+func (c *compactor) wait() {
+	for c.level0() >= waitAt {
+		c.look()
+		c.mu.Lock()
+		// Asked again under the lock, because a compaction that ended before it has called already.
+		wait := !c.giveWay && c.level0() >= waitAt
+		if wait {
+			c.changed.Wait()
+		}
+		c.mu.Unlock()
+		if !wait {
+			return
+		}
+	}
+}
+
+func (c *compactor) run() {
+	defer close(c.exited)
+	defer c.ended(true)
+	for {
+		select {
+		case <-c.stop:
+			return
+		case <-c.poke:
+		}
+		for before := c.level0(); before >= compactAt; before = c.level0() {
+			err := c.flatten()
+			stuck := err != nil || c.level0() >= max(before, waitAt)
+			c.ended(stuck)
+			if err != nil {
+				c.log.Warn("cannot compact, will try again", "err", err)
+			}
+			if !stuck {
+				select {
+				case <-c.stop:
+					return
+				default:
+					continue
+				}
+			}
+			select {
+			case <-c.stop:
+				return
+			case <-time.After(time.Second):
+			}
+		}
+	}
+}
+
+func (c *compactor) ended(giveWay bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.giveWay = giveWay
+	c.changed.Broadcast()
+}
+
+// close waits for a compaction under way. It is idempotent.
+func (c *compactor) close() {
+	c.stopOnce.Do(func() { close(c.stop) })
+	<-c.exited
+}
