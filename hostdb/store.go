@@ -59,10 +59,11 @@ type Store struct {
 	view  atomic.Pointer[snapshot]
 	acker atomic.Pointer[Acker]
 
-	mu       sync.Mutex // guards the fields below
-	storage  Storage    // nil while it has failed or is closed
-	failure  error      // why storage is nil
-	head     *snapshot  // newest state, maybe not durable yet
+	mu       sync.Mutex    // guards the fields below
+	storage  Storage       // nil while it has failed or is closed
+	failure  error         // why storage is nil
+	closing  chan struct{} // closed when the storage that failed has closed; nil when none is closing
+	head     *snapshot     // newest state, maybe not durable yet
 	clock    hybridClock
 	run      run
 	queue    []*pending
@@ -238,6 +239,14 @@ func (s *Store) checkStorage() {
 	if s.storage != nil || s.closed || s.flushing {
 		return
 	}
+	if s.closing != nil {
+		select {
+		case <-s.closing:
+			s.closing = nil
+		default:
+			return // it still holds its directory
+		}
+	}
 	if err := s.openLocked(); err != nil {
 		s.failure = err
 		return
@@ -248,9 +257,7 @@ func (s *Store) checkStorage() {
 // failLocked gives up the storage: what is not durable is forgotten, and what may be durable is learnt by opening anew.
 func (s *Store) failLocked(err error) {
 	if s.storage != nil {
-		if cerr := s.storage.Close(); cerr != nil {
-			s.cfg.Logger.Warn("close failed storage", "err", cerr)
-		}
+		s.closing = s.closeStorage(s.storage)
 		s.counts.StorageDown++
 	}
 	s.storage, s.failure = nil, err
@@ -258,23 +265,46 @@ func (s *Store) failLocked(err error) {
 	s.run = run{}
 }
 
+// closeStorage closes a storage aside: one whose disk is gone may retry for ever, and nobody shall wait for that.
+func (s *Store) closeStorage(st Storage) (done chan struct{}) {
+	done = make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := st.Close(); err != nil {
+			s.cfg.Logger.Warn("close storage", "err", err)
+		}
+	}()
+	return done
+}
+
+// closeTimeout bounds how long Close waits for the storage. What was acknowledged is on disk already.
+const closeTimeout = 10 * time.Second
+
 // Close refuses further writes, waits for those under way, and closes the storage. It is idempotent; views stay valid.
+// A storage that does not close in time is left behind, and the error says so; nothing acknowledged is lost.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	s.closed = true
-	defer s.mu.Unlock()
 	for s.flushing {
 		s.idle.Wait()
 	}
-	if s.storage == nil {
+	if s.storage != nil {
+		s.closing = s.closeStorage(s.storage)
+		s.storage, s.failure = nil, ErrClosed
+	}
+	closing := s.closing
+	s.mu.Unlock()
+	if closing == nil {
 		return nil
 	}
-	st := s.storage
-	s.storage, s.failure = nil, ErrClosed
-	if err := st.Close(); err != nil {
-		return fmt.Errorf("close replica: %w", err)
+	timer := time.NewTimer(closeTimeout)
+	defer timer.Stop()
+	select {
+	case <-closing:
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("close replica: the storage does not close within %s; is its disk gone?", closeTimeout)
 	}
-	return nil
 }
 
 // Operations are the raw operations of an origin after seq, in order, up to about maxBytes but at least one; none

@@ -643,3 +643,51 @@ func TestUpdateSurvivesAPanicOfItsFunction(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// stuck is a storage whose Close waits for a disk that does not come back.
+type stuck struct {
+	*hostdbtest.Memory
+	release chan struct{}
+}
+
+func (s stuck) Close() error { <-s.release; return s.Memory.Close() }
+
+// A storage that does not close holds up nobody: not readers, not writers who want to be told, not the end.
+func TestStorageThatDoesNotClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := stuck{hostdbtest.NewMemory(), make(chan struct{})}
+		store, err := hostdb.Open(hostdb.Config{OpenStorage: func() (hostdb.Storage, error) { return st, nil }, NodeID: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- store.Run(ctx) }()
+		update := func(key string) error {
+			_, err := store.Update(ctx, hostdb.Request{User: "u", Log: "l"}, put("hosts", key, parse(t, "1")))
+			return err
+		}
+		if err := update("one"); err != nil {
+			t.Fatal(err)
+		}
+		st.FailNextCommit(errors.New("disk gone"))
+		for _, key := range []string{"two", "three"} {
+			if err := update(key); !errors.Is(err, hostdb.ErrUnavailable) {
+				t.Errorf("a write said %v", err)
+			}
+		}
+		time.Sleep(5 * time.Second)
+		if err := store.Failure(); err == nil || !store.View().Exists("hosts", "one") {
+			t.Errorf("failure %v, or reads are not served", err)
+		}
+		cancel()
+		<-done
+		if err := store.Close(); err == nil || !strings.Contains(err.Error(), "does not close") {
+			t.Errorf("close said %v", err)
+		}
+		close(st.release)
+		if err := store.Close(); err != nil {
+			t.Errorf("close after the disk came back: %v", err)
+		}
+	})
+}
