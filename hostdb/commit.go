@@ -346,6 +346,7 @@ func (s *Store) commit(st Storage, puts []Put) error {
 // writeLarge stores an operation that does not fit one batch: its chunks, then the record that makes it count, then
 // the registers. A crash before the record leaves chunks without meaning; one after it is made good at open.
 func (s *Store) writeLarge(st Storage, op *Operation, log, regs []Put, number uint64) error {
+	commit := func(puts []Put) error { return s.commit(st, puts) }
 	maxBytes, _ := st.MaxBatch()
 	chunk := maxBytes / 2
 	var chunks []Put
@@ -354,7 +355,7 @@ func (s *Store) writeLarge(st Storage, op *Operation, log, regs []Put, number ui
 		chunks = append(chunks, Put{rowKey('c', op.Origin, op.Seq, uint64(i)), part})
 	}
 	if len(op.raw) > chunk {
-		if err := s.commitSplit(st, chunks); err != nil {
+		if err := commitSplit(st, chunks, commit); err != nil {
 			return err
 		}
 		log[0].Value = append([]byte{1}, u64(uint64(len(chunks)))...)
@@ -362,14 +363,14 @@ func (s *Store) writeLarge(st Storage, op *Operation, log, regs []Put, number ui
 	if err := s.commit(st, log); err != nil {
 		return err
 	}
-	if err := s.commitSplit(st, regs); err != nil {
+	if err := commitSplit(st, regs, commit); err != nil {
 		return err
 	}
 	return s.commit(st, []Put{appliedPut(number)})
 }
 
-// commitSplit commits puts in as many batches as needed. Each put fits a batch.
-func (s *Store) commitSplit(st Storage, puts []Put) error {
+// commitSplit commits puts in as many batches as st's limits need. Each put fits a batch.
+func commitSplit(st Storage, puts []Put, commit func([]Put) error) error {
 	maxBytes, maxPuts := st.MaxBatch()
 	for len(puts) > 0 {
 		n, bytes := 0, 0
@@ -379,7 +380,7 @@ func (s *Store) commitSplit(st Storage, puts []Put) error {
 			}
 			n++
 		}
-		if err := s.commit(st, puts[:n]); err != nil {
+		if err := commit(puts[:n]); err != nil {
 			return fmt.Errorf("store rows: %w", err)
 		}
 		puts = puts[n:]

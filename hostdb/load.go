@@ -277,8 +277,7 @@ func (s *snapshot) foldStored(st Storage, origin, seq uint64, last Put) error {
 		}
 		puts = append(puts, rows...)
 	}
-	w := Store{} // only its way of splitting batches is used
-	if err := w.commitSplit(st, puts); err != nil {
+	if err := commitSplit(st, puts, st.Commit); err != nil {
 		return err
 	}
 	return st.Commit([]Put{last})
