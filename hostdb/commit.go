@@ -28,6 +28,12 @@ type Request struct {
 	Allow func(v View, ns, key string, what Resource) error
 	// Acks is how many other boxes must hold the write before Update returns; 0 asks for one, for at most AckTimeout.
 	Acks int
+	// DryRun makes all checks and writes nothing; Commit.Effects says what would be done.
+	DryRun bool
+	// EvenReadOnly lets the write through while the mesh is read-only: the switch itself needs that.
+	EvenReadOnly bool
+	// Source is for writes that were first made elsewhere; nil for others.
+	Source *Source
 	// Lenient turns what the validator refuses into warnings. Imports use it: inventories are old.
 	Lenient bool
 }
@@ -38,6 +44,7 @@ type Commit struct {
 	Version  Version  // at or after which the write is visible here
 	Acks     int      // boxes that hold it durably, this one included
 	Warnings []string // what the validator wants a person to know
+	Effects  []Effect // what the operation does, or would do in a dry run
 }
 
 // Changed reports whether the write made an operation. Writing what is there already makes none.
@@ -103,6 +110,9 @@ func (s *Store) prepareLocked(req Request, fn func(*Tx) error) (*pending, *Tx, e
 	if err := s.writableLocked(); err != nil {
 		return nil, nil, err
 	}
+	if on, why := (View{s.head}).ReadOnly(); on && !req.EvenReadOnly {
+		return nil, nil, refuse(ErrReadOnly, "HostDB is in read-only mode: %s", why)
+	}
 	now := s.cfg.Clock.Now()
 	if lead := s.clock.ahead(now); lead > maxLocalLead {
 		return nil, nil, refuse(ErrClock, "the newest stamp is %s ahead of this box's clock: writes wait until the clock has passed it; "+
@@ -119,7 +129,7 @@ func (s *Store) prepareLocked(req Request, fn func(*Tx) error) (*pending, *Tx, e
 		return nil, nil, err
 	}
 	own := s.run
-	op := &Operation{Version: OperationVersion, Origin: own.origin, Seq: own.seq + 1, User: req.User, Log: req.Log}
+	op := &Operation{Version: OperationVersion, Origin: own.origin, Seq: own.seq + 1, User: req.User, Log: req.Log, Source: req.Source}
 	if own.origin == 0 {
 		op.Origin, op.Seq, op.Node = newOrigin(), 1, s.cfg.NodeID
 		if last, h, ok := s.lastOwnRunLocked(); ok {

@@ -60,6 +60,10 @@ var (
 	ErrNotAllowed = errors.New("not allowed")
 	// ErrDenied is returned when the writer has no permission; Request.Allow supplies it.
 	ErrDenied = errors.New("permission denied")
+	// ErrReadOnly is returned for writes while the mesh is in read-only mode.
+	ErrReadOnly = errors.New("read-only mode")
+	// ErrWrittenOver is returned by Undo when others have written since over what it would take back.
+	ErrWrittenOver = errors.New("written over since")
 	// ErrClock is returned for local writes while this box's clock cannot be trusted.
 	ErrClock = errors.New("clock is not trustworthy")
 	// ErrUnavailable is returned when the storage cannot take writes.

@@ -30,8 +30,17 @@ type Operation struct {
 	Log     string   `cbor:"8,keyasint,omitempty"`
 	Effects []Effect `cbor:"9,keyasint"`
 	Node    string   `cbor:"10,keyasint,omitempty"` // only Seq 1: the node id that made this run
+	Source  *Source  `cbor:"11,keyasint,omitempty"` // only what was brought from elsewhere
 
 	raw []byte
+}
+
+// Source says where a write came from that was first made elsewhere, such as a commit of a Git repository.
+type Source struct {
+	Seconds int64  `cbor:"1,keyasint"`           // when it was made, unix
+	Zone    int    `cbor:"2,keyasint,omitempty"` // minutes east of UTC, as its author's clock showed
+	Email   string `cbor:"3,keyasint,omitempty"` // of its author
+	Ref     string `cbor:"4,keyasint,omitempty"` // its name there: a commit's id
 }
 
 // Link names an operation of another run.
