@@ -43,6 +43,7 @@ var rules = map[string]rule{
 	"hostdb/rest":       {[]string{"hostdb", "hostdb/auth"}, []string{badger, serf}, "HTTP needs the store and who somebody is, never the mesh"},
 	"hostdb/auth":       {[]string{"hostdb"}, []string{badger, serf}, "who somebody is does not depend on which box asks"},
 	"hostdb/layout":     {[]string{"hostdb"}, []string{badger, serf}, "a directory is read and written without any network"},
+	"hostdb/textdiff":   {nil, []string{badger, serf, huma}, "comparing two texts needs no database"},
 	"hostdb/hostdbtest": {[]string{"hostdb"}, []string{badger}, "the fake must not need the real one"},
 	"mesh":              {nil, []string{badger, miekgdns}, "the mesh carries bytes; it must not know what HostDB is"},
 	"mesh/meshtest":     {[]string{"mesh"}, nil, "a network for tests of whoever uses the mesh"},
