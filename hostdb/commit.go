@@ -74,7 +74,7 @@ func (s *Store) Update(ctx context.Context, req Request, fn func(*Tx) error) (Co
 		if err != nil {
 			return Commit{}, err
 		}
-		return Commit{Version: version, Acks: 1, Warnings: tx.warnings}, nil
+		return Commit{Version: version, Acks: 1, Warnings: tx.warnings, Effects: tx.would}, nil
 	}
 	s.counts.LocalOps++
 	s.enqueueLocked(p)
@@ -82,7 +82,7 @@ func (s *Store) Update(ctx context.Context, req Request, fn func(*Tx) error) (Co
 	if p.err != nil {
 		return Commit{}, p.err
 	}
-	c := Commit{Revision: p.op.Stamp(), Version: View{p.state}.Version(), Acks: 1, Warnings: tx.warnings}
+	c := Commit{Revision: p.op.Stamp(), Version: View{p.state}.Version(), Acks: 1, Warnings: tx.warnings, Effects: p.op.Effects}
 	if a := s.acker.Load(); a != nil {
 		wait, cancel := context.WithTimeout(ctx, s.cfg.AckTimeout)
 		c.Acks += (*a).Await(wait, p.op.Origin, p.op.Seq, max(1, req.Acks))
@@ -140,8 +140,8 @@ func (s *Store) prepareLocked(req Request, fn func(*Tx) error) (*pending, *Tx, e
 	}
 	before := s.clock
 	op.Time = s.clock.next(now)
-	if op.Effects = tx.effects(op.Stamp()); len(op.Effects) == 0 {
-		s.clock = before
+	if op.Effects = tx.effects(op.Stamp()); len(op.Effects) == 0 || req.DryRun {
+		s.clock, tx.would = before, op.Effects
 		return nil, tx, nil
 	}
 	if err := op.seal(); err != nil {
@@ -278,6 +278,9 @@ func (s *Store) flushOrWait(p *pending) {
 func (s *Store) settleLocked(batch []*pending, n int, err error) {
 	if n > 0 {
 		s.view.Store(batch[n-1].state)
+		for _, p := range batch[:n] {
+			s.forgetPastsLocked(p.op)
+		}
 		s.pokeLocked()
 	}
 	if err != nil && s.storage != nil {

@@ -1,6 +1,10 @@
 package hostdb
 
-import "iter"
+import (
+	"fmt"
+	"iter"
+	"strings"
+)
 
 // Conflict is a write that lost to another whose writer had not seen it. The loser is in history.
 type Conflict struct {
@@ -58,4 +62,81 @@ func (e *entry) hider(p Path) (newest Stamp) {
 		}
 	}
 	return newest
+}
+
+// AllConflicts yields the conflicts of every key but those of System, by namespace and key. It looks at every key.
+func (v View) AllConflicts() iter.Seq[Conflict] {
+	return func(yield func(Conflict) bool) {
+		for _, e := range v.snap().entries.all() {
+			if e.ns == System {
+				continue
+			}
+			for c := range v.Conflicts(e.ns, e.key) {
+				if !yield(c) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Side is one of the two writes of a conflict.
+type Side struct {
+	Revision Revision
+	Value    string // a value in canonical YAML, the text of an access list, the name of a member; "" when Gone
+	Gone     bool   // it removed what stood there
+}
+
+// Sides are the two writes of a conflict. The loser's value is in history alone. ErrNotFound when history does not hold
+// one of them.
+func (s *Store) Sides(c Conflict) (winner, loser Side, err error) {
+	if winner, err = s.side(c, c.Winner); err == nil {
+		loser, err = s.side(c, c.Loser)
+	}
+	if err != nil {
+		return Side{}, Side{}, fmt.Errorf("read the conflict of %s/%s: %w", c.NS, c.Key, err)
+	}
+	return winner, loser, nil
+}
+
+func (s *Store) side(c Conflict, id Stamp) (Side, error) {
+	rev, err := s.Revision(id)
+	if err != nil {
+		return Side{}, err
+	}
+	side := Side{Revision: rev, Gone: true}
+	var leaves []Leaf
+	for i := range rev.Effects {
+		x := &rev.Effects[i]
+		if x.NS != c.NS || x.Key != c.Key {
+			continue
+		}
+		at := PathOf(x.Path...)
+		switch {
+		case c.What == "" && x.Kind == SetLeaf:
+			leaves, side.Gone = append(leaves, Leaf{at, x.Value}), false
+		case c.What == "" && x.Kind != DeleteKey && x.Kind != UnsetLeaf && x.Kind != RemoveMember:
+			side.Gone = false
+		case c.What == Data && x.Kind == SetLeaf && at.String() == c.At:
+			return Side{Revision: rev, Value: x.Value.document().YAML()}, nil
+		case c.What == Data && x.Kind == UnsetLeaf && at.String() == c.At:
+			return side, nil
+		case c.What == Data && x.Kind == SetLeaf && comparableText(at.String(), c.At):
+			leaves, side.Gone = append(leaves, Leaf{at, x.Value}), false // it hides the other from above or below
+		case c.What == Members && x.Kind == PutMember && x.Member == c.At:
+			return Side{Revision: rev, Value: x.Text + x.Member}, nil
+		case c.What == Perms && x.Kind == SetPerms && !x.Value.IsNull():
+			return Side{Revision: rev, Value: x.Value.Scalar()}, nil
+		}
+	}
+	if len(leaves) > 0 {
+		side.Value = NewDocument(leaves...).YAML()
+	}
+	return side, nil
+}
+
+// comparableText reports whether one path is above the other, as people write them.
+func comparableText(a, b string) bool {
+	p, q := PathOf(strings.Split(a, "/")...), PathOf(strings.Split(b, "/")...)
+	return p.comparable(q)
 }

@@ -1,7 +1,14 @@
 package hostdb
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -13,8 +20,8 @@ type Revision struct {
 	Log    string
 	At     time.Time // when it was written: by its stamp, or what Source says
 	Source *Source   // nil for what was written here and not brought from elsewhere
-	// Effects are what it did, in the order of keys. Values of System are among them: callers that show effects to people
-	// leave that namespace out.
+	// Effects are what it did, in the order of keys. They are shared: callers must not change them. Those of System are
+	// among them: callers that show effects to people leave that namespace out.
 	Effects []Effect
 }
 
@@ -22,7 +29,7 @@ type Revision struct {
 type Scope struct {
 	NS, Key string   // "" for all
 	What    Resource // Data, Members or Perms; "" for all of the key
-	Path    []string // with Data: below this path only
+	Path    []string // with Data: at, above or below this path only
 	Member  string   // with Members: this one only
 }
 
@@ -30,79 +37,348 @@ type Scope struct {
 type RevisionQuery struct {
 	Scope
 	Before Stamp // only older ones; zero for the newest
-	Limit  int   // at most so many; 0 is 50
+	Limit  int   // at most so many; 0 is DefaultRevisions
 }
 
-// Revisions are those that a query asks for, newest first; more says that there are older ones. The history of a key
-// follows its renames.
-func (s *Store) Revisions(ctx context.Context, q RevisionQuery) (list []Revision, more bool, err error) {
-	panic("not yet")
+// DefaultRevisions is how many revisions are given when nobody says: upstream's number.
+const DefaultRevisions = 50
+
+// touches reports whether an effect is one that the scope asks about.
+func (sc *Scope) touches(x *Effect) bool {
+	switch {
+	case sc.NS == "" && x.NS == System, sc.NS != "" && sc.NS != x.NS, sc.Key != "" && sc.Key != x.Key:
+		return false
+	case sc.What == "" || x.Kind == DeleteKey || x.Kind > SetPerms:
+		return true
+	}
+	switch x.Kind {
+	case CreateKey:
+		return sc.What == Data || x.From != ""
+	case SetLeaf, UnsetLeaf:
+		return sc.What == Data && (len(sc.Path) == 0 || PathOf(sc.Path...).comparable(PathOf(x.Path...)))
+	case PutMember, RemoveMember:
+		return sc.What == Members && (sc.Member == "" || sc.Member == x.Member)
+	default:
+		return sc.What == Perms
+	}
+}
+
+// Touches reports whether a revision did something that the scope asks about.
+func (sc Scope) Touches(r Revision) bool {
+	return slices.ContainsFunc(r.Effects, func(x Effect) bool { return sc.touches(&x) })
+}
+
+// renamedFrom is the name that key had before op created it by a rename.
+func renamedFrom(effects []Effect, ns, key string) string {
+	for i := range effects {
+		if x := &effects[i]; x.Kind == CreateKey && x.NS == ns && x.Key == key {
+			return x.From
+		}
+	}
+	return ""
+}
+
+// reading is a storage and the view of what it holds, for one look into history.
+type reading struct {
+	st   Storage
+	view View
+}
+
+func (s *Store) reading() (reading, error) {
+	s.mu.Lock()
+	st := s.storage
+	s.mu.Unlock()
+	if st == nil {
+		return reading{}, refuse(ErrUnavailable, "history cannot be read: %v", s.Failure())
+	}
+	return reading{st, s.View()}, nil
+}
+
+// revision makes an operation readable.
+func (r reading) revision(op *Operation) Revision {
+	rev := Revision{ID: op.Stamp(), Node: r.view.OriginNode(op.Origin), User: op.User, Log: op.Log,
+		At: op.Time.Wall(), Source: op.Source, Effects: op.Effects}
+	if op.Source != nil {
+		rev.At = time.Unix(op.Source.Seconds, 0).In(time.FixedZone("", op.Source.Zone*60))
+	}
+	return rev
+}
+
+// operation reads an operation by its stamp; nil when it is not held.
+func (r reading) operation(id Stamp) (*Operation, error) {
+	row, found, err := r.st.Get(stampKey(id))
+	if err != nil || !found {
+		return nil, err
+	}
+	raw, err := readOp(r.st, id.Origin, binary.BigEndian.Uint64(row))
+	if err != nil || raw == nil {
+		return nil, err
+	}
+	return ParseOperation(raw)
 }
 
 // Revision is the operation with an id; ErrNotFound when this replica does not hold it.
-func (s *Store) Revision(id Stamp) (Revision, error) { panic("not yet") }
+func (s *Store) Revision(id Stamp) (Revision, error) {
+	r, err := s.reading()
+	if err != nil {
+		return Revision{}, err
+	}
+	op, err := r.operation(id)
+	switch {
+	case err != nil:
+		return Revision{}, fmt.Errorf("read revision %s: %w", id, err)
+	case op == nil:
+		return Revision{}, refuse(ErrNotFound, "this replica holds no revision %s", id)
+	}
+	return r.revision(op), nil
+}
+
+// Revisions are those that a query asks for, newest first; more says that there are older ones. The history of a key
+// follows its renames: before a key had its name, it is that of the former name.
+func (s *Store) Revisions(ctx context.Context, q RevisionQuery) (list []Revision, more bool, err error) {
+	if q.Limit <= 0 {
+		q.Limit = DefaultRevisions
+	}
+	if q.Before.IsZero() {
+		q.Before = Stamp{Time: math.MaxUint64, Origin: math.MaxUint64}
+	}
+	r, err := s.reading()
+	if err != nil {
+		return nil, false, err
+	}
+	take := func(op *Operation) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		rev := r.revision(op)
+		switch {
+		case !q.Scope.Touches(rev):
+			return nil
+		case len(list) == q.Limit:
+			more = true
+			return errEnough
+		}
+		list = append(list, rev)
+		return nil
+	}
+	if q.Key == "" {
+		err = r.newestOf(q, take)
+	} else {
+		err = r.newestOfKey(q, &q.Key, take)
+	}
+	if err != nil && !errors.Is(err, errEnough) {
+		return nil, false, fmt.Errorf("read revisions: %w", err)
+	}
+	return list, more, nil
+}
+
+// errEnough ends a scan that has found what it looked for.
+var errEnough = errors.New("enough")
+
+// namespaceScan is how many operations are looked at, newest first, before the rows of a namespace are: most namespaces
+// are a part of everything, and a rare one must not cost a look at all.
+const namespaceScan = 2000
+
+// newestOf calls take for operations below q.Before, newest first: all, or those that touch a namespace and maybe others.
+func (r reading) newestOf(q RevisionQuery, take func(*Operation) error) error {
+	from := stampKey(q.Before.Before())
+	looked, last := 0, q.Before
+	err := r.st.ScanBack([]byte{'t'}, from, func(key, value []byte) error {
+		if looked++; q.NS != "" && looked > namespaceScan {
+			return errRare
+		}
+		last = stampOf(key)
+		return r.takeRow(last, value, take)
+	})
+	if !errors.Is(err, errRare) {
+		return err
+	}
+	stamps := map[Stamp]bool{}
+	err = r.st.Scan(textKey('h', q.NS+"\x00"), nil, func(key, _ []byte) error {
+		if s := stampOf(key); s.Less(last) {
+			stamps[s] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	sorted := make([]Stamp, 0, len(stamps))
+	for s := range stamps {
+		sorted = append(sorted, s)
+	}
+	slices.SortFunc(sorted, func(a, b Stamp) int { return b.Compare(a) })
+	for _, s := range sorted {
+		if err := r.takeStamp(s, take); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errRare = errors.New("rare")
+
+// newestOfKey calls take for the operations that touch a key, newest first, and goes on under its former names; *key is
+// the name at the time.
+func (r reading) newestOfKey(q RevisionQuery, key *string, take func(*Operation) error) error {
+	before := q.Before
+	for {
+		former := ""
+		prefix := textKey('h', id(q.NS, *key)+"\x00")
+		err := r.st.ScanBack(prefix, nil, func(row, value []byte) error {
+			if len(row) != len(prefix)+16 {
+				return nil // of a key whose name begins with ours and NUL
+			}
+			s := stampOf(row)
+			if !s.Less(before) {
+				return nil
+			}
+			op, err := r.readStamp(s, value)
+			if err != nil || op == nil {
+				return err
+			}
+			if err := take(op); err != nil {
+				return err
+			}
+			if former = renamedFrom(op.Effects, q.NS, *key); former != "" {
+				before = s
+				return errEnough
+			}
+			return nil
+		})
+		if former == "" || !errors.Is(err, errEnough) {
+			return err
+		}
+		*key = former
+	}
+}
+
+// readStamp reads the operation with a stamp and the seq of a row.
+func (r reading) readStamp(s Stamp, seq []byte) (*Operation, error) {
+	raw, err := readOp(r.st, s.Origin, binary.BigEndian.Uint64(seq))
+	if err != nil || raw == nil {
+		return nil, err
+	}
+	return ParseOperation(bytes.Clone(raw))
+}
+
+func (r reading) takeRow(s Stamp, seq []byte, take func(*Operation) error) error {
+	op, err := r.readStamp(s, seq)
+	if err != nil || op == nil {
+		return err
+	}
+	return take(op)
+}
+
+func (r reading) takeStamp(s Stamp, take func(*Operation) error) error {
+	op, err := r.operation(s)
+	if err != nil || op == nil {
+		return err
+	}
+	return take(op)
+}
 
 // EachRevision calls fn for each revision after a stamp, oldest first, those of System included. It stops at fn's error.
 func (s *Store) EachRevision(ctx context.Context, after Stamp, fn func(Revision) error) error {
-	panic("not yet")
+	r, err := s.reading()
+	if err != nil {
+		return err
+	}
+	return r.each(ctx, after, func(op *Operation) error { return fn(r.revision(op)) })
 }
 
-// At is the state as of a stamp: the fold of all operations now known with stamps up to it. The zero Stamp gives an empty
-// replica. It costs what has changed since; recent results are kept.
-func (s *Store) At(ctx context.Context, cut Stamp) (View, error) { panic("not yet") }
+// each calls fn for the operations after a stamp, oldest first.
+func (r reading) each(ctx context.Context, after Stamp, fn func(*Operation) error) error {
+	return r.st.Scan([]byte{'t'}, append(stampKey(after), 0), func(key, value []byte) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return r.takeRow(stampOf(key), value, fn)
+	})
+}
 
 // Before is the newest stamp below s: At(ctx, id.Before()) is the state that an operation found, as far as is known now.
-func (s Stamp) Before() Stamp { panic("not yet") }
-
-// Cut understands what people give for a moment: a revision, or a time (RFC 3339, "2006-01-02 15:04:05", "2006-01-02", in
-// UTC; or a Go duration ago, as "90m"). It is the stamp for At.
-func (s *Store) Cut(ctx context.Context, text string) (Stamp, error) { panic("not yet") }
-
-// Formerly is the name that ns/key had in the state then, following renames backwards; ok is false when it was not there
-// under any name. A key that existed under its present name then is itself.
-func (s *Store) Formerly(ctx context.Context, then View, cut Stamp, ns, key string) (name string, ok bool, err error) {
-	panic("not yet")
+func (s Stamp) Before() Stamp {
+	switch {
+	case s.Origin > 0:
+		return Stamp{Time: s.Time, Origin: s.Origin - 1}
+	case s.Time > 0:
+		return Stamp{Time: s.Time - 1, Origin: math.MaxUint64}
+	}
+	return Stamp{}
 }
 
-// BlameLine is one line of a text and who last wrote it.
-type BlameLine struct {
-	Revision Stamp
-	User     string
-	At       time.Time
-	Text     string // without newline
+// EndOf is the last stamp of the time until t, that moment included to the millisecond.
+func EndOf(t time.Time) Stamp {
+	return Stamp{Time: TimeOf(t.Add(time.Millisecond)), Origin: 0}.Before()
 }
 
-// Blame tells who last wrote each line of the data (at a path, if any), the raw members or the perms of a key in v, which
-// At may have made.
-func (s *Store) Blame(ctx context.Context, v View, scope Scope) ([]BlameLine, error) {
-	panic("not yet")
+// moments are the forms in which people write a time, and how much of it each names.
+var moments = []struct {
+	layout string
+	long   time.Duration
+}{
+	{"2006-01-02T15:04:05.999999999Z07:00", time.Millisecond},
+	{"2006-01-02 15:04:05 -0700", time.Second},
+	{"2006-01-02 15:04:05", time.Second},
+	{"2006-01-02T15:04:05", time.Second},
+	{"2006-01-02 15:04", time.Minute},
+	{"2006-01-02", 24 * time.Hour},
 }
 
-// Side is one of the two writes of a conflict.
-type Side struct {
-	Revision Revision
-	Value    string // canonical YAML of a value, the text of perms; "" when Gone
-	Gone     bool   // it removed what stood there
+// Cut understands what people give for a moment and returns the stamp for At: a revision that this replica holds; a time,
+// as RFC 3339, "2026-01-31 12:00:05 +0100", "2026-01-31 12:00:05", "2026-01-31 12:00" or "2026-01-31", in UTC where no
+// zone is named, to its end; or how long ago it is, as "90m" or "36h".
+//
+// A time before anything was written here is looked up in what operations of an import say of their source, so that
+// a history that came from elsewhere can be asked for its own times.
+func (s *Store) Cut(ctx context.Context, text string) (Stamp, error) {
+	text = strings.TrimSpace(text)
+	if id, err := ParseStamp(text); err == nil {
+		_, err := s.Revision(id)
+		return id, err
+	}
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return s.cutAt(ctx, s.cfg.Clock.Now().Add(-ago))
+	}
+	for _, m := range moments {
+		t, err := time.Parse(m.layout, text)
+		if err != nil {
+			continue
+		}
+		if m.long > time.Millisecond {
+			t = t.Add(m.long - time.Millisecond)
+		}
+		return s.cutAt(ctx, t)
+	}
+	return Stamp{}, refuse(ErrInvalid, "%q is neither a revision nor a time: expected an id as in a list of revisions, "+
+		`a time as "2026-01-31 12:00:05" or 2026-01-31T12:00:05Z, or how long ago it is, as 90m`, text)
 }
 
-// Sides are the two writes of a conflict. The loser's value is in history alone.
-func (s *Store) Sides(c Conflict) (winner, loser Side, err error) { panic("not yet") }
-
-// Cursor names a state by what it holds of each origin, for those who follow the replica. Its text is opaque; it is good at
-// every node.
-type Cursor struct{ held map[uint64]uint64 }
-
-// Cursor is the cursor of v.
-func (v View) Cursor() Cursor { panic("not yet") }
-
-// String is the cursor as text for ParseCursor: base64url.
-func (c Cursor) String() string { panic("not yet") }
-
-// ParseCursor reads what String writes.
-func ParseCursor(text string) (Cursor, error) { panic("not yet") }
-
-// Since are revisions that v holds and c does not, at most max, oldest first, and the cursor after them. There are no more
-// when next equals v's.
-func (s *Store) Since(ctx context.Context, c Cursor, v View, max int) (list []Revision, next Cursor, err error) {
-	panic("not yet")
+func (s *Store) cutAt(ctx context.Context, t time.Time) (Stamp, error) {
+	r, err := s.reading()
+	if err != nil {
+		return Stamp{}, err
+	}
+	cut := EndOf(t)
+	written := false
+	err = r.st.Scan([]byte{'t'}, nil, func(key, _ []byte) error {
+		written = !cut.Less(stampOf(key))
+		return errEnough
+	})
+	if written || err == nil || !errors.Is(err, errEnough) {
+		return cut, err
+	}
+	var last Stamp
+	err = r.each(ctx, Stamp{}, func(op *Operation) error {
+		if r.revision(op).At.After(t) {
+			return errEnough
+		}
+		last = op.Stamp()
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return Stamp{}, err
+	}
+	return last, nil
 }

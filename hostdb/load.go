@@ -45,10 +45,38 @@ func checkFormat(st Storage) error {
 	if !found {
 		return st.Commit([]Put{{key, u64(storageFormat)}})
 	}
-	if v := binary.BigEndian.Uint64(b); v > storageFormat {
+	switch v := binary.BigEndian.Uint64(b); {
+	case v > storageFormat:
 		return fmt.Errorf("the replica has format %d, this build knows up to %d: install the newer hostmesh again", v, storageFormat)
+	case v < 2:
+		if err := addStampRows(st); err != nil {
+			return fmt.Errorf("upgrade the replica from format %d: %w", v, err)
+		}
+		return st.Commit([]Put{{key, u64(storageFormat)}})
 	}
 	return nil
+}
+
+// addStampRows makes the t rows of every operation. A crash in between leaves some, and the next opening makes them again.
+func addStampRows(st Storage) error {
+	var puts []Put
+	err := st.Scan([]byte{'o'}, nil, func(key, value []byte) error {
+		origin, seq := binary.BigEndian.Uint64(key[1:]), binary.BigEndian.Uint64(key[9:])
+		raw, err := joinOp(st, origin, seq, bytes.Clone(value))
+		if err != nil {
+			return err
+		}
+		op, err := ParseOperation(raw)
+		if err != nil {
+			return err
+		}
+		puts = append(puts, Put{stampKey(op.Stamp()), u64(seq)})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return commitSplit(st, puts, st.Commit)
 }
 
 func (s *snapshot) loadVector(st Storage) (newest Time, err error) {

@@ -1,10 +1,349 @@
 package hostdb
 
-// Restore makes a part of a key what it was in then: Data, Members, Perms, or all of it for "". Members that are no hosts
-// or keys any more are left out, with a warning. A key that then did not have is deleted (what "") or refused.
-func (tx *Tx) Restore(then View, ns, key string, what Resource) error { panic("not yet") }
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
-// Undo takes back what one revision did, of all keys it touched, in one operation. before and after are the states around
-// it. What others have written over since is left, and named in an error that wraps ErrWrittenOver, unless force: then
-// it is overwritten too.
-func (tx *Tx) Undo(rev Revision, before, after View, force bool) error { panic("not yet") }
+// Restore makes a part of a key what it was in then: Data, Members, Perms, or for "" all of it. A key that then did not
+// have is deleted by "", and refused by the parts (ErrNotFound). A key that is gone is made again. Members that are no
+// hosts or keys any more are left out, with a warning.
+func (tx *Tx) Restore(then View, ns, key string, what Resource) error {
+	return tx.restore(then, ns, key, key, what)
+}
+
+// RestoreFrom is Restore for a key that had another name then.
+func (tx *Tx) RestoreFrom(then View, ns, former, key string, what Resource) error {
+	return tx.restore(then, ns, former, key, what)
+}
+
+func (tx *Tx) restore(then View, ns, former, key string, what Resource) error {
+	item, was := then.Get(ns, former)
+	if key == DefaultKey {
+		acl, _ := then.Perms(ns, key)
+		return tx.SetPerms(ns, key, acl)
+	}
+	switch {
+	case !was && what == "":
+		if !tx.Exists(ns, key) {
+			return nil
+		}
+		return tx.Delete(ns, key)
+	case !was:
+		return refuse(ErrNotFound, "%s/%s did not exist then: there is nothing to go back to", ns, key)
+	}
+	if what == "" || what == Data || !tx.Exists(ns, key) {
+		if err := tx.Put(ns, key, item.Data()); err != nil {
+			return err
+		}
+	}
+	if what == "" || what == Members {
+		if err := tx.restoreMembers(then, ns, former, key); err != nil {
+			return err
+		}
+	}
+	if what == "" || what == Perms {
+		acl, _ := then.Perms(ns, former)
+		if now, _ := tx.view.Perms(ns, key); what == Perms || now.YAML() != acl.YAML() {
+			return tx.SetPerms(ns, key, acl)
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) restoreMembers(then View, ns, former, key string) error {
+	list := then.DirectMembers(ns, former)
+	if ns == Tags && key == AllTag || len(list) == 0 && tx.view.MemberCount(ns, key) == 0 {
+		return nil
+	}
+	kept := make([]Member, 0, len(list))
+	for _, m := range list {
+		if m.Name != "" && !tx.memberExists(ns, m.Name) {
+			tx.warnings = append(tx.warnings, fmt.Sprintf("%s/%s: %s does not exist any more: left out of the members", ns, key, m.Name))
+			continue
+		}
+		kept = append(kept, m)
+	}
+	return tx.SetMembers(ns, key, kept)
+}
+
+func (tx *Tx) memberExists(ns, name string) bool {
+	if inherited, is := strings.CutPrefix(name, "@"); is {
+		return tx.Exists(ns, inherited)
+	}
+	return tx.Exists(Hosts, name)
+}
+
+// WrittenOver tells what Undo cannot take back. It wraps ErrWrittenOver.
+type WrittenOver struct {
+	Places []string // ids: ns/key, ns/key/path, ns/key/members/name, ns/key/perms
+}
+
+func (e *WrittenOver) Error() string {
+	const show = 5
+	list := strings.Join(e.Places[:min(show, len(e.Places))], ", ")
+	if more := len(e.Places) - show; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return "others have written over it since: " + list
+}
+
+// Unwrap is ErrWrittenOver.
+func (e *WrittenOver) Unwrap() error { return ErrWrittenOver }
+
+// Undo takes back what one revision did, in all keys it touched, in one operation. before and after are the states around
+// it: At(rev.ID.Before()) and At(rev.ID). What was written over since is left as it is, and unless force the whole is
+// refused with a *WrittenOver that names it. With force it is overwritten too.
+func (tx *Tx) Undo(rev Revision, before, after View, force bool) error {
+	u := undo{tx: tx, before: before, after: after, force: force}
+	keys := touchedKeys(rev)
+	renamed := map[string]bool{} // ids whose other effects follow from a rename
+	for _, k := range keys {
+		if from := renamedFrom(rev.Effects, k.ns, k.key); from != "" {
+			renamed[id(k.ns, k.key)], renamed[id(k.ns, from)] = true, true
+			if err := u.rename(k.ns, k.key, from); err != nil {
+				return err
+			}
+			u.follow(k.ns, k.key, from)
+		}
+	}
+	// What was deleted comes back before the lists that named it, and what was made goes after them.
+	for _, pass := range []func(ns, key string) error{u.recreate, u.change, u.remove} {
+		for _, k := range keys {
+			if renamed[id(k.ns, k.key)] {
+				continue
+			}
+			if err := pass(k.ns, k.key); err != nil {
+				return err
+			}
+		}
+	}
+	if len(u.lost) > 0 && !force {
+		slices.Sort(u.lost)
+		return &WrittenOver{Places: slices.Compact(u.lost)}
+	}
+	return nil
+}
+
+type keyName struct{ ns, key string }
+
+// touchedKeys are the keys that a revision has effects on, without System's, in order.
+func touchedKeys(rev Revision) []keyName {
+	var out []keyName
+	for i := range rev.Effects {
+		x := &rev.Effects[i]
+		if k := (keyName{x.NS, x.Key}); x.NS != System && x.Key != "" && !slices.Contains(out[max(0, len(out)-1):], k) {
+			out = append(out, k)
+		}
+	}
+	slices.SortFunc(out, func(a, b keyName) int { return strings.Compare(id(a.ns, a.key), id(b.ns, b.key)) })
+	return slices.Compact(out)
+}
+
+// undo is one Undo under way.
+type undo struct {
+	tx            *Tx
+	before, after View
+	force         bool
+	lost          []string          // what was written over since
+	renames       map[string]string // member names that a rename changed: new -> old
+}
+
+func (u *undo) written(place string) bool {
+	u.lost = append(u.lost, place)
+	return u.force
+}
+
+// rename gives a key its former name back, with all its places in member lists.
+func (u *undo) rename(ns, key, from string) error {
+	switch now := u.tx.view; {
+	case !now.Exists(ns, key):
+		u.written(ns + "/" + key)
+		return nil
+	case now.Exists(ns, from):
+		u.written(ns + "/" + from)
+		return nil
+	}
+	return u.tx.Rename(ns, key, from)
+}
+
+func (u *undo) follow(ns, key, from string) {
+	if u.renames == nil {
+		u.renames = map[string]string{}
+	}
+	if ns == Hosts {
+		u.renames[key] = from
+	} else {
+		u.renames["@"+key] = "@" + from
+	}
+}
+
+// recreate brings back what the revision deleted.
+func (u *undo) recreate(ns, key string) error {
+	if !u.before.Exists(ns, key) || u.after.Exists(ns, key) {
+		return nil
+	}
+	if u.tx.view.Exists(ns, key) && !u.written(ns+"/"+key) {
+		return nil
+	}
+	return u.tx.Restore(u.before, ns, key, "")
+}
+
+// remove takes away what the revision made.
+func (u *undo) remove(ns, key string) error {
+	if u.before.Exists(ns, key) || !u.after.Exists(ns, key) || !u.tx.Exists(ns, key) {
+		return nil
+	}
+	now := u.tx.view
+	same := now.Data(ns, key).Equal(u.after.Data(ns, key)) && now.RawMembers(ns, key) == u.after.RawMembers(ns, key)
+	if !same && !u.written(ns+"/"+key) {
+		return nil
+	}
+	return u.tx.Delete(ns, key)
+}
+
+// change takes back what the revision changed of a key that was there before and after.
+func (u *undo) change(ns, key string) error {
+	if key == DefaultKey {
+		return u.perms(ns, key)
+	}
+	if !u.before.Exists(ns, key) || !u.after.Exists(ns, key) {
+		return nil
+	}
+	if !u.tx.view.Exists(ns, key) {
+		u.written(ns + "/" + key)
+		return nil
+	}
+	if err := u.data(ns, key); err != nil {
+		return err
+	}
+	if err := u.members(ns, key); err != nil {
+		return err
+	}
+	return u.perms(ns, key)
+}
+
+func leafMap(d Document) map[Path]Value {
+	m := make(map[Path]Value, len(d.leaves))
+	for p, v := range d.Leaves() {
+		m[p] = v
+	}
+	return m
+}
+
+func (u *undo) data(ns, key string) error {
+	before, after := u.before.Data(ns, key), u.after.Data(ns, key)
+	now := u.tx.view.Data(ns, key)
+	if before.Equal(after) {
+		return nil
+	}
+	if now.Equal(after) {
+		return u.tx.Put(ns, key, before)
+	}
+	was, is, want := leafMap(before), leafMap(after), leafMap(now)
+	changed := false
+	revert := func(p Path) {
+		old, had := was[p]
+		made, has := is[p]
+		cur, stands := want[p]
+		if had == has && old == made || stands == had && cur == old {
+			return // not of this revision, or back already
+		}
+		if (stands != has || cur != made) && !u.written(ns+"/"+key+"/"+p.String()) {
+			return
+		}
+		changed = true
+		if delete(want, p); had {
+			for q := range want { // what was put around it since
+				if q.comparable(p) {
+					delete(want, q)
+				}
+			}
+			want[p] = old
+		}
+	}
+	for p := range was {
+		revert(p)
+	}
+	for p := range is {
+		if _, both := was[p]; !both {
+			revert(p)
+		}
+	}
+	if !changed {
+		return nil
+	}
+	leaves := make([]Leaf, 0, len(want))
+	for p, v := range want {
+		leaves = append(leaves, Leaf{p, v})
+	}
+	doc := NewDocument(leaves...)
+	if len(leaves) == 0 {
+		doc = NewDocument(Leaf{Value: emptyMapping})
+	}
+	return u.tx.Put(ns, key, doc)
+}
+
+func (u *undo) members(ns, key string) error {
+	was, is := memberSet(u.before, ns, key), memberSet(u.after, ns, key)
+	now := memberSet(u.tx.view, ns, key)
+	if u.before.RawMembers(ns, key) == u.after.RawMembers(ns, key) || ns == Tags && key == AllTag {
+		return nil
+	}
+	if u.tx.view.RawMembers(ns, key) == u.after.RawMembers(ns, key) && len(u.renames) == 0 {
+		return u.tx.restoreMembers(u.before, ns, key, key)
+	}
+	for _, m := range u.after.DirectMembers(ns, key) {
+		if m.Name == "" || was[m.Name] || u.renames[m.Name] != "" || !now[m.Name] {
+			continue
+		}
+		if err := u.tx.RemoveMember(ns, key, m.Name); err != nil {
+			return err
+		}
+	}
+	for _, m := range u.before.DirectMembers(ns, key) {
+		if m.Name == "" || is[m.Name] || now[m.Name] || u.renamedTo(m.Name) {
+			continue
+		}
+		if !u.tx.memberExists(ns, m.Name) {
+			u.tx.warnings = append(u.tx.warnings, fmt.Sprintf("%s/%s: %s does not exist any more: left out of the members", ns, key, m.Name))
+			continue
+		}
+		if err := u.tx.AddMember(ns, key, m.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// renamedTo reports whether a rename that is undone gives back this name, with its places in the lists.
+func (u *undo) renamedTo(name string) bool {
+	for _, old := range u.renames {
+		if old == name {
+			return true
+		}
+	}
+	return false
+}
+
+func memberSet(v View, ns, key string) map[string]bool {
+	set := map[string]bool{}
+	for _, m := range v.DirectMembers(ns, key) {
+		set[m.Name] = true
+	}
+	return set
+}
+
+func (u *undo) perms(ns, key string) error {
+	was, _ := u.before.Perms(ns, key)
+	is, _ := u.after.Perms(ns, key)
+	now, _ := u.tx.view.Perms(ns, key)
+	switch {
+	case was.YAML() == is.YAML() || now.YAML() == was.YAML():
+		return nil
+	case now.YAML() != is.YAML() && !u.written(ns+"/"+key+"/perms"):
+		return nil
+	}
+	return u.tx.SetPerms(ns, key, was)
+}

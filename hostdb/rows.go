@@ -20,6 +20,7 @@ import (
 //	o origin seq            an operation: 0 and its bytes, or 1 and the number of its chunks
 //	c origin seq index      a chunk of an operation that is larger than a batch
 //	a number                apply log: wall time, origin, seq, in the order of this replica
+//	t stamp                 all operations in the order of their stamps: the seq (its origin is in the stamp)
 //	h ns NUL key NUL stamp  history of a key: the seq of the operation that touched it (its origin is in the stamp)
 //	v origin                the newest operation of an origin: seq, time, hash, node
 //	k ns NUL key            a key's registers but for its members
@@ -29,7 +30,9 @@ import (
 //	m name                  "format": version of these rows; "applied": the apply number that registers stand at
 //
 // Numbers in keys are big endian, so that rows sort by them. Each value of k, e and v begins with its own version.
-const storageFormat = 1
+//
+// Format 2 has the t rows. An older replica gets them when it is opened.
+const storageFormat = 2
 
 func rowKey(kind byte, numbers ...uint64) []byte {
 	k := []byte{kind}
@@ -47,6 +50,14 @@ func historyKey(ns, key string, s Stamp) []byte {
 	k := textKey('h', ns+"\x00"+key+"\x00")
 	k = binary.BigEndian.AppendUint64(k, uint64(s.Time))
 	return binary.BigEndian.AppendUint64(k, s.Origin)
+}
+
+func stampKey(s Stamp) []byte { return rowKey('t', uint64(s.Time), s.Origin) }
+
+// stampOf reads the stamp at the end of a t or h row's key.
+func stampOf(key []byte) Stamp {
+	n := len(key) - 16
+	return Stamp{Time: Time(binary.BigEndian.Uint64(key[n:])), Origin: binary.BigEndian.Uint64(key[n+8:])}
 }
 
 func u64(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
@@ -251,6 +262,7 @@ func logPuts(op *Operation, hash Hash, node string, applied uint64, wall time.Ti
 		{opKey(op.Origin, op.Seq), append([]byte{0}, op.raw...)},
 		{rowKey('a', applied), line},
 		{rowKey('v', op.Origin), h},
+		{stampKey(op.Stamp()), u64(op.Seq)},
 	}
 	if !op.known() {
 		puts = append(puts, Put{rowKey('u', op.Origin, op.Seq), []byte{1}})

@@ -26,6 +26,10 @@ type Storage interface {
 	// call Get.
 	Scan(prefix, from []byte, fn func(key, value []byte) error) error
 
+	// ScanBack is Scan in the reverse order: over each pair whose key begins with prefix and is not above from (nil: from
+	// the last).
+	ScanBack(prefix, from []byte, fn func(key, value []byte) error) error
+
 	// Commit writes the batch: all of it or nothing, durable (fsync) when it returns nil.
 	// Puts of one key are applied in order. Concurrent calls may share an fsync.
 	// A batch over MaxBatch is refused with ErrBatchTooLarge. After any other error it is unknown whether

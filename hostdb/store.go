@@ -73,6 +73,9 @@ type Store struct {
 	closed   bool
 	watchers map[chan struct{}]struct{}
 	counts   Counts
+	pasts    []past // states asked for lately, oldest first
+
+	pastTurn chan struct{} // a slot for who makes a state of the past
 }
 
 // run is our own chain of operations since the storage was opened.
@@ -106,7 +109,7 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.AckTimeout == 0 {
 		cfg.AckTimeout = 250 * time.Millisecond
 	}
-	s := &Store{cfg: cfg, watchers: map[chan struct{}]struct{}{}}
+	s := &Store{cfg: cfg, watchers: map[chan struct{}]struct{}{}, pastTurn: make(chan struct{}, 1)}
 	s.idle.L = &s.mu
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,6 +137,7 @@ func (s *Store) openLocked() error {
 	s.storage, s.failure, s.head = st, nil, state
 	s.clock.see(max(newest, TimeOf(s.cfg.Clock.Now())))
 	s.run = run{}
+	s.pasts = nil
 	s.view.Store(state)
 	s.pokeLocked()
 	return nil

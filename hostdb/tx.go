@@ -13,6 +13,7 @@ type Tx struct {
 	req      Request
 	drafts   map[string]*draft
 	warnings []string
+	would    []Effect // of a dry run
 }
 
 // draft is what a key shall become.

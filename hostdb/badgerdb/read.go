@@ -42,11 +42,20 @@ func (db *DB) get(key []byte) (value []byte, found bool, err error) {
 // Scan calls fn for each pair whose key begins with prefix and is not below from, in byte order of keys, over the
 // state at the time of the call. fn may call every method but Close. A scan that runs long keeps deleted pairs on disk.
 func (db *DB) Scan(prefix, from []byte, fn func(key, value []byte) error) error {
+	return db.visit(prefix, from, false, fn)
+}
+
+// ScanBack is Scan from the last pair, or from the last that is not above from, to the first.
+func (db *DB) ScanBack(prefix, from []byte, fn func(key, value []byte) error) error {
+	return db.visit(prefix, from, true, fn)
+}
+
+func (db *DB) visit(prefix, from []byte, back bool, fn func(key, value []byte) error) error {
 	if err := db.acquire(); err != nil {
 		return fmt.Errorf("scan: %w", err)
 	}
 	defer db.users.Done()
-	err, stop := db.scan(prefix, from, fn)
+	err, stop := db.scan(prefix, from, back, fn)
 	if stop != nil {
 		return stop
 	}
@@ -57,21 +66,27 @@ func (db *DB) Scan(prefix, from []byte, fn func(key, value []byte) error) error 
 }
 
 // scan keeps apart its own error and fn's, which goes to the caller as it is. A panic of fn stays one.
-func (db *DB) scan(prefix, from []byte, fn func(key, value []byte) error) (err, stop error) {
+func (db *DB) scan(prefix, from []byte, back bool, fn func(key, value []byte) error) (err, stop error) {
 	inside := false // fn is running
 	defer guardUnless(&inside, &err)()
 	txn := db.bdb.NewTransaction(false)
 	defer txn.Discard()
 	opt := badger.DefaultIteratorOptions
 	opt.Prefix = dataKey(prefix)
+	opt.Reverse = back
 	// Values lie beside their keys and are read in place; Badger would start a goroutine for each.
 	opt.PrefetchValues = false
 	it := txn.NewIterator(opt)
 	defer it.Close()
 
 	start := opt.Prefix
-	if bytes.Compare(from, prefix) > 0 {
+	switch {
+	case !back && bytes.Compare(from, prefix) > 0:
 		start = dataKey(from)
+	case back && from != nil && !above(from, prefix):
+		start = dataKey(from)
+	case back:
+		start = append(dataKey(prefix), afterAll...)
 	}
 	for it.Seek(start); it.Valid(); it.Next() {
 		item := it.Item()
@@ -86,4 +101,12 @@ func (db *DB) scan(prefix, from []byte, fn func(key, value []byte) error) (err, 
 		}
 	}
 	return nil, nil
+}
+
+// afterAll, behind a prefix, is above every key with that prefix: keys are shorter.
+var afterAll = bytes.Repeat([]byte{0xff}, 48<<10)
+
+// above reports whether key is above every key that begins with prefix.
+func above(key, prefix []byte) bool {
+	return bytes.Compare(key, prefix) > 0 && !bytes.HasPrefix(key, prefix)
 }

@@ -155,6 +155,24 @@ func (m *Memory) Scan(prefix, from []byte, fn func(key, value []byte) error) err
 	return nil
 }
 
+// ScanBack implements hostdb.Storage, as Scan does.
+func (m *Memory) ScanBack(prefix, from []byte, fn func(key, value []byte) error) error {
+	tree, err := m.state()
+	if err != nil {
+		return fmt.Errorf("scan: %w", err)
+	}
+	for n := range tree.back(prefix, from) {
+		key, value := bytes.Clone(n.key), append([]byte{}, n.value...)
+		err := fn(key, value)
+		spoil(key)
+		spoil(value)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func spoil(b []byte) {
 	for i := range b {
 		b[i] = 0xdb

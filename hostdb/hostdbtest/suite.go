@@ -26,6 +26,7 @@ func TestStorage(t *testing.T, open func(t *testing.T, dir string) hostdb.Storag
 		{"BinaryKeys", testBinaryKeys},
 		{"ScanOrder", testScanOrder},
 		{"ScanPrefixAndFrom", testScanPrefixAndFrom},
+		{"ScanBack", testScanBack},
 		{"ScanStopsAtError", testScanStops},
 		{"ScanPanic", testScanPanic},
 		{"ScanSnapshot", testScanSnapshot},
@@ -112,6 +113,19 @@ func (s *subject) scan(prefix, from []byte) []pair {
 	})
 	if err != nil {
 		s.t.Fatalf("Scan(%q, %q): %v", prefix, from, err)
+	}
+	return all
+}
+
+func (s *subject) scanBack(prefix, from []byte) []pair {
+	s.t.Helper()
+	var all []pair
+	err := s.ScanBack(prefix, from, func(k, v []byte) error {
+		all = append(all, pair{string(k), string(v)})
+		return nil
+	})
+	if err != nil {
+		s.t.Fatalf("ScanBack(%q, %q): %v", prefix, from, err)
 	}
 	return all
 }
@@ -250,6 +264,47 @@ func testScanPrefixAndFrom(t *testing.T, s *subject) {
 		s.wantKeys([]byte("x"), nil)
 		s.wantKeys(nil, []byte("b"), "b", "ba", "c")
 		s.wantKeys(nil, []byte("d"))
+	}
+}
+
+func testScanBack(t *testing.T, s *subject) {
+	s.put("a", "1", "ab", "2", "abc", "3", "abd", "4", "ab\xff\xff", "5", "b", "6", "ba", "7", "c", "8")
+	for _, reopen := range []bool{false, true} {
+		if reopen {
+			s.reopen()
+		}
+		for _, c := range []struct {
+			prefix, from string
+			nilFrom      bool
+			want         []string
+		}{
+			{"", "", true, []string{"c", "ba", "b", "ab\xff\xff", "abd", "abc", "ab", "a"}},
+			{"", "b", false, []string{"b", "ab\xff\xff", "abd", "abc", "ab", "a"}},
+			{"", "az", false, []string{"ab\xff\xff", "abd", "abc", "ab", "a"}},
+			{"ab", "", true, []string{"ab\xff\xff", "abd", "abc", "ab"}},
+			{"ab", "abc", false, []string{"abc", "ab"}},
+			{"ab", "abcc", false, []string{"abc", "ab"}},
+			{"ab", "ab", false, []string{"ab"}},
+			{"ab", "a", false, nil},
+			{"ab", "z", false, []string{"ab\xff\xff", "abd", "abc", "ab"}},
+			{"x", "", true, nil},
+		} {
+			from := []byte(c.from)
+			if c.nilFrom {
+				from = nil
+			}
+			var got []string
+			for _, p := range s.scanBack([]byte(c.prefix), from) {
+				got = append(got, p.key)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("ScanBack(%q, %q): keys %q, want %q", c.prefix, c.from, got, c.want)
+			}
+		}
+	}
+	stop := errors.New("stop")
+	if err := s.ScanBack(nil, nil, func(_, _ []byte) error { return stop }); err != stop {
+		t.Errorf("ScanBack = %v, want the very error of the callback", err)
 	}
 }
 

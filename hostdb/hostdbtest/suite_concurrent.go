@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -257,6 +258,16 @@ func testModel(t *testing.T, s *subject) {
 		}
 		if got := s.scan([]byte(prefix), []byte(from)); !slices.Equal(got, want) {
 			t.Fatalf("Scan(%q, %q) gave %d pairs, want %d, or other values", prefix, from, len(got), len(want))
+		}
+		var back []pair
+		for k, v := range model {
+			if strings.HasPrefix(k, prefix) && k <= from {
+				back = append(back, pair{k, v})
+			}
+		}
+		slices.SortFunc(back, func(a, b pair) int { return strings.Compare(b.key, a.key) })
+		if got := s.scanBack([]byte(prefix), []byte(from)); !slices.Equal(got, back) {
+			t.Fatalf("ScanBack(%q, %q) gave %d pairs, want %d, or other values", prefix, from, len(got), len(back))
 		}
 	}
 }

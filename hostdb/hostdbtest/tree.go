@@ -116,3 +116,27 @@ func (n *node) walk(key []byte, yield func(*node) bool) bool {
 	}
 	return n.left.walk(key, yield) && yield(n) && n.right.walk(key, yield)
 }
+
+// back yields the nodes whose key begins with prefix and is not above from (nil: all), in reverse order.
+func (n *node) back(prefix, from []byte) iter.Seq[*node] {
+	return func(yield func(*node) bool) { n.walkBack(prefix, from, yield) }
+}
+
+func (n *node) walkBack(prefix, from []byte, yield func(*node) bool) bool {
+	if n == nil {
+		return true
+	}
+	if from != nil && bytes.Compare(n.key, from) > 0 {
+		return n.left.walkBack(prefix, from, yield)
+	}
+	if !n.right.walkBack(prefix, from, yield) {
+		return false
+	}
+	if bytes.Compare(n.key, prefix) < 0 {
+		return true // so is everything left of it
+	}
+	if bytes.HasPrefix(n.key, prefix) && !yield(n) {
+		return false
+	}
+	return n.left.walkBack(prefix, from, yield)
+}
