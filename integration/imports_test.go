@@ -38,6 +38,7 @@ var forAll = []string{"hostdb/section", "mesh/report"}
 var rules = map[string]rule{
 	"hostdb":            {nil, []string{badger, serf, miekgdns, huma}, "it is the vocabulary: one can read the domain without knowing anything else of ours"},
 	"hostdb/section":    {[]string{"hostdb"}, []string{badger, miekgdns}, "sections are pure structs; daemons read them, not they the daemons"},
+	"hostdb/doctor":     {[]string{"hostdb"}, []string{badger, serf, miekgdns}, "what is wrong with HostDB is a pure function of a view, the same on every node; DNS's rules on names are restated"},
 	"hostdb/badgerdb":   {[]string{"hostdb"}, nil, "a Storage knows bytes, not operations"},
 	"hostdb/replica":    {[]string{"hostdb"}, []string{badger, serf, memberlist}, "replication must run over any Peers, so that it can be simulated"},
 	"hostdb/rest":       {[]string{"hostdb", "hostdb/auth"}, []string{badger, serf}, "HTTP needs the store and who somebody is, never the mesh"},
