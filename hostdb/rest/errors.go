@@ -27,12 +27,11 @@ const (
 	codeNoParent    code = 4042
 	codeMethod      code = 4050 // a method that nothing here has
 	codeNotAllowed  code = 4051
-	codeChanged     code = 4120 // If-Match names another state
+	codeChanged     code = 4120 // If-Match or If-None-Match says that it is another state
 	codeTooLarge    code = 4130
 	codeMediaType   code = 4150
 	codeInternal    code = 5000
 	codeNotMapping  code = 5001
-	codeNotServed   code = 5010 // known, and not served by this version
 	codeClock       code = 5030
 	codeUnavailable code = 5032
 	codeBusy        code = 5034
@@ -61,6 +60,8 @@ var codes = []struct {
 	{hostdb.ErrInvalid, codeInvalid},
 	{hostdb.ErrExists, codeExists},
 	{hostdb.ErrDenied, codeDenied},
+	{hostdb.ErrReadOnly, codeReadOnly},
+	{hostdb.ErrWrittenOver, codeChanged},
 	{hostdb.ErrNoNamespace, codeDenied}, // as upstream, which asks for permission first
 	{hostdb.ErrNotFound, codeNotFound},
 	{hostdb.ErrNoParent, codeNoParent},

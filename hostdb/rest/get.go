@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +19,7 @@ const (
 	asText  format = iota
 	asYAML         // a document, ended by a newline
 	asLines        // a list, without a newline at the end
+	asBlame        // lines, each ended by a newline; items say in JSON what they do
 )
 
 // answer is what a GET says.
@@ -28,6 +28,9 @@ type answer struct {
 	format format
 	mtime  time.Time // zero is an empty Mtime
 	etag   string    // "" is none
+	exact  bool      // equal ETags are equal answers: not so where others' writes show, as in inherited members
+	sorted bool      // a list that can be had in pages
+	items  []any     // in JSON, one for each line; nil where the text itself says all
 }
 
 // get serves GET and HEAD of ids.
@@ -35,8 +38,8 @@ func (c *call) get() error {
 	if c.r.URL.RawQuery != "" {
 		c.params.parse(c.r.URL.RawQuery)
 	}
-	if c.params.isSet("revision") {
-		return fail(codeNotServed, "Reading old revisions is not served by this version of hostmesh")
+	if err := c.lookBack(); err != nil {
+		return err
 	}
 	var a answer
 	var err error
@@ -49,13 +52,18 @@ func (c *call) get() error {
 		}
 	case "parents", "parent", "derived": // the Go client asks for "parent"
 		a, err = c.hostMeta(meta)
-	case "revisions", "blame":
-		err = fail(codeNotServed, "meta="+meta+" is not served by this version of hostmesh")
+	case "revisions":
+		a, err = c.revisions()
+	case "blame":
+		a, err = c.blame()
 	default:
 		err = fail(codeInvalid, "Unknown meta="+meta+": expected parents, derived, revisions or blame")
 	}
 	if err != nil {
 		return err
+	}
+	if c.past() {
+		a.etag = "" // of another state: no If-Match could mean it
 	}
 	return c.answer(a)
 }
@@ -65,12 +73,12 @@ func (c *call) read() (answer, error) {
 	t, v := &c.target, c.view
 	switch t.kind {
 	case kindRoot:
-		return c.lists.get(v, "", namespaces), nil
+		return c.list("", namespaces), nil
 	case kindNamespace:
 		if !v.HasNamespace(t.ns) {
 			return answer{}, notThere(t)
 		}
-		return c.lists.get(v, t.ns, keys), nil
+		return c.list(t.ns, keys), nil
 	case kindPerms:
 		return c.perms()
 	}
@@ -80,26 +88,34 @@ func (c *call) read() (answer, error) {
 	}
 	switch t.kind {
 	case kindKey:
-		return answer{item.YAML(), asYAML, item.Modified(), item.ETag(hostdb.Data)}, nil
+		return answer{text: item.YAML(), format: asYAML, mtime: item.Modified(), etag: item.ETag(hostdb.Data), exact: true}, nil
 	case kindPath:
 		sub, err := at(item, t)
 		if err != nil {
 			return answer{}, err
 		}
-		return answer{sub.YAML(), asYAML, item.Modified(), item.ETag(hostdb.Data)}, nil
+		return answer{text: sub.YAML(), format: asYAML, mtime: item.Modified(), etag: item.ETag(hostdb.Data), exact: true}, nil
 	case kindMember:
 		if !hasMember(v, t) {
 			return answer{}, notThere(t)
 		}
-		return answer{t.member, asText, item.MembersModified(), item.ETag(hostdb.Members)}, nil
+		return answer{text: t.member, format: asText, mtime: item.MembersModified(), etag: item.ETag(hostdb.Members), exact: !isAll(t)}, nil
 	}
-	var text string
+	a := answer{format: asLines, mtime: item.MembersModified(), etag: item.ETag(hostdb.Members)}
 	if c.params.isSet("raw") && !isAll(t) {
-		text = v.RawMembers(t.ns, t.key)
+		a.text, a.exact = v.RawMembers(t.ns, t.key), true
 	} else {
-		text = strings.Join(v.Members(t.ns, t.key), "\n")
+		a.text, a.sorted = strings.Join(v.Members(t.ns, t.key), "\n"), true
 	}
-	return answer{text, asLines, item.MembersModified(), item.ETag(hostdb.Members)}, nil
+	return a, nil
+}
+
+// list is a list of the root or of a namespace. Those of the newest state are kept.
+func (c *call) list(ns string, build func(v hostdb.View, ns string) answer) answer {
+	if c.past() {
+		return build(c.view, ns)
+	}
+	return c.lists.get(c.view, ns, build)
 }
 
 func notThere(t *target) error { return fail(codeNotFound, "Resource "+t.String()+" does not exist") }
@@ -134,7 +150,7 @@ func (c *call) perms() (answer, error) {
 	a := answer{format: asYAML, mtime: c.view.PermsModified(t.ns, t.key)}
 	item, exists := c.view.Get(t.ns, t.key)
 	if exists {
-		a.etag = item.ETag(hostdb.Perms)
+		a.etag, a.exact = item.ETag(hostdb.Perms), true
 	}
 	acl, written := c.view.Perms(t.ns, t.key)
 	if !exists && !written {
@@ -208,15 +224,26 @@ var (
 func (c *call) answer(a answer) error {
 	h := c.w.Header()
 	contentType := plainType
-	search := c.params.get("search")
-	if search != "" {
-		re, err := regexp.Compile(search)
-		if err != nil {
-			return fail(codeInvalid, "Bad search: "+err.Error())
+	if a.etag != "" {
+		h["Etag"] = []string{a.etag}
+	}
+	if a.exact && a.etag != "" && c.has(a.etag) {
+		h["Mtime"] = mtime(a.mtime)
+		c.w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	var err error
+	if search := c.params.get("search"); search != "" {
+		if a.text, a.items, err = matching(a.text, search, a.items); err != nil {
+			return err
 		}
-		a.text = matching(a.text, re)
 		if a.format == asYAML {
 			a.format = asText // some lines of a document are no document
+		}
+	}
+	if a.sorted {
+		if a.text, err = c.page(a.text); err != nil {
+			return err
 		}
 	}
 	if a.format != asText && wantsJSON(c.r.Header["Accept"]) {
@@ -230,9 +257,6 @@ func (c *call) answer(a answer) error {
 	h["X-Content-Type-Options"] = noSniff
 	h["Content-Length"] = []string{strconv.Itoa(len(a.text))}
 	h["Mtime"] = mtime(a.mtime)
-	if a.etag != "" {
-		h["Etag"] = []string{a.etag}
-	}
 	c.w.WriteHeader(http.StatusOK)
 	if c.r.Method != http.MethodHead {
 		_, _ = io.WriteString(c.w, a.text) // an error is the client's, who is gone
@@ -245,17 +269,6 @@ func mtime(t time.Time) []string {
 		return noMtime
 	}
 	return []string{strconv.FormatInt(t.Unix(), 10)}
-}
-
-// matching are the lines of text that match, without a newline at the end.
-func matching(text string, re *regexp.Regexp) string {
-	var out []string
-	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
-		if re.MatchString(line) {
-			out = append(out, line)
-		}
-	}
-	return strings.Join(out, "\n")
 }
 
 // wantsJSON reports whether JSON is named in an Accept header.
@@ -273,7 +286,9 @@ func wantsJSON(accept []string) bool {
 
 func toJSON(a answer) (string, error) {
 	var value any
-	if a.format == asLines {
+	if a.items != nil {
+		value = a.items
+	} else if a.format == asLines {
 		list := []string{}
 		if a.text != "" {
 			list = strings.Split(a.text, "\n")

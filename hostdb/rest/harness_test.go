@@ -33,7 +33,6 @@ type site struct {
 	addr     string
 	token    string // alice, who may write everything but the namespace locked
 	bobToken string // bob, who may write data/DNS of tags
-	readOnly bool
 }
 
 // acker pretends that others hold every write.
@@ -77,7 +76,7 @@ func newSite(t testing.TB) *site {
 	}
 	t.Cleanup(func() { _ = s.store.Close() })
 	s.seed()
-	h := New(Config{Store: s.store, Auth: s.auth, ReadOnly: func() bool { return s.readOnly }})
+	h := New(Config{Store: s.store, Auth: s.auth})
 	s.addr = s.listen(h, nil)
 	s.token, s.bobToken = s.login("alice"), s.login("bob")
 	return s
@@ -135,6 +134,16 @@ func (s *site) seed() {
 func (s *site) update(fn func(*hostdb.Tx) error) {
 	s.t.Helper()
 	if _, err := s.store.Update(context.Background(), hostdb.Request{User: "test", Log: "seed"}, fn); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// readOnly switches read-only mode.
+func (s *site) readOnly(on bool, why string) {
+	s.t.Helper()
+	_, err := s.store.Update(context.Background(), hostdb.Request{User: "test", Log: "switch", EvenReadOnly: true},
+		func(tx *hostdb.Tx) error { return tx.SetReadOnly(on, why) })
+	if err != nil {
 		s.t.Fatal(err)
 	}
 }

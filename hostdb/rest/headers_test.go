@@ -189,14 +189,18 @@ func TestOrderOfChecks(t *testing.T) {
 		}
 		s.wellFormed(target, r)
 	}
-	s.readOnly = true
-	ask("PUT", "/v1", "", "4051")
+	s.readOnly(true, "moving house")
+	ask("PUT", "/v1", "", "4031")
+	ask("PUT", "/v1/..", "", "4031")
+	ask("BREW", "/v1/locked", "", "4050")
 	ask("PUT", "/v1/locked/box", "", "4031")
 	ask("POST", "/v1/auth/session", "", "4031")
 	ask("GET", "/v1/auth/can_modify", "", "4031")
 	ask("GET", "/v1/locked", "", "")
 	ask("GET", "/v1/auth/session/"+s.token, "", "")
-	s.readOnly = false
+	s.want(s.do("PUT", "/v1/locked/box", ""), "403 HostDB is in read-only mode: moving house")
+	s.readOnly(false, "")
+	ask("PUT", "/v1", "", "4051")
 	ask("PUT", "/v1/locked/box", "", "4012")
 	ask("PUT", "/v1/locked/box", "session=", "4012")
 	ask("PUT", "/v1/locked/box", "session=&log=x", "4012", "Cookie: HostDB="+s.token)
@@ -401,7 +405,7 @@ func TestEverySentinelHasACode(t *testing.T) {
 	for err, want := range map[error]code{
 		hostdb.ErrBadName: 4000, hostdb.ErrInvalid: 4000, hostdb.ErrTooLarge: 4130, hostdb.ErrNotFound: 4041,
 		hostdb.ErrNoParent: 4042, hostdb.ErrNoNamespace: 4033, hostdb.ErrExists: 4002, hostdb.ErrCycle: 4000,
-		hostdb.ErrNotMapping: 5001, hostdb.ErrNotAllowed: 4051, hostdb.ErrDenied: 4033, hostdb.ErrClock: 5030,
+		hostdb.ErrReadOnly: 4031, hostdb.ErrWrittenOver: 4120, hostdb.ErrNotMapping: 5001, hostdb.ErrNotAllowed: 4051, hostdb.ErrDenied: 4033, hostdb.ErrClock: 5030,
 		hostdb.ErrUnavailable: 5032, hostdb.ErrClosed: 5032, hostdb.ErrBusy: 5034, hostdb.ErrStorageFull: 5032,
 		context.Canceled: 5034,
 	} {

@@ -37,7 +37,7 @@ func (l *lists) get(v hostdb.View, ns string, build func(v hostdb.View, ns strin
 }
 
 func namespaces(v hostdb.View, _ string) answer {
-	a := answer{format: asLines}
+	a := answer{format: asLines, sorted: true}
 	list := slices.DeleteFunc(v.Namespaces(), func(ns string) bool { return ns == hostdb.System })
 	a.text = strings.Join(list, "\n")
 	for _, ns := range list {
@@ -56,7 +56,7 @@ func keys(v hostdb.View, ns string) answer {
 		}
 		b.WriteString(key)
 	}
-	return answer{text: b.String(), format: asLines, mtime: modified(v, ns)}
+	return answer{text: b.String(), format: asLines, sorted: true, mtime: modified(v, ns)}
 }
 
 // modified is when the newest data of a namespace was written. Upstream has the time of the last creation or deletion.

@@ -8,11 +8,12 @@
 // Every answer has Hostmesh-Version, the version of the replica it came from. A write answers with Hostmesh-Acks (the
 // boxes that hold it durably, this one included), Hostmesh-Revision when it changed something, and Hostmesh-Warning for
 // what the validator wants a person to know. ?acks=N asks for that Hostmesh-Acks, and is 5040 (504) when it is not
-// reached in time; the write stands. ETag and If-Match guard a read-modify-write (4120, 412). "Accept: application/json" gives data
-// and lists as JSON. A PUT may have its value as the body, as YAML, JSON or plain text by Content-Type, with log and
-// session in the query.
-//
-// revision=, meta=revisions and meta=blame are answered with 5010 (501) by this version.
+// reached in time; the write stands. ?dry_run=true makes all checks and writes nothing. ETag and If-Match guard a
+// read-modify-write (4120, 412), If-None-Match: * a creation. "Accept: application/json" gives data, lists and history as
+// JSON. A PUT may have its value as the body, as YAML, JSON or plain text by Content-Type, with log and session in the
+// query. Reads take as-of=TIME beside revision=; such answers say whether they are Settled, and what a key that was renamed
+// since was called then (Hostmesh-Formerly). Sorted lists come in pages of limit= after after=, revisions in pages before
+// before=; Hostmesh-More tells that there is more.
 package rest
 
 import (
@@ -35,8 +36,9 @@ type Config struct {
 	// Auth verifies passwords and sessions. Required. An identity that auth.WithIdentity put into a request's context goes
 	// before every session.
 	Auth *auth.Auth
-	// ReadOnly reports whether writes and logins are refused; nil is never. It is asked for each of them.
-	ReadOnly func() bool
+	// Settled reports whether nothing can come any more that changes the state as of a stamp: whether every node is known
+	// to have sent what it wrote up to it. nil leaves the header Settled out.
+	Settled func(hostdb.Stamp) bool
 	// Logger is nil for none.
 	Logger *slog.Logger
 	// Registerer takes the collectors of the handler; nil is none.
@@ -53,9 +55,6 @@ func New(cfg Config) http.Handler {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	if cfg.ReadOnly == nil {
-		cfg.ReadOnly = func() bool { return false }
 	}
 	return &handler{Config: cfg, metrics: newMetrics(cfg.Registerer)}
 }
@@ -80,6 +79,7 @@ type call struct {
 	w      http.ResponseWriter
 	r      *http.Request
 	view   hostdb.View
+	cut    hostdb.Stamp // what view is as of; zero when it is the newest
 	target target
 	params params
 	body   body
@@ -122,10 +122,15 @@ func (c *call) serve() error {
 		c.w.Header()["Allow"] = allowed
 		return fail(codeMethod, "Method not allowed: "+c.r.Method)
 	}
+	read := c.r.Method == http.MethodGet || c.r.Method == http.MethodHead
+	if !read || c.target.kind == kindCanModify {
+		if err := c.readOnly(); err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return err
 	}
-	read := c.r.Method == http.MethodGet || c.r.Method == http.MethodHead
 	switch {
 	case c.target.kind == kindSession && read:
 		return c.whoami()
@@ -139,6 +144,18 @@ func (c *call) serve() error {
 		return c.get()
 	}
 	return write{call: *c}.serve()
+}
+
+// readOnly is why the mesh takes no writes, nor logins; nil when it does.
+func (c *call) readOnly() error {
+	on, why := c.view.ReadOnly()
+	switch {
+	case !on:
+		return nil
+	case why == "":
+		return fail(codeReadOnly, "HostDB is in read-only mode")
+	}
+	return fail(codeReadOnly, "HostDB is in read-only mode: "+why)
 }
 
 var allowed = []string{"GET, HEAD, PUT, POST, DELETE"}

@@ -289,10 +289,5 @@ func TestTranscript(t *testing.T) {
 		{"GET", "/v1/tags/shop/members", "", found, "", "www2"},
 		{"DELETE", "/v1/tags/www", "", deleted, "", ""},
 		{"GET", "/v1/tags/shop/members?raw=true", "", found, "", ""},
-
-		// what the next version serves
-		{"GET", "/v1/hosts/www2?meta=revisions&limit=5", "", "501 ", "5010", ""},
-		{"GET", "/v1/hosts/www2?meta=blame", "", "501 ", "5010", ""},
-		{"GET", "/v1/hosts/www2?revision=abc", "", "501 ", "5010", ""},
 	})
 }

@@ -17,15 +17,14 @@ const (
 	maxWarning  = 256 // bytes
 )
 
-var errReadOnly = fail(codeReadOnly, "HostDB is in read-only mode")
-
 // write is a PUT, POST or DELETE of an id.
 type write struct {
 	call
 	who     auth.Identity
 	log     string
 	newname string
-	acks    int // what Hostmesh-Acks must reach; 0 is whatever it is
+	acks    int  // what Hostmesh-Acks must reach; 0 is whatever it is
+	dryRun  bool // make all checks, and write nothing
 
 	// What is PUT, of the kind that the target takes. contentErr is why it cannot be understood: said only after
 	// permission and existence.
@@ -35,14 +34,11 @@ type write struct {
 	contentErr error
 }
 
-// serve makes the checks of a write in their order: what the target takes, read-only, session, log, newname; then hostdb
-// looks at permission, existence and content.
+// serve makes the checks of a write in their order: what the target takes, session, log, newname; then hostdb looks at
+// permission, existence and content. Read-only mode went before them all.
 func (w write) serve() error {
 	if err := w.offered(); err != nil {
 		return err
-	}
-	if w.ReadOnly() {
-		return errReadOnly
 	}
 	limit := int64(maxFormBody)
 	if w.target.kind == kindMembers {
@@ -64,11 +60,14 @@ func (w write) serve() error {
 	if err := w.readAcks(); err != nil {
 		return err
 	}
+	if err := w.readDryRun(); err != nil {
+		return err
+	}
 	if w.r.Method == http.MethodPut {
 		w.readContent()
 	}
 	commit, err := w.Store.Update(w.r.Context(), hostdb.Request{
-		User: w.who.User, Log: w.log, Allow: w.allow, Acks: max(0, w.acks-1),
+		User: w.who.User, Log: w.log, Allow: w.allow, Acks: max(0, w.acks-1), DryRun: w.dryRun,
 	}, w.apply)
 	if err != nil {
 		return w.translate(err)
@@ -193,35 +192,6 @@ func (w *write) inList(v hostdb.View) bool {
 	return leaf && value.IsSequence()
 }
 
-// matches refuses the write when If-Match names another state than v's. Permission goes before it.
-func (w *write) matches(v hostdb.View) error {
-	want := w.r.Header.Get("If-Match")
-	if want == "" {
-		return nil
-	}
-	t := &w.target
-	what := t.resource()
-	if t.kind == kindPath {
-		what = hostdb.Data
-	}
-	if !v.HasNamespace(t.ns) {
-		return nil // hostdb says so
-	}
-	if err := w.allow(v, t.ns, t.key, what); err != nil {
-		return err
-	}
-	item, ok := v.Get(t.ns, t.key)
-	if ok {
-		have := item.ETag(what)
-		for tag := range strings.SplitSeq(want, ",") {
-			if tag = strings.TrimSpace(tag); tag == "*" || tag == have {
-				return nil
-			}
-		}
-	}
-	return fail(codeChanged, "Resource "+t.String()+" is not as If-Match says: read it again")
-}
-
 // translate gives what hostdb says of a missing key the code that its members have.
 func (w *write) translate(err error) error {
 	if (w.target.kind == kindMembers || w.target.kind == kindMember) && errors.Is(err, hostdb.ErrNoParent) {
@@ -234,12 +204,15 @@ func (w *write) translate(err error) error {
 func (w *write) answer(commit hostdb.Commit) error {
 	h := w.w.Header()
 	h["Hostmesh-Version"] = []string{commit.Version.String()}
+	for _, warning := range commit.Warnings[:min(len(commit.Warnings), maxWarnings)] {
+		h["Hostmesh-Warning"] = append(h["Hostmesh-Warning"], oneLine(warning, maxWarning))
+	}
+	if w.dryRun {
+		return w.answerDry(commit)
+	}
 	h["Hostmesh-Acks"] = []string{strconv.Itoa(commit.Acks)}
 	if commit.Changed() {
 		h["Hostmesh-Revision"] = []string{commit.Revision.String()}
-	}
-	for _, warning := range commit.Warnings[:min(len(commit.Warnings), maxWarnings)] {
-		h["Hostmesh-Warning"] = append(h["Hostmesh-Warning"], oneLine(warning, maxWarning))
 	}
 	w.Logger.Debug("write", "user", w.who.User, "via", w.who.Via, "method", w.r.Method, "id", w.target.String(),
 		"revision", commit.Revision, "acks", commit.Acks)
@@ -249,13 +222,18 @@ func (w *write) answer(commit hostdb.Commit) error {
 			commit.Revision, commit.Acks, w.acks))
 	}
 	h["Content-Length"] = zeroLength
+	w.done()
+	return nil
+}
+
+// done writes the status line of a write that was made, or would be.
+func (w *write) done() {
 	if w.r.Method == http.MethodDelete {
 		writeHeader(w.w, w.r, http.StatusOK, "Object deleted")
-		return nil
+		return
 	}
-	w.state(h)
+	w.state(w.w.Header())
 	writeHeader(w.w, w.r, http.StatusCreated, "Object created")
-	return nil
 }
 
 // state sets the headers that say how the target stands after the write.
@@ -288,55 +266,9 @@ func (w *write) allow(v hostdb.View, ns, key string, what hostdb.Resource) error
 	}
 	switch {
 	case t.kind == kindPath:
-		if err := w.who.Allow(v, ns, key, hostdb.Section(t.path[0])); err != nil {
-			return err
-		}
-		if w.newname != "" && len(t.path) == 1 {
-			return w.who.Allow(v, ns, key, hostdb.Section(w.newname))
-		}
-		return nil
+		return w.who.AllowPath(v, ns, key, t.path, w.newname)
 	case w.r.Method == http.MethodPost:
 		return w.who.Allow(v, ns, key, what)
 	}
-	return w.allowSections(v)
-}
-
-// allowSections decides about a whole document, which is put or deleted. Who may write the data may do so unless a section
-// that changes is closed to them; who may write some sections may put the whole if nothing else changes.
-func (w *write) allowSections(v hostdb.View) error {
-	if w.who.Admin {
-		return nil
-	}
-	t := &w.target
-	refused := w.who.Allow(v, t.ns, t.key, hostdb.Data)
-	before := v.Data(t.ns, t.key)
-	changed := changedSections(before, w.doc)
-	if refused != nil && (len(changed) == 0 || !before.IsMapping() || !w.doc.IsMapping()) {
-		return refused
-	}
-	for _, name := range changed {
-		if err := w.who.Allow(v, t.ns, t.key, hostdb.Section(name)); err != nil {
-			if refused != nil {
-				return refused
-			}
-			return err
-		}
-	}
-	return nil
-}
-
-// changedSections are the top-level mapping keys that two documents do not have alike.
-func changedSections(before, after hostdb.Document) []string {
-	var names []string
-	for name, old := range before.Keys() {
-		if !old.Equal(after.At(name)) {
-			names = append(names, name)
-		}
-	}
-	for name := range after.Keys() {
-		if !before.At(name).Exists() {
-			names = append(names, name)
-		}
-	}
-	return names
+	return w.who.AllowChange(v, ns, key, v.Data(ns, key), w.doc)
 }
