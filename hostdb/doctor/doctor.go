@@ -42,7 +42,7 @@ type Finding struct {
 	Message string
 	// Remedy says what to do.
 	Remedy string
-	// Related are other keys that have a part in it, sorted; at most 20.
+	// Related are other keys that have a part in it, sorted, hosts last; at most 20.
 	Related []string
 	// More is how many related keys were left out.
 	More int

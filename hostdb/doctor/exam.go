@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -112,9 +113,18 @@ func (e *exam) namespaces() []string {
 
 func (e *exam) add(f Finding) {
 	f.Check = e.check
-	slices.Sort(f.Related)
+	slices.SortFunc(f.Related, func(a, b string) int { // hosts last: there may be many
+		return cmp.Or(strings.Compare(hostsLast(a), hostsLast(b)), strings.Compare(a, b))
+	})
 	f.Related = slices.Compact(f.Related)
 	e.found = append(e.found, f)
+}
+
+func hostsLast(id string) string {
+	if strings.HasPrefix(id, hostdb.Hosts+"/") {
+		return "1"
+	}
+	return "0"
 }
 
 // path is a path as people write it.

@@ -1,12 +1,16 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
 
 	"hostmesh/hostdb"
 	"hostmesh/hostdb/hostdbtest"
@@ -157,4 +161,26 @@ func eachFile(dir string, fn func(key string, text []byte) error) error {
 		}
 	}
 	return nil
+}
+
+// forge applies an operation that another box made, which no local write would be allowed to: receivers refuse nothing.
+func forge(t testing.TB, s *hostdb.Store, origin uint64, effects ...hostdb.Effect) {
+	t.Helper()
+	raw := operation(origin, s.View().Seq(origin)+1, hostdb.TimeOf(time.Now()), effects...)
+	if n, err := s.Apply(context.Background(), [][]byte{raw}); err != nil || n != 1 {
+		t.Fatalf("%d applied: %v", n, err)
+	}
+}
+
+func operation(origin, seq uint64, at hostdb.Time, effects ...hostdb.Effect) []byte {
+	raw, err := cbor.Marshal(hostdb.Operation{Version: 1, Origin: origin, Seq: seq, Time: at, User: "bob", Log: "elsewhere", Node: "other", Effects: effects})
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
+
+func member(id, name string) hostdb.Effect {
+	ns, key, _ := strings.Cut(id, "/")
+	return hostdb.Effect{Kind: hostdb.PutMember, NS: ns, Key: key, Member: name, Order: "\x01" + name}
 }

@@ -274,4 +274,3 @@ func (e *exam) network(id, at, name string, a netip.Addr) {
 	}
 	e.add(f)
 }
-

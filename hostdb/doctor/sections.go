@@ -68,12 +68,9 @@ type troop struct {
 func combined(e *exam) {
 	troops := map[string]*troop{}
 	var order []string
-	for _, h := range e.hosts {
-		if e.over() {
-			return
-		}
+	e.inUse(func(h *host) {
 		if e.opts.Host != "" && e.opts.Host != h.key {
-			continue
+			return
 		}
 		tags := section.TagsOf(e.view, h.key)
 		var b strings.Builder
@@ -88,7 +85,7 @@ func combined(e *exam) {
 			order = append(order, b.String())
 		}
 		tr.hosts = append(tr.hosts, h)
-	}
+	})
 	d := disagreements{}
 	lacks := map[string]*lack{}
 	for _, key := range order {
@@ -160,7 +157,7 @@ func (e *exam) lacking(all map[string]*lack, tr *troop, r section.Result) {
 	for _, h := range tr.hosts {
 		if section.Configures(h.doc) {
 			note(section.Effective(e.view, h.key), h)
-		} else if !h.retired() {
+		} else {
 			plain = append(plain, h)
 		}
 	}
@@ -182,7 +179,7 @@ func (e *exam) report(d disagreements, lacks map[string]*lack) {
 	}
 	for _, l := range lacks {
 		e.add(Finding{Severity: l.problem.Severity, ID: l.from, Path: l.problem.Path.String(), Related: l.hosts,
-			Message: fmt.Sprintf("%s; no tag of %s such as %s says it", l.problem.Reason, count(len(l.hosts), "host", "hosts"), l.hosts[0]),
+			Message: fmt.Sprintf("%s; none of the tags of %s such as %s says it", l.problem.Reason, count(len(l.hosts), "host", "hosts"), l.hosts[0]),
 			Remedy:  "add it to one of the tags of the host, which combine; see hostmesh explain " + strings.TrimPrefix(l.hosts[0], hostdb.Hosts+"/")})
 	}
 }
