@@ -1,21 +1,22 @@
 // Package auth knows who somebody is and what they may do.
 //
-// It owns passwords, the users file, session tokens, the [Identity] that a request carries, and the question whether
-// that identity may write a part of a key. It leaves the access lists themselves to hostdb ([hostdb.View.Permits]), HTTP
-// to hostdb/rest, and the identity behind the unix socket to the server of that socket, which sets it by [WithIdentity].
+// It owns passwords, the users of the users file, of namespace .system and of a directory, how secrets are sealed that
+// stand in HostDB ([Sealer]), session tokens, the rate of failed logins, the [Identity] that a request carries, and the
+// question whether that identity may write a part of a key. It leaves the access lists themselves to hostdb
+// ([hostdb.View.Permits]), HTTP to hostdb/rest, and the identity behind the unix socket to the server of that socket,
+// which sets it by [WithIdentity].
 package auth
 
 import (
-	"context"
-	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"slices"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"hostmesh/hostdb"
 )
@@ -33,6 +34,14 @@ type Config struct {
 	// SessionKey signs session tokens. It must be the same on every node for a session to be valid at every node:
 	// derive it from the mesh key under a label of its own. At least 32 bytes; required.
 	SessionKey []byte
+	// Store is the replica whose namespace .system has the users of the mesh; nil: only the users file counts.
+	Store Store
+	// Sealer opens and closes the users in Store. Required with it.
+	Sealer *Sealer
+	// Directory is asked for users that neither Store nor the users file has; nil: there are no others.
+	Directory Directory
+	// Registerer gets the metrics; nil for none.
+	Registerer prometheus.Registerer
 	// Clock is the wall; nil is the system's.
 	Clock hostdb.Clock
 	// Logger is nil for none.
@@ -43,7 +52,12 @@ type Config struct {
 // have to be closed.
 type Auth struct {
 	key       []byte
-	users     map[string]user
+	file      map[string]user // of the users file
+	store     Store           // nil: none
+	records   *records        // of store; nil without
+	directory *directory      // nil: none
+	limit     *limiter
+	logins    *prometheus.CounterVec
 	clock     hostdb.Clock
 	log       *slog.Logger
 	verifying chan struct{} // a slot for each password that is being verified
@@ -64,7 +78,9 @@ func (systemClock) Now() time.Time { return time.Now() }
 //	  groups: [ops]
 //
 // A password may be an md5 in hexadecimal, as upstream writes it. It is accepted, and weak: whoever reads the file finds
-// the password in no time. Open warns of each.
+// the password in no time. Open warns of each. The user's record in Store gets an argon2id at the first login.
+//
+// Users of the file count until Store has them, which [Auth.Seed] sees to, and then no more: Store's record decides.
 func Open(cfg Config) (*Auth, error) {
 	if len(cfg.SessionKey) < minSessionKey {
 		return nil, fmt.Errorf("open auth: the session key has %d bytes, want at least %d", len(cfg.SessionKey), minSessionKey)
@@ -85,6 +101,16 @@ func Open(cfg Config) (*Auth, error) {
 	if a.decoy, err = newPasswordHash("decoy"); err != nil {
 		return nil, fmt.Errorf("open auth: %w", err)
 	}
+	if cfg.Store != nil {
+		if cfg.Sealer == nil {
+			return nil, errors.New("open auth: a Store needs a Sealer")
+		}
+		a.store, a.records = cfg.Store, &records{sealer: cfg.Sealer, broken: a.warnBroken}
+	}
+	if cfg.Directory != nil {
+		a.directory = newDirectory(cfg.Directory, a.clock)
+	}
+	a.limit, a.logins = newLimiter(a.clock), newLogins(cfg.Registerer)
 	if cfg.UsersFile == "" {
 		return a, nil
 	}
@@ -92,7 +118,7 @@ func Open(cfg Config) (*Auth, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read users file (auth.users_file): %w", err)
 	}
-	if a.users, err = parseUsers(text); err != nil {
+	if a.file, err = parseUsers(text); err != nil {
 		return nil, fmt.Errorf("users file %s: %w", cfg.UsersFile, err)
 	}
 	a.warn(cfg.UsersFile)
@@ -103,88 +129,14 @@ func (a *Auth) warn(path string) {
 	if st, err := os.Stat(path); err == nil && st.Mode().Perm()&0o004 != 0 {
 		a.log.Warn("users file can be read by everybody", "file", path, "remedy", "chmod o-r "+path)
 	}
-	for name, u := range a.users {
+	for name, u := range a.file {
 		if u.password.md5 != "" {
 			a.log.Warn("password is kept as md5, which is weak", "file", path, "user", name)
 		}
 	}
 }
 
-// Login verifies a password and makes a session token for a client at addr. Errors are *[Error] with WrongPassword or
-// WrongPlace, or ctx's when it ends while others are being verified.
-func (a *Auth) Login(ctx context.Context, name, password string, addr netip.Addr) (token string, err error) {
-	u, known := a.users[name]
-	hash := u.password
-	if !known {
-		hash = a.decoy
-	}
-	select {
-	case a.verifying <- struct{}{}:
-	case <-ctx.Done():
-		return "", fmt.Errorf("log in %s: %w", name, ctx.Err())
-	}
-	ok := hash.verify(password)
-	<-a.verifying
-	if !known || !ok {
-		return "", &Error{WrongPassword, "Invalid credentials"}
-	}
-	addr = plainAddr(addr)
-	if !u.allows(addr) {
-		return "", &Error{WrongPlace, fmt.Sprintf("%s is not allowed to log in from %s", name, addrText(addr))}
-	}
-	return a.sign(session{kind: fileUser, user: name, groups: u.groups, addr: addr, issued: a.clock.Now()}), nil
+// warnBroken tells of a record that cannot be opened.
+func (a *Auth) warnBroken(name string, err error) {
+	a.log.Error("user cannot be opened and is nobody", "user", name, "err", err, "remedy", "hostmesh user set "+name)
 }
-
-// Identify says who a session token stands for, when a client at addr presents it. Errors are *[Error] with BadToken,
-// OtherAddress, Expired or WrongPlace.
-//
-// A user of this node's file has the groups that the file says now, and a token that does not expire. Any other user
-// has the groups of the moment of the login, and [DirectoryLifetime]: it may have left the file of the node it logged in at.
-func (a *Auth) Identify(token string, addr netip.Addr) (Identity, error) {
-	if token == "" {
-		return Identity{}, &Error{BadToken, "No session token: log in first"}
-	}
-	s, err := a.parse(token)
-	if err != nil {
-		return Identity{}, &Error{BadToken, "Session token seems to be corrupted"}
-	}
-	addr = plainAddr(addr)
-	if s.addr != addr {
-		return Identity{}, &Error{OtherAddress, "Session token was made for another client address than " + addrText(addr)}
-	}
-	id := Identity{User: s.user, Groups: s.groups, Via: "session"}
-	u, known := a.users[s.user]
-	if s.kind == fileUser && known {
-		if !u.allows(addr) {
-			return Identity{}, &Error{WrongPlace, fmt.Sprintf("%s is not allowed from %s", s.user, addrText(addr))}
-		}
-		id.Groups = u.groups
-		return id, nil
-	}
-	if a.clock.Now().Sub(s.issued) > DirectoryLifetime {
-		return Identity{}, &Error{Expired, "Session token expired"}
-	}
-	return id, nil
-}
-
-// Groups are the groups of a user of the users file; nil when it is not there. The slice is shared.
-func (a *Auth) Groups(name string) []string { return a.users[name].groups }
-
-func (a *Auth) mac(payload []byte) []byte {
-	h := hmac.New(sha256.New, a.key)
-	h.Write([]byte("hostmesh session token\x00"))
-	h.Write(payload)
-	return h.Sum(nil)
-}
-
-// plainAddr is addr as sessions keep it: an IPv4 address is one however the listener saw it.
-func plainAddr(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
-
-func addrText(addr netip.Addr) string {
-	if !addr.IsValid() {
-		return "an unknown address"
-	}
-	return addr.String()
-}
-
-var errToken = errors.New("not a session token of this mesh")

@@ -176,7 +176,7 @@ func FuzzIdentify(f *testing.F) {
 	}
 	f.Add("", "")
 	f.Add("a.b", "x")
-	f.Add(a.sign(session{kind: fileUser, user: "u", addr: inside, issued: time.Now()}), "body")
+	f.Add(a.sign(session{kind: localUser, user: "u", addr: inside, issued: time.Now()}), "body")
 	f.Fuzz(func(t *testing.T, token, body string) {
 		if _, err := a.Identify(token, outside); codeOf(err) == 0 {
 			t.Errorf("%q: %v", token, err)

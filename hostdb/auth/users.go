@@ -11,11 +11,14 @@ import (
 	"hostmesh/hostdb"
 )
 
-// user is an entry of the users file.
+// user is somebody whom hostmesh knows by itself: an entry of the users file, or a record of HostDB.
 type user struct {
 	password passwordHash
 	allow    []netip.Prefix
 	groups   []string
+	// sessions tells the sessions that were made with this password from those made with an earlier one; nil for what
+	// follows from the hash. A hash that is made anew of the same password keeps it.
+	sessions []byte
 }
 
 // allows reports whether u may come from addr.
@@ -47,6 +50,9 @@ func parseUsers(text []byte) (map[string]user, error) {
 		name := key.Value
 		if err := checkUser(name); err != nil {
 			return nil, atLine(key, "user name: %v", err)
+		}
+		if len(name) > maxUserName {
+			return nil, atLine(key, "user name: %d bytes, at most %d are allowed", len(name), maxUserName)
 		}
 		if _, twice := users[name]; twice {
 			return nil, atLine(key, "user %s is there twice", name)
@@ -150,7 +156,7 @@ func checkUser(name string) error {
 		return err
 	}
 	if strings.ContainsAny(name, "()") {
-		return fmt.Errorf("%q has parentheses, which mark users of the local socket", name)
+		return fmt.Errorf("%q has parentheses, which mark users of the local socket: %w", name, hostdb.ErrBadName)
 	}
 	return nil
 }
