@@ -366,8 +366,11 @@ func (s *Store) cutAt(ctx context.Context, t time.Time) (Stamp, error) {
 		written = !cut.Less(stampOf(key))
 		return errEnough
 	})
-	if written || err == nil || !errors.Is(err, errEnough) {
-		return cut, err
+	if err != nil && !errors.Is(err, errEnough) {
+		return Stamp{}, err
+	}
+	if written || err == nil {
+		return cut, nil
 	}
 	var last Stamp
 	err = r.each(ctx, Stamp{}, func(op *Operation) error {

@@ -234,7 +234,7 @@ func (n *snapshot) remodify(ns string) {
 		if e.ns != ns || len(k) <= len(ns) || k[len(ns)] != 0 {
 			break
 		}
-		newest = max(newest, e.dataStamp.Time, e.deleted.Time)
+		newest = max(newest, e.dataStamp.Time, e.deleted.Time, e.lateEdit.Time)
 	}
 	n.modified = n.modified.set(ns, newest)
 }

@@ -132,9 +132,9 @@ func (n *snapshot) reindex(f *folding) {
 	if len(f.memberBefore) > 0 || existed != exists {
 		n.cool(e.ns, e.key)
 	}
-	if f.dataTouched {
-		newest, _ := n.modified.get(e.ns)
-		n.modified = n.modified.set(e.ns, max(newest, e.dataStamp.Time, e.deleted.Time))
+	// What an older generation held counts as well: else the order in which things came would show.
+	if newest, _ := n.modified.get(e.ns); newest < max(e.dataStamp.Time, e.deleted.Time, e.lateEdit.Time) {
+		n.modified = n.modified.set(e.ns, max(e.dataStamp.Time, e.deleted.Time, e.lateEdit.Time))
 	}
 	if e.ns == Hosts && f.dataTouched {
 		n.reindexHost(was, e)
