@@ -82,7 +82,8 @@ This program is both the agent ("hostmesh agent") and the command line to it.
 A command talks to the agent of the box it runs on, through the agent's
 socket. The socket is found by --socket, else HOSTMESH_SOCKET, else as
 agent.sock in the data directory (HOSTMESH_DATA_DIR, else /var/lib/hostmesh).
---server or HOSTMESH_SERVER talks to an agent elsewhere.
+--server or HOSTMESH_SERVER talks to an agent elsewhere, to which "hostmesh
+login" logs in; --ca or HOSTMESH_CA names the authority that vouches for it.
 
 Exit codes: 0 done, 1 refused or failed, 2 the command was not understood.`,
 		Example: `  # A mesh of one, to try it
@@ -102,8 +103,8 @@ Exit codes: 0 done, 1 refused or failed, 2 the command was not understood.`,
 	flags.SortFlags = false
 	flags.StringVar(&a.socket, "socket", "", "`PATH` of the agent's socket on this box")
 	flags.StringVar(&a.server, "server", "", "`URL` of an agent elsewhere, such as https://10.1.0.12:7951")
-	flags.StringVar(&a.caFile, "ca", "", "`FILE` with the authority that vouches for --server (the agents' own is web-ca.crt in a data directory)")
-	flags.StringVar(&a.tokenFile, "token-file", "", "`FILE` with the token of a session for --server")
+	flags.StringVar(&a.caFile, "ca", "", "`FILE` with the authority that vouches for --server (default: HOSTMESH_CA, else the system's; the agents' own is web-ca.crt in a data directory)")
+	flags.StringVar(&a.tokenFile, "token-file", "", "`FILE` with the token of a session for --server (default: what hostmesh login has kept)")
 	flags.DurationVar(&a.timeout, "timeout", 30*time.Second, "how long to wait for an answer: `DURATION`, such as 5s")
 	// Groups are runnable only to say what is missing.
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}", 1))
@@ -113,6 +114,7 @@ Exit codes: 0 done, 1 refused or failed, 2 the command was not understood.`,
 		a.initCommand(), a.keygenCommand(), a.passwdCommand(), a.agentCommand(),
 		a.statusCommand(), a.membersCommand(),
 		a.dbCommand(), a.tagCommand(), a.dnsCommand(), a.schemaCommand(),
+		a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.hostdbCommand(),
 		a.versionCommand(),
 	)
 	return root
@@ -158,43 +160,39 @@ func (a *app) ask(f func(ctx context.Context, c *api.Client, args []string) erro
 			return err
 		}
 		defer c.Close()
-		ctx, cancel := context.WithTimeoutCause(ctx, a.timeout, fmt.Errorf("it took longer than %s (--timeout)", a.timeout))
+		ctx, cancel := a.withTimeout(ctx)
 		defer cancel()
 		return explain(f(ctx, c, args))
 	})
 }
 
-// client is a client of the agent that flags and environment name.
+// withTimeout bounds one answer.
+func (a *app) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, a.timeout, fmt.Errorf("it took longer than %s (--timeout)", a.timeout))
+}
+
+// client is a client of the agent that flags and environment name, with a session if there is one.
 func (a *app) client() (*api.Client, error) {
-	cfg := api.ClientConfig{Socket: a.socket, Server: a.server}
-	if cfg.Socket == "" && cfg.Server == "" {
-		cfg.Socket, cfg.Server = a.getenv("HOSTMESH_SOCKET"), a.getenv("HOSTMESH_SERVER")
-		if cfg.Socket != "" && cfg.Server != "" {
-			return nil, usagef("HOSTMESH_SOCKET and HOSTMESH_SERVER are both set: set one of them")
-		}
+	cfg, err := a.clientConfig()
+	if err != nil {
+		return nil, err
 	}
-	if cfg.Socket == "" && cfg.Server == "" {
-		dir := a.getenv("HOSTMESH_DATA_DIR")
-		if dir == "" {
-			dir = node.DefaultConfig().DataDir
-		}
-		cfg.Socket = filepath.Join(dir, socketName)
-	}
-	if a.tokenFile != "" {
+	switch {
+	case a.tokenFile != "":
 		token, err := os.ReadFile(a.tokenFile)
 		if err != nil {
 			return nil, fmt.Errorf("--token-file: %w", err)
 		}
 		cfg.Token = strings.TrimSpace(string(token))
-	}
-	if a.caFile != "" {
-		pem, err := os.ReadFile(a.caFile)
+	case cfg.Server != "" && a.getenv("HOME")+a.getenv("XDG_STATE_HOME") != "": // without a home nobody has logged in
+		file, err := a.sessionFile()
 		if err != nil {
-			return nil, fmt.Errorf("--ca: %w", err)
+			return nil, err
 		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--ca: %s holds no certificate in PEM form", a.caFile)
+		if file != "" {
+			if cfg.Token, err = file.read(); err != nil {
+				return nil, err
+			}
 		}
 	}
 	c, err := api.NewClient(cfg)
@@ -204,11 +202,61 @@ func (a *app) client() (*api.Client, error) {
 	return c, nil
 }
 
+// clientConfig is where the agent is that flags and environment name, and what to believe of it.
+func (a *app) clientConfig() (api.ClientConfig, error) {
+	cfg := api.ClientConfig{Socket: a.socket, Server: a.server}
+	if cfg.Socket == "" && cfg.Server == "" {
+		cfg.Socket, cfg.Server = a.getenv("HOSTMESH_SOCKET"), a.getenv("HOSTMESH_SERVER")
+		if cfg.Socket != "" && cfg.Server != "" {
+			return cfg, usagef("HOSTMESH_SOCKET and HOSTMESH_SERVER are both set: set one of them")
+		}
+	}
+	if cfg.Socket == "" && cfg.Server == "" {
+		cfg.Socket = a.defaultSocket()
+	}
+	name, from := a.caFile, "--ca"
+	if name == "" && cfg.Server != "" {
+		name, from = a.getenv("HOSTMESH_CA"), "HOSTMESH_CA"
+	}
+	var err error
+	if name != "" {
+		if cfg.RootCAs, err = readCA(name); err != nil {
+			err = fmt.Errorf("%s: %w", from, err)
+		}
+	}
+	return cfg, err
+}
+
+// defaultSocket is the socket of the agent of this box.
+func (a *app) defaultSocket() string {
+	dir := a.getenv("HOSTMESH_DATA_DIR")
+	if dir == "" {
+		dir = node.DefaultConfig().DataDir
+	}
+	return filepath.Join(dir, socketName)
+}
+
+// readCA reads the certificates of authorities.
+func readCA(name string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM form", name)
+	}
+	return pool, nil
+}
+
 // explain adds to an error of an agent what only the command line knows.
 func explain(err error) error {
+	var refused *api.Error
 	switch {
+	case errors.As(err, &refused) && refused.Code == "4034":
+		return err // it is about where from, not about what
 	case errors.Is(err, api.ErrUnauthenticated):
-		return fmt.Errorf("%w (on its own box the agent knows who asks by the socket; from elsewhere give --token-file)", err)
+		return fmt.Errorf("%w (on its own box the agent knows who asks by the socket; from elsewhere log in with hostmesh login --server, or give --token-file)", err)
 	case errors.Is(err, api.ErrDenied):
 		return fmt.Errorf("%w (who may is in the access list: hostmesh db get NAMESPACE/KEY/perms, or NAMESPACE/.default/perms)", err)
 	}

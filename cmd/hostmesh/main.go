@@ -16,7 +16,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the process at once: a person who asks twice means it.
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(run(ctx, asCalled(os.Args), os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 }
 
 // run is the whole program but for the process around it, and returns the exit code.

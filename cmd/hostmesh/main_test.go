@@ -23,7 +23,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"hostmesh": main})
+	testscript.Main(m, map[string]func(){"hostmesh": main, hostdbName: main})
 }
 
 // patience is how long a test waits for something that happens at once on an idle box.

@@ -95,6 +95,11 @@ func (c *Client) Where() string {
 
 // do sends a request. The answer is a success; its body is the caller's to close.
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, contentType string, body io.Reader) (*http.Response, error) {
+	return c.doWith(ctx, method, path, query, contentType, body, nil)
+}
+
+// doWith is do with a header of its own, which it keeps.
+func (c *Client) doWith(ctx context.Context, method, path string, query url.Values, contentType string, body io.Reader, header http.Header) (*http.Response, error) {
 	target := c.base + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
@@ -102,6 +107,9 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	req, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {
 		return nil, err
+	}
+	if header != nil {
+		req.Header = header
 	}
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
@@ -135,6 +143,11 @@ func (c *Client) roundTrip(ctx context.Context, method, path string, query url.V
 	if err != nil {
 		return nil, nil, err
 	}
+	return c.readAll(resp)
+}
+
+// readAll reads a whole answer, and closes it.
+func (c *Client) readAll(resp *http.Response) ([]byte, http.Header, error) {
 	defer resp.Body.Close()
 	out, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err == nil && len(out) > maxAnswer {

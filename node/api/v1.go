@@ -90,20 +90,25 @@ func (c *Client) write(ctx context.Context, method, id string, form url.Values) 
 	if method == http.MethodDelete { // servers may drop the body of a DELETE
 		query = form
 	} else {
-		contentType = "application/x-www-form-urlencoded"
+		contentType = formType
 		body = bytes.NewReader([]byte(form.Encode()))
 	}
 	_, header, err := c.roundTrip(ctx, method, v1Path(id), query, contentType, body)
 	if err != nil {
 		return Written{}, err
 	}
+	return written(header), nil
+}
+
+// written is what the header of an answer tells of a write.
+func written(header http.Header) Written {
 	acks, _ := strconv.Atoi(header.Get(HeaderAcks)) // absent is 0: not told
 	return Written{
 		Acks:     acks,
 		Revision: header.Get(HeaderRevision),
 		Version:  header.Get(HeaderVersion),
 		Warnings: header.Values(HeaderWarning),
-	}, nil
+	}
 }
 
 // v1Path is the path of an id. Each part is escaped, so that no name is taken for a query.
