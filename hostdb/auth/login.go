@@ -17,11 +17,11 @@ const systemUser = "hostmesh"
 type standing int
 
 const (
-	unknown standing = iota // nothing: another node's users file may know more, or a directory
-	removed                 // it was a user
-	broken                  // it has a record that cannot be opened
-	fileOnly                // it is a user of this node's users file, and HostDB does not have it yet
-	kept                    // it is a user in HostDB
+	unknown  standing = iota // nothing: another node's users file may know more, or a directory
+	removed                  // it was a user
+	broken                   // it has a record that cannot be opened
+	fileOnly                 // it is a user of this node's users file, and HostDB does not have it yet
+	kept                     // it is a user in HostDB
 )
 
 // find looks a user up in v, and in the users file where HostDB neither has nor had it.

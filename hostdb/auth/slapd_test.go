@@ -219,7 +219,9 @@ func writeCerts(t *testing.T, ca, cert, key string) {
 	must(err)
 	keyDER, err := x509.MarshalPKCS8PrivateKey(leafKey)
 	must(err)
-	block := func(kind string, der []byte) string { return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})) }
+	block := func(kind string, der []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
 	mustWrite(t, ca, block("CERTIFICATE", rootDER))
 	mustWrite(t, cert, block("CERTIFICATE", leafDER))
 	mustWrite(t, key, block("PRIVATE KEY", keyDER))
