@@ -117,3 +117,18 @@ func BenchmarkReads(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkUpdate changes one value of one host after the other, without a disk: what the replica itself costs.
+func BenchmarkUpdate(b *testing.B) {
+	s, _ := fleet(b, 10_000)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		doc := hostdb.NewDocument(hostdb.Leaf{Value: hostdb.Text(fmt.Sprintf("10.2.%d.%d", i/250%250, i%250))})
+		_, err := s.Update(context.Background(), hostdb.Request{User: "bench", Log: "bench"}, func(tx *hostdb.Tx) error {
+			return tx.PutPath(hostdb.Hosts, fmt.Sprintf("host%06d.dc1.example.com", i%10_000), []string{"Network", "IP"}, doc)
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}

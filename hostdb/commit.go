@@ -144,9 +144,7 @@ func (s *Store) prepareLocked(req Request, fn func(*Tx) error) (*pending, *Tx, e
 		s.clock, tx.would = before, op.Effects
 		return nil, tx, nil
 	}
-	if err := op.seal(); err != nil {
-		return nil, nil, err
-	}
+	op.seal()
 	hash := op.Hash()
 	state, touched := s.head.fold(op, hash)
 	s.run = run{op.Origin, op.Seq, hash}

@@ -2,9 +2,6 @@ package hostdb
 
 import (
 	"crypto/sha256"
-	"fmt"
-
-	"github.com/fxamacker/cbor/v2"
 )
 
 // OperationVersion is the newest operation format this build writes. The format only grows: fields and effect kinds
@@ -98,49 +95,25 @@ func (o *Operation) known() bool {
 	return true
 }
 
-// codec holds the CBOR modes of the operation format. Values may hold any bytes, so text is not checked for UTF-8;
-// bounds keep a hostile message from taking memory or stack.
-var codec = func() (c struct {
-	enc cbor.EncMode
-	dec cbor.DecMode
-}) {
-	enc := cbor.CoreDetEncOptions()
-	enc.String = cbor.StringToByteString
-	var err error
-	if c.enc, err = enc.EncMode(); err != nil {
-		panic(err)
-	}
-	dec := cbor.DecOptions{
-		DupMapKey:          cbor.DupMapKeyEnforcedAPF,
-		MaxArrayElements:   4_000_000,
-		MaxMapPairs:        64,
-		MaxNestedLevels:    16,
-		IndefLength:        cbor.IndefLengthForbidden,
-		UTF8:               cbor.UTF8DecodeInvalid,
-		ByteStringToString: cbor.ByteStringToStringAllowed,
-	}
-	if c.dec, err = dec.DecMode(); err != nil {
-		panic(err)
-	}
-	return c
-}()
-
 // seal fixes the operation's bytes. Nothing may change afterwards.
-func (o *Operation) seal() error {
-	raw, err := codec.enc.Marshal(o)
-	if err != nil {
-		return fmt.Errorf("encode operation %s: %w", o.Stamp(), err)
+func (o *Operation) seal() {
+	size := 128 + len(o.User) + len(o.Log)
+	for i := range o.Effects {
+		e := &o.Effects[i]
+		size += 64 + len(e.Key) + len(e.Value) + len(e.Member) + len(e.Text)
 	}
-	o.raw = raw
-	return nil
+	o.raw = appendOperation(make([]byte, 0, size), o)
 }
 
 // ParseOperation reads an operation's bytes and keeps them as they are. It accepts versions and effects it does not
 // know and refuses only what is no operation at all.
 func ParseOperation(raw []byte) (*Operation, error) {
-	var o Operation
-	if err := codec.dec.Unmarshal(raw, &o); err != nil {
-		return nil, refuse(ErrInvalid, "not an operation: %s", err)
+	o, ok := readOperation(raw)
+	if !ok {
+		o = &Operation{}
+		if err := codec.dec.Unmarshal(raw, o); err != nil {
+			return nil, refuse(ErrInvalid, "not an operation: %s", err)
+		}
 	}
 	if o.Version < 1 || o.Origin == 0 || o.Seq == 0 || o.Time == 0 {
 		return nil, refuse(ErrInvalid, "not an operation: version %d, origin %x, seq %d, time %d", o.Version, o.Origin, o.Seq, o.Time)
@@ -155,51 +128,25 @@ func ParseOperation(raw []byte) (*Operation, error) {
 		}
 	}
 	o.raw = raw
-	return &o, nil
+	return o, nil
 }
 
 // PeekOperation reads the origin and the seq of an operation's bytes without the rest of it: who already holds it need
 // not read on.
 func PeekOperation(raw []byte) (origin, seq uint64, err error) {
-	r := peeker{raw}
-	fields, ok := r.head(5) // a map
-	version, ok1 := r.field(1)
-	origin, ok2 := r.field(2)
-	seq, ok3 := r.field(3)
-	if !ok || fields < 4 || !ok1 || !ok2 || !ok3 || version == 0 || origin == 0 || seq == 0 {
+	r := cborReader{rest: raw}
+	fields := r.count(cborMap)
+	version, origin, seq := r.field(1), r.field(2), r.field(3)
+	if r.bad || fields < 4 || version == 0 || origin == 0 || seq == 0 {
 		return 0, 0, refuse(ErrInvalid, "not an operation: it does not begin with version, origin and seq")
 	}
 	return origin, seq, nil
 }
 
-// peeker reads the heads of CBOR items (RFC 8949, 3).
-type peeker struct{ rest []byte }
-
-// head reads an item's head of the given major type and returns its argument.
-func (r *peeker) head(major byte) (arg uint64, ok bool) {
-	if len(r.rest) == 0 || r.rest[0]>>5 != major {
-		return 0, false
-	}
-	info := r.rest[0] & 0x1f
-	r.rest = r.rest[1:]
-	if info < 24 {
-		return uint64(info), true
-	}
-	n := 1 << (info - 24)
-	if info > 27 || len(r.rest) < n {
-		return 0, false
-	}
-	for _, b := range r.rest[:n] {
-		arg = arg<<8 | uint64(b)
-	}
-	r.rest = r.rest[n:]
-	return arg, true
-}
-
 // field reads the unsigned value of an integer key, which must come next.
-func (r *peeker) field(key uint64) (value uint64, ok bool) {
-	if k, ok := r.head(0); !ok || k != key {
-		return 0, false
+func (r *cborReader) field(key uint64) uint64 {
+	if r.uint() != key {
+		r.bad = true
 	}
-	return r.head(0)
+	return r.uint()
 }

@@ -7,12 +7,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/fxamacker/cbor/v2"
 )
 
 // Rows of a Storage. The operation rows are the truth; registers are made from them and redone if a crash left them behind.
@@ -109,19 +106,7 @@ type headRow struct {
 	Node string `cbor:"4,keyasint,omitempty"`
 }
 
-func (r register) row() registerRow {
-	return registerRow{Stamp: r.stamp, Replaces: r.replaces, Second: r.second}
-}
 func (r registerRow) register() register { return register{r.Stamp, r.Replaces, r.Second} }
-
-// rowDecoder is bound only by the size of the row: rows are our own.
-var rowDecoder = func() cbor.DecMode {
-	m, err := cbor.DecOptions{MaxArrayElements: math.MaxInt32, ByteStringToString: cbor.ByteStringToStringAllowed, UTF8: cbor.UTF8DecodeInvalid}.DecMode()
-	if err != nil {
-		panic(err)
-	}
-	return m
-}()
 
 // A row's first byte is its version: 1 is CBOR; 2 is CBOR in deflate, for large ones, because stamps and paths compress
 // well; 3 stands for a row in parts, and names them by the hash of the whole.
@@ -133,18 +118,16 @@ const (
 	partBytes    = 256 << 10
 )
 
-func encodeRow(v any) ([]byte, error) {
-	b, err := codec.enc.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("encode row: %w", err)
-	}
-	if len(b) < deflateAbove {
-		return append([]byte{rowPlain}, b...), nil
+// closeRow makes a row's value of the CBOR that follows its first byte, which openRow left room for.
+func closeRow(b []byte) ([]byte, error) {
+	if len(b) <= deflateAbove {
+		b[0] = rowPlain
+		return b, nil
 	}
 	out := bytes.NewBuffer([]byte{rowDeflated})
 	w, err := flate.NewWriter(out, flate.BestSpeed)
 	if err == nil {
-		_, err = w.Write(b)
+		_, err = w.Write(b[1:])
 	}
 	if err == nil {
 		err = w.Close()
@@ -154,6 +137,9 @@ func encodeRow(v any) ([]byte, error) {
 	}
 	return out.Bytes(), nil
 }
+
+// openRow is the beginning of a row's value.
+func openRow(size int) []byte { return make([]byte, 1, size) }
 
 func decodeRow(key, b []byte, v any) error {
 	var plain []byte
@@ -168,6 +154,20 @@ func decodeRow(key, b []byte, v any) error {
 	default:
 		return fmt.Errorf("row %q has a version this build does not know: install the newer hostmesh again", key)
 	}
+	read := false
+	switch row := v.(type) {
+	case *entryRow:
+		if read = readEntryRow(plain, row); !read {
+			*row = entryRow{}
+		}
+	case *memberRow:
+		if read = readMemberRow(plain, row); !read {
+			*row = memberRow{}
+		}
+	}
+	if read {
+		return nil
+	}
 	if err := rowDecoder.Unmarshal(plain, v); err != nil {
 		return fmt.Errorf("decode row %q: %w", key, err)
 	}
@@ -181,15 +181,11 @@ func entryPuts(f *folding, op *Operation) ([]Put, error) {
 		return puts, nil
 	}
 	e := f.entry
-	row := entryRow{
-		NS: e.ns, Key: e.key, Deleted: e.deleted, DeleteSaw: e.deleteSaw, DeleteKnown: e.deleteKnown, LateEdit: e.lateEdit,
-		Created: e.created.row(), From: e.from, Perms: e.perms.row(), PermsValue: e.perms.value,
-		Leaves: make([]leafRow, 0, len(e.leaves)),
+	size := 256
+	for i := range e.leaves {
+		size += 64 + len(e.leaves[i].Path) + len(e.leaves[i].Value)
 	}
-	for i, l := range e.leaves {
-		row.Leaves = append(row.Leaves, leafRow{Path: string(l.Path), Value: l.Value, R: e.leafRegs[i].row()})
-	}
-	b, err := encodeRow(row)
+	b, err := closeRow(appendEntry(openRow(size), e))
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +197,7 @@ func entryPuts(f *folding, op *Operation) ([]Put, error) {
 			puts = append(puts, Put{key, nil})
 			continue
 		}
-		b, err := encodeRow(memberRow{NS: e.ns, Key: e.key, Name: name, Base: e.deleted, R: m.row(), Member: m.member, Order: m.order, Text: m.text})
+		b, err := closeRow(appendMember(openRow(192), e, name, &m))
 		if err != nil {
 			return nil, err
 		}
@@ -251,7 +247,7 @@ func joinParts(st Storage, key, row []byte, named *sync.Map) ([]byte, error) {
 
 // logPuts are the rows that make an operation part of this replica, without its registers.
 func logPuts(op *Operation, hash Hash, node string, applied uint64, wall time.Time) ([]Put, error) {
-	h, err := encodeRow(headRow{Seq: op.Seq, Time: op.Time, Hash: hash[:], Node: node})
+	h, err := closeRow(appendHeadRow(openRow(96), headRow{Seq: op.Seq, Time: op.Time, Hash: hash[:], Node: node}))
 	if err != nil {
 		return nil, err
 	}
