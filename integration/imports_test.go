@@ -29,6 +29,7 @@ const (
 	cobra      = "github.com/spf13/cobra"
 	libvirt    = "libvirt.org/go/libvirt"
 	huma       = "github.com/danielgtaylor/huma/v2"
+	goldap     = "github.com/go-ldap/ldap/v3"
 )
 
 // forAll may be imported by everybody: pure structs that several daemons share. (hostdb itself cannot, by cycle.)
@@ -36,27 +37,28 @@ var forAll = []string{"hostdb/section", "mesh/report"}
 
 // rules is the table of packages in the design. Every package must be in it.
 var rules = map[string]rule{
-	"hostdb":            {nil, []string{badger, serf, miekgdns, huma}, "it is the vocabulary: one can read the domain without knowing anything else of ours"},
-	"hostdb/section":    {[]string{"hostdb"}, []string{badger, miekgdns}, "sections are pure structs; daemons read them, not they the daemons"},
-	"hostdb/doctor":     {[]string{"hostdb"}, []string{badger, serf, miekgdns}, "what is wrong with HostDB is a pure function of a view, the same on every node; DNS's rules on names are restated"},
-	"hostdb/badgerdb":   {[]string{"hostdb"}, nil, "a Storage knows bytes, not operations"},
-	"hostdb/replica":    {[]string{"hostdb"}, []string{badger, serf, memberlist}, "replication must run over any Peers, so that it can be simulated"},
-	"hostdb/rest":       {[]string{"hostdb", "hostdb/auth"}, []string{badger, serf}, "HTTP needs the store and who somebody is, never the mesh"},
-	"hostdb/auth":       {[]string{"hostdb"}, []string{badger, serf}, "who somebody is does not depend on which box asks"},
-	"hostdb/layout":     {[]string{"hostdb"}, []string{badger, serf}, "a directory is read and written without any network"},
-	"hostdb/textdiff":   {nil, []string{badger, serf, huma}, "comparing two texts needs no database"},
-	"hostdb/hostdbtest": {[]string{"hostdb"}, []string{badger}, "the fake must not need the real one"},
-	"mesh":              {nil, []string{badger, miekgdns}, "the mesh carries bytes; it must not know what HostDB is"},
-	"mesh/meshtest":     {[]string{"mesh"}, nil, "a network for tests of whoever uses the mesh"},
-	"dnsd":              {[]string{"dnsd/zone", "hostdb", "mesh"}, []string{badger, serf}, "answers come from one atomic pointer; HostDB is reached through its View only"},
-	"dnsd/zone":         {[]string{"hostdb", "hostdb/section", "mesh"}, []string{badger, serf}, "zones are a pure function of two views"},
-	"vmd/libvirt":       {nil, []string{badger, serf}, "libvirt stays behind one door"},
-	"node/api":          {[]string{"hostdb", "hostdb/auth", "hostdb/layout", "mesh"}, []string{badger, serf, cobra, miekgdns}, "wire types and handlers know one small interface an area, not the daemons behind it"},
-	"node":              {[]string{"hostdb/...", "mesh/...", "dnsd/...", "vmd/...", "node/api"}, []string{cobra}, "node wires everything and is wired by cmd alone"},
-	"cmd/hostmesh":      {[]string{"node", "node/api", "hostdb/...", "mesh", "vmd/libvirt"}, []string{badger, serf, memberlist, miekgdns}, "commands parse flags and print; what they do is in the packages"},
-	"integration":       {[]string{"..."}, nil, "it may look at everything, and nothing may look at it"},
-	"integration/demo":  {[]string{"..."}, nil, "as integration"},
-	"integration/bench": {[]string{"..."}, nil, "as integration"},
+	"hostdb":               {nil, []string{badger, serf, miekgdns, huma}, "it is the vocabulary: one can read the domain without knowing anything else of ours"},
+	"hostdb/section":       {[]string{"hostdb"}, []string{badger, miekgdns}, "sections are pure structs; daemons read them, not they the daemons"},
+	"hostdb/doctor":        {[]string{"hostdb"}, []string{badger, serf, miekgdns}, "what is wrong with HostDB is a pure function of a view, the same on every node; DNS's rules on names are restated"},
+	"hostdb/badgerdb":      {[]string{"hostdb"}, nil, "a Storage knows bytes, not operations"},
+	"hostdb/replica":       {[]string{"hostdb"}, []string{badger, serf, memberlist}, "replication must run over any Peers, so that it can be simulated"},
+	"hostdb/rest":          {[]string{"hostdb", "hostdb/auth"}, []string{badger, serf}, "HTTP needs the store and who somebody is, never the mesh"},
+	"hostdb/rest/resttest": {nil, []string{badger, serf}, "the transcript sees /v1 as its clients do: over HTTP"},
+	"hostdb/auth":          {[]string{"hostdb"}, []string{badger, serf}, "who somebody is does not depend on which box asks"},
+	"hostdb/layout":        {[]string{"hostdb"}, []string{badger, serf}, "a directory is read and written without any network"},
+	"hostdb/textdiff":      {nil, []string{badger, serf, huma}, "comparing two texts needs no database"},
+	"hostdb/hostdbtest":    {[]string{"hostdb"}, []string{badger}, "the fake must not need the real one"},
+	"mesh":                 {nil, []string{badger, miekgdns}, "the mesh carries bytes; it must not know what HostDB is"},
+	"mesh/meshtest":        {[]string{"mesh"}, nil, "a network for tests of whoever uses the mesh"},
+	"dnsd":                 {[]string{"dnsd/zone", "hostdb", "mesh"}, []string{badger, serf}, "answers come from one atomic pointer; HostDB is reached through its View only"},
+	"dnsd/zone":            {[]string{"hostdb", "hostdb/section", "mesh"}, []string{badger, serf}, "zones are a pure function of two views"},
+	"vmd/libvirt":          {nil, []string{badger, serf}, "libvirt stays behind one door"},
+	"node/api":             {[]string{"hostdb", "hostdb/auth", "hostdb/layout", "mesh"}, []string{badger, serf, cobra, miekgdns}, "wire types and handlers know one small interface an area, not the daemons behind it"},
+	"node":                 {[]string{"hostdb/...", "mesh/...", "dnsd/...", "vmd/...", "node/api"}, []string{cobra}, "node wires everything and is wired by cmd alone"},
+	"cmd/hostmesh":         {[]string{"node", "node/api", "hostdb/...", "mesh", "vmd/libvirt"}, []string{badger, serf, memberlist, miekgdns}, "commands parse flags and print; what they do is in the packages"},
+	"integration":          {[]string{"..."}, nil, "it may look at everything, and nothing may look at it"},
+	"integration/demo":     {[]string{"..."}, nil, "as integration"},
+	"integration/bench":    {[]string{"..."}, nil, "as integration"},
 }
 
 // owners are the packages that may import a library which is a decision of its own.
@@ -68,6 +70,7 @@ var owners = map[string][]string{
 	cobra:      {"cmd/hostmesh"},
 	libvirt:    {"vmd/libvirt"},
 	huma:       {"node/api"},
+	goldap:     {"hostdb/auth"},
 }
 
 type goPackage struct {

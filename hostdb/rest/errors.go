@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"hostmesh/hostdb"
 	"hostmesh/hostdb/auth"
@@ -42,11 +43,12 @@ const (
 type failure struct {
 	code    code
 	message string
+	wait    time.Duration // before the client may try again; 0 says nothing of it
 }
 
 func (f *failure) Error() string { return strconv.Itoa(int(f.code)) + ": " + f.message }
 
-func fail(c code, message string) error { return &failure{c, message} }
+func fail(c code, message string) error { return &failure{code: c, message: message} }
 
 // codes says what the errors of hostdb are in the API. The first that matches counts.
 var codes = []struct {
@@ -82,14 +84,14 @@ func asFailure(err error) (f *failure, foreseen bool) {
 	}
 	var who *auth.Error
 	if errors.As(err, &who) {
-		return &failure{code(who.Code), who.Message}, true
+		return &failure{code(who.Code), who.Message, who.Wait}, true
 	}
 	for _, row := range codes {
 		if errors.Is(err, row.err) {
-			return &failure{row.code, err.Error()}, true
+			return &failure{code: row.code, message: err.Error()}, true
 		}
 	}
-	return &failure{codeInternal, "Internal error; the agent's log says more"}, false
+	return &failure{code: codeInternal, message: "Internal error; the agent's log says more"}, false
 }
 
 // writeError answers with an error: the status line, CallTrace and Error carry the message; the body is empty.
@@ -103,6 +105,9 @@ func writeError(w http.ResponseWriter, r *http.Request, f *failure) {
 	h["CallTrace"] = trace // clients know this spelling
 	h["Error"] = trace
 	h["Content-Length"] = zeroLength
+	if f.wait > 0 {
+		h["Retry-After"] = []string{strconv.FormatInt(int64((f.wait+time.Second-1)/time.Second), 10)}
+	}
 	writeHeader(w, r, f.code.status(), message)
 }
 

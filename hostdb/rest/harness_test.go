@@ -55,11 +55,19 @@ func (warner) Validate(_, _ string, _, after hostdb.Document) ([]string, error) 
 
 func newSite(t testing.TB) *site {
 	t.Helper()
+	s := newSiteOf(t, "alice: {password: "+md5Secret+", allow: [127.0.0.0/8], groups: [ops]}\n"+
+		"bob: {password: "+md5Secret+", allow: [127.0.0.0/8]}\n"+
+		"far: {password: "+md5Secret+", allow: [192.0.2.1]}\n")
+	s.seed()
+	s.token, s.bobToken = s.login("alice"), s.login("bob")
+	return s
+}
+
+// newSiteOf is a site with nothing in it but users.
+func newSiteOf(t testing.TB, text string) *site {
+	t.Helper()
 	s := &site{t: t, memory: hostdbtest.NewMemory()}
 	users := filepath.Join(t.TempDir(), "users.yaml")
-	text := "alice: {password: " + md5Secret + ", allow: [127.0.0.0/8], groups: [ops]}\n" +
-		"bob: {password: " + md5Secret + ", allow: [127.0.0.0/8]}\n" +
-		"far: {password: " + md5Secret + ", allow: [192.0.2.1]}\n"
 	if err := os.WriteFile(users, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -75,10 +83,7 @@ func newSite(t testing.TB) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.store.Close() })
-	s.seed()
-	h := New(Config{Store: s.store, Auth: s.auth})
-	s.addr = s.listen(h, nil)
-	s.token, s.bobToken = s.login("alice"), s.login("bob")
+	s.addr = s.listen(New(Config{Store: s.store, Auth: s.auth}), nil)
 	return s
 }
 

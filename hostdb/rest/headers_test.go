@@ -113,7 +113,7 @@ func TestSessions(t *testing.T) {
 		"username='$(id)'&password=';id;'":            "401 Invalid credentials",
 		"username=alice":                              "400 Missing username or password",
 		"password=secret":                             "400 Missing username or password",
-		"username=far&password=secret":                "403 far is not allowed to log in from 127.0.0.1",
+		"username=far&password=secret":                "403 far may not log in from 127.0.0.1",
 		"username=alice&password=secret%0d%0aX-Evil:": "401 Invalid credentials",
 	} {
 		r := s.do("POST", "/v1/auth/session", form)
