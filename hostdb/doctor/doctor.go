@@ -9,7 +9,6 @@ package doctor
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,8 +17,8 @@ import (
 	"hostmesh/hostdb/section"
 )
 
-// ErrUnknownCheck is returned when Options name a check that does not exist.
-var ErrUnknownCheck = errors.New("no such check")
+// ErrUnknownCheck is returned when Options name a check that does not exist. It wraps hostdb.ErrInvalid.
+var ErrUnknownCheck = fmt.Errorf("%w: no such check", hostdb.ErrInvalid)
 
 // DefaultDomain is the domain of the mesh when Options name none.
 const DefaultDomain = "mesh.internal"
