@@ -23,8 +23,19 @@ var (
 	ErrUnauthenticated = errors.New("not logged in")
 	// ErrDenied is returned when the agent knows who is asking and refuses.
 	ErrDenied = errors.New("permission denied")
-	// ErrUnavailable is returned when the agent cannot do it now: its store cannot be written, or is busy.
+	// ErrUnavailable is returned when the agent cannot do it now: its store cannot be written, or is busy. With status 504
+	// of a write that asked for acknowledgements, the write stands.
 	ErrUnavailable = errors.New("not available now")
+	// ErrInvalid is returned when what was sent cannot be: a bad name, a value that breaks a rule, a missing log.
+	ErrInvalid = errors.New("not valid")
+	// ErrChanged is returned when a key is not as a condition or a compare says; Error.Current tells how it is. Read it again.
+	ErrChanged = errors.New("changed since it was read")
+	// ErrConflict is returned when what is there stands against it, such as a key that has the new name already.
+	ErrConflict = errors.New("in conflict with what is there")
+	// ErrGone is returned when a watcher's cursor is so old that what follows it is not kept any more.
+	ErrGone = errors.New("not kept any more")
+	// ErrTooLarge is returned when a value or a request exceeds a limit of size.
+	ErrTooLarge = errors.New("too large")
 )
 
 // Error is what an agent answered instead of doing what it was asked. It matches the sentinel of its status.
@@ -32,6 +43,8 @@ type Error struct {
 	Status  int    // of HTTP
 	Code    string // four digits, from /v1; empty from /api
 	Message string // in words
+	// Current is how the keys stand that a write found changed; only with ErrChanged, and only from /api.
+	Current []Current
 }
 
 // Error returns the message with its code.
@@ -53,6 +66,21 @@ func (e *Error) Is(target error) bool {
 		return target == ErrNotFound
 	case http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return target == ErrUnavailable
+	case http.StatusBadRequest:
+		if e.Code == "4002" { // the new name exists
+			return target == ErrConflict
+		}
+		return target == ErrInvalid
+	case http.StatusUnprocessableEntity:
+		return target == ErrInvalid
+	case http.StatusConflict:
+		return target == ErrConflict
+	case http.StatusPreconditionFailed:
+		return target == ErrChanged
+	case http.StatusGone:
+		return target == ErrGone
+	case http.StatusRequestEntityTooLarge:
+		return target == ErrTooLarge
 	}
 	return false
 }
@@ -65,9 +93,9 @@ func answerError(resp *http.Response, body []byte) *Error {
 		e.Code, e.Message = code, text
 		return e
 	}
-	var p huma.ErrorModel
+	var p changedProblem
 	if json.Unmarshal(body, &p) == nil && p.Detail != "" {
-		e.Message = problemText(&p)
+		e.Message, e.Current = problemText(&p.ErrorModel), p.Current
 		return e
 	}
 	if _, phrase, ok := strings.Cut(resp.Status, " "); ok && phrase != "" {
