@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,11 +17,17 @@ import (
 	"hostmesh/hostdb/auth"
 )
 
-func FuzzParseURLPath(f *testing.F) {
+// FuzzID reads paths of URLs, and the ids that stand in parameters.
+func FuzzID(f *testing.F) {
 	for _, p := range []string{"/v1", "/v1/hosts/a", "//v1//tags/a/members/@b/", "/v1/a/b/c%2Fd/e", "/v1/tags/.default/perms", "/v1/auth/session/x", "/v1/%2e%2e/x", "/v1/a/b/perms/c", "/v1/.system/a"} {
 		f.Add(p)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
+		if id, err := parseID(path, verbatim); err == nil && id.ns == hostdb.System {
+			t.Errorf("%q reaches .system", path)
+		} else if _, foreseen := asFailure(err); err != nil && (!foreseen || id.kind != kindNone) {
+			t.Errorf("%q: %v with %+v", path, err, id)
+		}
 		got, err := parseURLPath(path)
 		if err != nil {
 			if fl, foreseen := asFailure(err); !foreseen || fl.code.status() != 400 && fl.code.status() != 404 {
@@ -87,7 +94,9 @@ func FuzzParams(f *testing.F) {
 // FuzzHandler sends whatever a client may: never a panic, always valid HTTP in the form that clients rely on.
 func FuzzHandler(f *testing.F) {
 	s := newSite(f)
-	h := New(Config{Store: s.store, Auth: s.auth})
+	h := New(Config{Store: s.store, Auth: s.auth, Settled: func(hostdb.Stamp) bool { return false }})
+	first := s.write("alice", "x", nil, put("hosts", "b", "x: 1"))
+	s.write("alice", "y", nil, func(tx *hostdb.Tx) error { return tx.Rename("hosts", "b", "a") })
 	f.Add("GET", "/v1/hosts/a/b?search=x", "", "", false)
 	f.Add("PUT", "/v1/tags/a/members?log=x", "value=a", "", true)
 	f.Add("PUT", "/v1/hosts/a?log=x&acks=2", `{"a": [1]}`, "application/json", true)
@@ -95,14 +104,24 @@ func FuzzHandler(f *testing.F) {
 	f.Add("POST", "/v1/hosts/a?log=x", "newname=b%0d%0a", "", true)
 	f.Add("DELETE", "/v1/hosts/a?log=x", "", "", true)
 	f.Add("GET", "/v1/x/y/z?foreach=hosts&meta=derived", "", "", false)
-	f.Fuzz(func(t *testing.T, method, target, body, contentType string, in bool) {
+	f.Add("GET", "/v1/hosts/a?meta=revisions&limit=3&before=1.0000000000000001", "", "If-None-Match: *", false)
+	f.Add("GET", "/v1/hosts/b?meta=blame&as-of=2100-01-01&search=x{3}", "", "Accept: application/json", false)
+	f.Add("GET", "/v1/hosts/b/x?revision="+first.String()+"&meta=parents&from=tags", "", "", false)
+	f.Add("GET", "/v1/hosts?limit=2&after=a&as-of=5m", "", "Cookie: HostDB=x", false)
+	f.Add("PUT", "/v1/hosts/a?log=x&dry_run=true", "value=a", "Accept: application/json", true)
+	f.Add("PUT", "/v1/tags/a/perms?log=x", "value={a: {data: RW}}", "If-None-Match: *, W/\"x\"", true)
+	f.Fuzz(func(t *testing.T, method, target, body, header string, in bool) {
 		req, err := http.ReadRequest(bufio.NewReader(strings.NewReader(method + " " + target + " HTTP/1.1\r\nHost: x\r\n\r\n")))
 		if err != nil {
 			return // net/http would refuse it
 		}
 		req.Body, req.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
 		req.RemoteAddr = "127.0.0.1:1"
-		req.Header.Set("Content-Type", contentType)
+		name, value, ok := strings.Cut(header, ": ")
+		if !ok { // of seeds that are older than other headers here
+			name, value = "Content-Type", header
+		}
+		req.Header.Set(name, value)
 		if in {
 			req = req.WithContext(auth.WithIdentity(req.Context(), auth.Identity{User: "root", Admin: true}))
 		}
@@ -121,6 +140,9 @@ func FuzzHandler(f *testing.F) {
 		}
 		if w.Code == 500 && strings.HasPrefix(trace, "5000") || w.Code >= 400 != (trace != "") || w.Code >= 400 && w.Body.Len() > 0 {
 			t.Errorf("%s %s %q: %d %q", method, target, body, w.Code, trace)
+		}
+		if trace != "" && !strings.HasPrefix(trace, strconv.Itoa(w.Code)) {
+			t.Errorf("%s %s %q: %d with %q", method, target, body, w.Code, trace)
 		}
 		if method == "GET" && w.Code == 200 && w.Header().Get("Content-Length") == "" {
 			t.Errorf("%s: no Content-Length", target)
