@@ -36,7 +36,7 @@ at 0, but for --strict.`,
   hostmesh doctor --skip dns-none --skip node
   hostmesh doctor --host web1.dc1.example.com
   hostmesh doctor --list
-  hostmesh doctor -o json | jq -r '.findings[].id'`,
+  hostmesh doctor -o json`,
 		Args: cobra.NoArgs,
 	}
 	ask := a.ask(func(ctx context.Context, c *api.Client, _ []string) error {

@@ -33,7 +33,7 @@ should have a Priority.
 		Example: `  hostmesh explain web1.dc1.example.com
   hostmesh explain web1.dc1.example.com Monitoring/Prometheus
   hostmesh explain web1.dc1.example.com --effective
-  hostmesh explain web1.dc1.example.com -o json | jq .disagreements`,
+  hostmesh explain web1.dc1.example.com -o json`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: a.ask(func(ctx context.Context, c *api.Client, args []string) error {
 			if effective {
@@ -69,11 +69,7 @@ should have a Priority.
 func explainText(w io.Writer, e api.Explanation) {
 	row(w, "SOURCE", "RANK", "PRIORITY")
 	for _, s := range e.Sources {
-		priority := ""
-		if s.Rank != "host" {
-			priority = fmt.Sprint(s.Priority)
-		}
-		row(w, s.ID, s.Rank, priority)
+		row(w, s.ID, s.Rank, priorityText(s))
 	}
 	fmt.Fprintln(w)
 	row(w, "PATH", "VALUE", "FROM", "RANK", "PRIORITY")
@@ -108,11 +104,15 @@ func explainText(w io.Writer, e api.Explanation) {
 }
 
 func settingRow(w io.Writer, path, value string, from api.ExplainedSource, mark string) {
-	priority := ""
-	if from.Rank != "host" {
-		priority = fmt.Sprint(from.Priority)
+	row(w, path, value, from.ID, from.Rank, priorityText(from), mark)
+}
+
+// priorityText is a dash for the host, which has none.
+func priorityText(s api.ExplainedSource) string {
+	if s.Rank == "host" {
+		return "-"
 	}
-	row(w, path, value, from.ID, from.Rank, priority, mark)
+	return fmt.Sprint(s.Priority)
 }
 
 // shortValue is a value on one line: scalars in their writer's spelling, all else as JSON.
