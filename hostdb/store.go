@@ -204,6 +204,18 @@ func (s *Store) ClockLead() time.Duration {
 	return s.clock.ahead(s.cfg.Clock.Now())
 }
 
+// Floor is a reading at or below which this replica will show no operation of its own that View does not show already,
+// unless its clock is set back while it does not run.
+func (s *Store) Floor() Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.head != s.view.Load() { // something is on its way to the disk
+		h, _ := s.view.Load().vector.get(s.run.origin)
+		return h.time
+	}
+	return max(s.clock.last, TimeOf(s.cfg.Clock.Now()))
+}
+
 // Origin is the origin of this run's operations, 0 before its first.
 func (s *Store) Origin() uint64 {
 	s.mu.Lock()

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"hostmesh/hostdb"
 )
 
 // Names of the requests. A change that an older node cannot understand gets a new name.
@@ -38,6 +40,7 @@ type pullAnswer struct {
 	Digests   map[string]string `cbor:"5,keyasint"`
 	Vector    map[uint64]uint64 `cbor:"6,keyasint"`
 	Busy      bool              `cbor:"7,keyasint,omitempty"` // nothing was looked at; try later
+	Floor     hostdb.Time       `cbor:"8,keyasint,omitempty"` // the answerer will write nothing with a lower stamp from now on
 }
 
 // decoding bounds what a neighbour's message may ask of us.

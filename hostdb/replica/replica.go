@@ -81,8 +81,9 @@ type Replica struct {
 	pulling bool      // one pull runs at a time
 	turns   []*sender // that wait for theirs
 	counts  Counts
-	alarms  map[string]time.Time // alarms raised, by text, so that each is logged once a while
-	ended   context.Context      // ends with Run; nil before it
+	floors  map[string]hostdb.Time // node -> everything it wrote with a lower stamp is here
+	alarms  map[string]time.Time   // alarms raised, by text, so that each is logged once a while
+	ended   context.Context        // ends with Run; nil before it
 	wg      sync.WaitGroup
 }
 
@@ -132,6 +133,7 @@ func Open(cfg Config) (*Replica, error) {
 		serving: make(chan struct{}, cfg.ServePulls),
 		senders: map[string]*sender{},
 		acks:    make(chan struct{}),
+		floors:  map[string]hostdb.Time{},
 		alarms:  map[string]time.Time{},
 	}
 	cfg.Peers.Handle(pushName, r.servePush)
@@ -234,6 +236,22 @@ func (r *Replica) Synced() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.synced
+}
+
+// Settled reports whether nothing with a stamp up to cut can arrive any more: each of members, which are all nodes but this
+// one that may write or ever came back, was asked after it would write nothing so old, and everything it held is here.
+func (r *Replica) Settled(cut hostdb.Stamp, members []string) bool {
+	if r.cfg.Store.Floor() <= cut.Time {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, node := range members {
+		if r.floors[node] <= cut.Time {
+			return false
+		}
+	}
+	return true
 }
 
 // Await implements hostdb.Acker. It returns at once when nobody can be reached.

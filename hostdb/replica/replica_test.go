@@ -447,3 +447,37 @@ func TestChildrenMakeATree(t *testing.T) {
 		t.Error("a node that is not in the list has children")
 	}
 }
+
+// The past is settled once every member was asked after it; a member that is cut off keeps it open.
+func TestThePastIsSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFabric()
+		members := mesh(t, f, 3, Config{})
+		defer stopAll(members)
+		a := members[0]
+		others := []string{members[1].name, members[2].name}
+		revision := put(t, a, "h1", "1").Revision
+		if a.replica.Settled(revision, others) {
+			t.Error("a write is settled before anybody was asked after it")
+		}
+		time.Sleep(time.Minute)
+		if !a.replica.Settled(revision, others) {
+			t.Error("a write of a minute ago is not settled among three nodes that see each other")
+		}
+		f.set(func() { f.up[members[2].name] = false })
+		synctest.Wait()
+		later := put(t, a, "h2", "1").Revision
+		time.Sleep(time.Minute)
+		if a.replica.Settled(later, others) {
+			t.Error("a write is settled although a member that may have written before it cannot be asked")
+		}
+		if !a.replica.Settled(later, others[:1]) || !a.replica.Settled(revision, others) {
+			t.Error("what was settled, or is without the member that is gone, is not")
+		}
+		f.set(func() { f.up[members[2].name] = true })
+		time.Sleep(time.Minute)
+		if !a.replica.Settled(later, others) {
+			t.Error("a write is not settled a minute after the member came back")
+		}
+	})
+}

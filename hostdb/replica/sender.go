@@ -258,6 +258,9 @@ func (s *sender) pullAll(ctx context.Context) error {
 		if len(answer.Ops) == 0 || !answer.More {
 			r.mu.Lock()
 			r.synced = true
+			if len(held) == 0 {
+				r.floors[s.node] = max(r.floors[s.node], answer.Floor)
+			}
 			r.mu.Unlock()
 			r.compare(s.node, &answer)
 			s.offer(&answer)

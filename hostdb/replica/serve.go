@@ -55,8 +55,10 @@ func (r *Replica) servePull(_ context.Context, from string, body []byte) ([]byte
 		r.count(func(c *Counts) { c.Busy++ })
 		return encode(pullAnswer{Busy: true})
 	}
+	floor := r.cfg.Store.Floor() // before the view: what is written in between has a higher stamp, and is not in the view
 	v := r.cfg.Store.View()
 	answer := pullAnswer{
+		Floor:     floor,
 		Version:   v.Version().String(),
 		Algorithm: hostdb.DigestAlgorithm,
 		Digests:   map[string]string{},
