@@ -34,6 +34,8 @@ type Agent struct {
 	log   *slog.Logger
 	clock hostdb.Clock
 	key   mesh.Key
+	// keyless: key is one that nobody else has, and that ends with the agent.
+	keyless bool
 
 	dir     *dataDir
 	store   *hostdb.Store
@@ -140,7 +142,7 @@ func (a *Agent) openDataDir() error {
 		}
 		a.log.Warn("no mesh key: using one until the agent stops; sessions and certificates end with it, and nobody can join", "remedy", "set key_file")
 	}
-	a.key = key
+	a.key, a.keyless = key, !found
 	if a.dir, err = openDataDir(a.cfg.DataDir); err != nil {
 		return err
 	}
@@ -179,16 +181,6 @@ func (a *Agent) openStorage() (hostdb.Storage, error) {
 		}
 	}()
 	return db, nil
-}
-
-func (a *Agent) openAuth() (err error) {
-	a.auth, err = auth.Open(auth.Config{
-		UsersFile:  a.cfg.Auth.UsersFile,
-		SessionKey: a.key.Derive(mesh.LabelSession, mesh.KeySize),
-		Clock:      a.clock,
-		Logger:     a.log,
-	})
-	return err
 }
 
 func (a *Agent) openMesh() error {
@@ -328,6 +320,7 @@ func (a *Agent) services() *services {
 	for _, w := range a.web {
 		s.add(w.name, w.run)
 	}
+	s.add("users", a.seedUsers)
 	s.add("replica", a.replica.Run)
 	s.add("mesh", a.mesh.Run)
 	return s

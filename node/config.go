@@ -94,14 +94,22 @@ type LabelsConfig struct{ Datacenter, Rack string }
 
 // AuthConfig is where users come from.
 type AuthConfig struct {
-	// UsersFile has the users who may log in at this node. It is read once, at start, into this agent's memory: the
-	// other nodes do not learn of it. Empty: nobody logs in here.
+	// UsersFile has users to begin with. It is read once, at start; those that HostDB neither has nor had are written
+	// into it, and from then on count there. It is never written. Empty: the users are those of HostDB.
 	UsersFile string
-	LDAP      LDAPConfig
+	// LDAP is a directory of more users. An empty URL: none.
+	LDAP LDAPConfig
 }
 
-// LDAPConfig is a directory that knows passwords and groups. An empty URL: none.
-type LDAPConfig struct{ URL, UsersDN, GroupsDN string }
+// LDAPConfig is a directory that knows passwords and groups: what auth.LDAPConfig is, in texts. An empty text is its
+// default.
+type LDAPConfig struct {
+	URL, UsersDN, GroupsDN        string
+	UserAttribute, GroupAttribute string
+	CA                            string // a file
+	Timeout                       string // a duration, such as 5s
+	StartTLS, Insecure            bool
+}
 
 // NoListener is the address of a listener that is not wanted.
 const NoListener = "none"
@@ -218,14 +226,13 @@ func (c *Config) validate() error {
 	if !isDomain(c.DNS.Domain) {
 		bad("dns.domain %q: want a domain name, such as mesh.internal", c.DNS.Domain)
 	}
-	if l := c.Auth.LDAP; l.URL != "" {
-		if !strings.HasPrefix(l.URL, "ldaps://") && !strings.HasPrefix(l.URL, "ldap://") && !strings.HasPrefix(l.URL, "ldapi://") {
-			bad("auth.ldap.url %q: want ldaps://host[:port]", l.URL)
+	if l, err := c.Auth.LDAP.resolve(); err != nil {
+		errs = append(errs, err)
+	} else if c.Auth.LDAP.URL != "" {
+		if err := l.Check(); err != nil {
+			errs = append(errs, err)
 		}
-		if l.UsersDN == "" {
-			bad("auth.ldap.users_dn: set it to where the users are, such as ou=people,dc=example,dc=com")
-		}
-	} else if l != (LDAPConfig{}) {
+	} else if c.Auth.LDAP != (LDAPConfig{}) {
 		bad("auth.ldap.url: set it, or leave auth.ldap out")
 	}
 	for _, d := range c.Duties {
@@ -310,6 +317,10 @@ func (c Config) Check() error {
 	}
 	if c.Auth.UsersFile != "" {
 		errs = append(errs, c.checkUsersFile())
+	}
+	if errs[0] == nil {
+		_, err := c.Auth.LDAP.open()
+		errs = append(errs, err)
 	}
 	_, err = inspectDataDir(c.DataDir)
 	if err == nil {

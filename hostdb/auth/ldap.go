@@ -62,9 +62,28 @@ type LDAP struct {
 	tls     *tls.Config // nil: in clear
 }
 
-// OpenLDAP checks the configuration. It does not connect: a directory that is down keeps no agent from starting. Errors
-// name the setting below auth.ldap.
+// OpenLDAP checks the configuration and reads CAFile. It does not connect: a directory that is down keeps no agent from
+// starting. Errors name the setting below auth.ldap.
 func OpenLDAP(cfg LDAPConfig) (*LDAP, error) {
+	l, err := cfg.parse()
+	if err != nil {
+		return nil, err
+	}
+	if l.tls != nil && cfg.CAFile != "" {
+		if l.tls.RootCAs, err = readCA(cfg.CAFile); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// Check finds what is wrong with a configuration without reading a file.
+func (cfg LDAPConfig) Check() error {
+	_, err := cfg.parse()
+	return err
+}
+
+func (cfg LDAPConfig) parse() (*LDAP, error) {
 	l := &LDAP{cfg: cfg, network: "tcp"}
 	u, err := parseLDAPURL(cfg.URL)
 	if err != nil {
@@ -106,9 +125,7 @@ func OpenLDAP(cfg LDAPConfig) (*LDAP, error) {
 		return nil, fmt.Errorf("auth.ldap.timeout %s: want more than nothing, such as 5s", cfg.Timeout)
 	}
 	if encrypted {
-		if l.tls, err = ldapTLS(host, cfg.CAFile); err != nil {
-			return nil, err
-		}
+		l.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
 	}
 	return l, nil
 }
@@ -152,20 +169,16 @@ func isAttribute(text string) bool {
 	return text != ""
 }
 
-func ldapTLS(host, caFile string) (*tls.Config, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
-	if caFile == "" {
-		return cfg, nil
-	}
-	pem, err := os.ReadFile(caFile)
+func readCA(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("auth.ldap.ca: %w", err)
 	}
-	cfg.RootCAs = x509.NewCertPool()
-	if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("auth.ldap.ca: %s holds no certificate in PEM form", caFile)
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("auth.ldap.ca: %s holds no certificate in PEM form", file)
 	}
-	return cfg, nil
+	return pool, nil
 }
 
 // userDN is the user's entry. Only the name in it is the user's to choose, and it stays one value (RFC 4514).
