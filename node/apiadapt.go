@@ -14,12 +14,14 @@ import (
 // handler is what every listener serves.
 func (a *Agent) handler() http.Handler {
 	return &routes{
-		hostdb: rest.New(rest.Config{Store: a.store, Auth: a.auth, Logger: a.log, Registerer: a.metrics}),
+		hostdb: rest.New(rest.Config{Store: a.store, Auth: a.auth, Settled: a.settled, Logger: a.log, Registerer: a.metrics}),
 		api: api.NewHandler(api.Config{
 			Build:      a.build(),
 			Membership: a, Status: a, Digester: a,
-			Importer: importer{a.store}, Namespaces: namespaces{a.store},
-			Zones:          a.zones(),
+			Importer: importer{a.store}, Namespaces: namespaces{a.store}, Users: users{a.auth},
+			Doctor: a.doctor(), Explainer: a.store,
+			History: a.history(), Restorer: a.history(), Conflicts: a.history(), ReadOnly: a.history(),
+			Zones: a.zones(), Query: a.store,
 			Identify:       a.identify,
 			ReplicaVersion: func() string { return a.store.View().Version().String() },
 		}),

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 
+	"hostmesh/hostdb"
 	"hostmesh/mesh"
 )
 
@@ -29,3 +30,14 @@ func (p replicaPeers) Handle(name string, h func(ctx context.Context, from strin
 
 // Changed implements replica.Peers.
 func (p replicaPeers) Changed() (<-chan struct{}, func()) { return p.Watch() }
+
+// settled reports whether nothing can arrive any more that changes the state as of a stamp.
+func (a *Agent) settled(cut hostdb.Stamp) bool {
+	var others []string
+	for _, m := range a.mesh.View().Members() {
+		if !m.Self {
+			others = append(others, m.ID)
+		}
+	}
+	return a.replica.Settled(cut, others)
+}
