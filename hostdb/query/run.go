@@ -59,18 +59,17 @@ type row struct {
 // candidates are the keys that the expression may hold for, sorted, with their items: all of them, or the members of
 // the smallest tag that it asks for.
 func (q *Query) candidates(r *run) iter.Seq2[string, hostdb.Item] {
-	keys := r.view.Keys(q.opts.In)
-	if q.where != nil && len(q.where.need) > 0 {
-		list := r.membersOf(q.where.need[0])
-		for _, tag := range q.where.need[1:] {
-			if other := r.membersOf(tag); len(other) < len(list) {
-				list = other
-			}
+	if q.where == nil || len(q.where.need) == 0 {
+		return r.view.Items(q.opts.In)
+	}
+	list := r.membersOf(q.where.need[0])
+	for _, tag := range q.where.need[1:] {
+		if other := r.membersOf(tag); len(other) < len(list) {
+			list = other
 		}
-		keys = slices.Values(list)
 	}
 	return func(yield func(string, hostdb.Item) bool) {
-		for key := range keys {
+		for _, key := range list {
 			if item, ok := r.view.Get(q.opts.In, key); ok && !yield(key, item) {
 				return
 			}
@@ -149,13 +148,11 @@ func (r *run) cells() (Row, error) {
 		if i == r.q.sortBy {
 			out.order = v
 		}
-		out.Cells[i] = documentOf(v)
-		for p, leaf := range out.Cells[i].Leaves() {
-			r.made += len(p) + len(leaf) + 16
-		}
+		r.made += weigh(v, maxMade-r.made)
 		if r.made > maxMade {
 			return Row{}, fmt.Errorf("%w: the answer is larger than %d MiB: select less of each, or set a limit", ErrTooMuch, maxMade>>20)
 		}
+		out.Cells[i] = documentOf(v)
 	}
 	return out, nil
 }
@@ -234,8 +231,8 @@ func (r *run) told(q *Query) []string {
 }
 
 func (r *run) anywhere(key string) bool {
-	for k := range r.view.Keys(r.q.opts.In) {
-		if r.view.Data(r.q.opts.In, k).At(key).Exists() {
+	for _, item := range r.view.Items(r.q.opts.In) {
+		if item.Data().At(key).Exists() {
 			return true
 		}
 	}
@@ -297,8 +294,8 @@ type lazy struct {
 func (x *index) vmsOn(box string) []string {
 	x.vms.once.Do(func() {
 		x.vms.of = map[string][]string{}
-		for host := range x.view.Keys(hostdb.Hosts) {
-			if box := x.view.Data(hostdb.Hosts, host).Text("VM", "Box"); box != "" {
+		for host, item := range x.view.Items(hostdb.Hosts) {
+			if box := item.Data().Text("VM", "Box"); box != "" {
 				x.vms.of[box] = append(x.vms.of[box], host)
 			}
 		}
@@ -311,8 +308,8 @@ func (x *index) vmsOn(box string) []string {
 func (x *index) zonesOf(host string) []string {
 	x.zones.once.Do(func() {
 		x.zones.of = map[string][]string{}
-		for tag := range x.view.Keys(hostdb.Tags) {
-			doc := x.view.Data(hostdb.Tags, tag)
+		for tag, item := range x.view.Items(hostdb.Tags) {
+			doc := item.Data()
 			if !doc.At("DNS").Exists() {
 				continue
 			}

@@ -42,6 +42,32 @@ func documentOf(v any) hostdb.Document {
 	return hostdb.NewDocument(hostdb.Leaf{Value: encode(v)})
 }
 
+// weigh is about how many bytes a value takes in an answer; it stops soon after there are more than limit, because a
+// list may hold the same long list many times.
+func weigh(v any, limit int) int {
+	n := 16
+	switch v := v.(type) {
+	case []string:
+		for _, s := range v {
+			n += len(s) + 8
+		}
+	case []any:
+		for _, item := range v {
+			if n += weigh(item, limit-n); n > limit {
+				break
+			}
+		}
+	case hostdb.Document:
+		for p, leaf := range v.Leaves() {
+			n += len(p) + len(leaf) + 16
+		}
+	default:
+		text, _ := textOf(v)
+		n += len(text)
+	}
+	return n
+}
+
 // encode is a value in the form of documents.
 func encode(v any) hostdb.Value {
 	switch v := v.(type) {
