@@ -216,8 +216,11 @@ func (f *filter) event(ctx context.Context, feed Feed, rev hostdb.Revision, was,
 		if !yes && !backlog {
 			yes, _ = f.where.Match(was, x.NS, x.Key)
 		}
-		if !yes && backlog && !v.Exists(x.NS, x.Key) {
-			if then, err := feed.At(ctx, rev.ID.Before()); err == nil {
+		for _, cut := range []hostdb.Stamp{rev.ID, rev.ID.Before()} {
+			if yes || !backlog || v.Exists(x.NS, x.Key) {
+				break
+			}
+			if then, err := feed.At(ctx, cut); err == nil { // else it is told of too little, not of what is nobody's business
 				yes, _ = f.where.Match(then, x.NS, x.Key)
 			}
 		}
@@ -291,10 +294,10 @@ func (w *watcher) run(ctx context.Context) error {
 	f := follower{feed: w.feed, at: w.from}
 	var was hostdb.View
 	synced := false
+	told := uint64(0)     // once synced: how many of the revisions that the replica applied are behind us
 	behind := time.Time{} // since when the reader is too far behind; zero when it is not
 	for {
 		v := w.feed.View()
-		done := v.Applied() // what is told when this round is over
 		for {
 			rev, ok, err := f.take(ctx, v)
 			if ctx.Err() != nil {
@@ -312,8 +315,8 @@ func (w *watcher) run(ctx context.Context) error {
 					return err
 				}
 			}
-			// How far behind it is now: what came meanwhile, and what is left of this round.
-			switch late := w.feed.View().Applied() - done; {
+			told++
+			switch late := w.feed.View().Applied() - told; {
 			case !synced || late <= maxBehind:
 				behind = time.Time{}
 			case behind.IsZero():
@@ -335,7 +338,8 @@ func (w *watcher) run(ctx context.Context) error {
 			default:
 			}
 		}
-		if was = v; !synced {
+		was, told = v, v.Applied()
+		if !synced {
 			synced = true
 			if err := w.send(Event{Kind: EventSynced, Cursor: f.position().String(), Version: v.Version().String()}); err != nil {
 				return err
