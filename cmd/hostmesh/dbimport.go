@@ -19,9 +19,10 @@ import (
 
 func (a *app) dbImportCommand() *cobra.Command {
 	var opts api.ImportOptions
+	var git gitSource
 	cmd := &cobra.Command{
-		Use:   "import DIR",
-		Short: "Take a directory into the host database",
+		Use:   "import {DIR | --git REPO}",
+		Short: "Take a directory, or a Git history, into the host database",
 		Long: `Takes a directory in the layout of Flipkart's HostDB into the host database:
 
   NAMESPACE/KEY              the data of a key, YAML
@@ -39,12 +40,22 @@ and takes the rest. Facts and sections that break the rules for them are only
 warned of: old inventories do.
 
 A large import is several changes. Should it stop half way, the report names
-what is missing, and importing again completes it.`,
+what is missing, and importing again completes it.
+
+With --git the commits of a repository are taken instead, oldest first: each
+becomes one change, by its author, with its time and message. Importing again
+takes only what is new, so that an old HostDB and this one run side by side.
+What cannot be read in an old commit is told and left out; what cannot be read
+in the newest one is an error. Only an administrator may.`,
 		Example: `  hostmesh db import examples/inventory
   hostmesh db import /var/lib/hostdb/namespaces --dry-run
-  hostmesh db import /var/lib/hostdb/namespaces --keep-going -m "from the old HostDB"`,
-		Args: cobra.ExactArgs(1),
+  hostmesh db import /var/lib/hostdb/namespaces --keep-going -m "from the old HostDB"
+  hostmesh db import --git /var/lib/hostdb/namespaces`,
+		Args: git.args(&opts),
 		RunE: a.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
+			if git.repo != "" {
+				return a.importGit(ctx, git, opts)
+			}
 			opts.Log = orDefault(opts.Log, "hostmesh db import "+args[0])
 			c, err := a.client()
 			if err != nil {
@@ -58,6 +69,7 @@ what is missing, and importing again completes it.`,
 	messageFlag(cmd, &opts.Log, "why, for those who read the history (default: the command)")
 	cmd.Flags().BoolVar(&opts.KeepGoing, "keep-going", false, "leave out what is wrong and take the rest")
 	cmd.Flags().BoolVar(&opts.DryRun, "dry-run", false, "check everything and write nothing")
+	git.flags(cmd)
 	a.outputFlag(cmd)
 	return cmd
 }
