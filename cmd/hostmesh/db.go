@@ -32,28 +32,41 @@ Every change has a message (-m): it stands in the history for ever.`,
 	})
 	cmd.AddCommand(
 		a.dbGetCommand(), a.dbSetCommand(), a.dbDeleteCommand(), a.dbRenameCommand(),
-		a.dbMembersCommand(), a.dbImportCommand(), a.dbDigestCommand(), a.dbNamespaceCommand(),
+		a.dbMembersCommand(), a.dbImportCommand(), a.dbExportCommand(), a.dbDigestCommand(), a.dbNamespaceCommand(),
+		a.dbLogCommand(), a.dbShowCommand(), a.dbDiffCommand(), a.dbBlameCommand(),
+		a.dbRollbackCommand(), a.dbUndoCommand(), a.dbConflictsCommand(), a.dbReadOnlyCommand(),
 	)
 	return cmd
 }
 
 func (a *app) dbGetCommand() *cobra.Command {
-	return &cobra.Command{
+	var at string
+	cmd := &cobra.Command{
 		Use:   "get [ID]",
 		Short: "Print what an ID names",
-		Long:  `Prints what an ID names; without one, the namespaces. See "hostmesh db --help" for IDs.`,
+		Long: `Prints what an ID names; without one, the namespaces. See "hostmesh db --help"
+for IDs. With --as-of, what it was at a moment: a revision, which stands for the
+state right after it, or a time, as for "hostmesh db diff".`,
 		Example: `  hostmesh db get
   hostmesh db get hosts
   hostmesh db get hosts/web1.dc1.example.com
   hostmesh db get hosts/web1.dc1.example.com/Network/IP
-  hostmesh db get tags/shipping-web/members`,
+  hostmesh db get tags/shipping-web/members --as-of 24h`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: a.ask(func(ctx context.Context, c *api.Client, args []string) error {
 			id := ""
 			if len(args) > 0 {
 				id = args[0]
 			}
-			out, err := c.Get(ctx, id)
+			var out []byte
+			var err error
+			if at == "" {
+				out, err = c.Get(ctx, id)
+			} else {
+				var settled bool
+				out, settled, err = c.GetAsOf(ctx, id, at)
+				a.warnUnsettled(settled)
+			}
 			if err != nil {
 				return err
 			}
@@ -65,6 +78,8 @@ func (a *app) dbGetCommand() *cobra.Command {
 			return err
 		}),
 	}
+	cmd.Flags().StringVar(&at, "as-of", "", "print what it was at this `MOMENT`: a revision or a time")
+	return cmd
 }
 
 func (a *app) dbSetCommand() *cobra.Command {

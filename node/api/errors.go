@@ -40,11 +40,13 @@ func problemOf(err error) *huma.ErrorModel {
 		status = http.StatusForbidden
 	case is(ErrNotFound, hostdb.ErrNotFound, hostdb.ErrNoNamespace, hostdb.ErrNoParent):
 		status = http.StatusNotFound
-	case is(hostdb.ErrExists):
+	case is(hostdb.ErrExists, hostdb.ErrWrittenOver):
 		status = http.StatusConflict
+	case is(ErrChangedSince):
+		status = http.StatusPreconditionFailed
 	case is(hostdb.ErrBadName, hostdb.ErrInvalid, hostdb.ErrCycle, hostdb.ErrNotMapping, hostdb.ErrNotAllowed, layout.ErrBadInventory, layout.ErrBadTar):
 		status = http.StatusBadRequest
-	case is(hostdb.ErrUnavailable, hostdb.ErrStorageFull, hostdb.ErrClock, hostdb.ErrBusy, hostdb.ErrClosed, context.Canceled):
+	case is(hostdb.ErrUnavailable, hostdb.ErrStorageFull, hostdb.ErrClock, hostdb.ErrBusy, hostdb.ErrClosed, hostdb.ErrReadOnly, context.Canceled):
 		status = http.StatusServiceUnavailable
 	case is(context.DeadlineExceeded):
 		status = http.StatusGatewayTimeout

@@ -34,6 +34,17 @@ type Config struct {
 	Digester   Digester
 	Zones      Zones
 	Namespaces Namespaces
+	Users      Users
+	Query      Views
+	Doctor     Doctor
+	Explainer  Explainer
+	History    History
+	Restorer   Restorer
+	Conflicts  Conflicts
+	ReadOnly   ReadOnlySwitch
+	Objects    Objects   // also transactions
+	Watchers   *Watchers // the caller closes them
+	Git        GitHistories
 
 	// Identify tells who makes a request; ok is false when nobody is known to. An error is for proof that was given
 	// and is not good: the request is refused with its text. nil = nobody is ever known, so all writes are refused.
@@ -73,6 +84,40 @@ func NewHandler(cfg Config) http.Handler {
 	}
 	if cfg.Namespaces != nil {
 		registerNamespaces(a, cfg.Namespaces)
+	}
+	if cfg.Users != nil {
+		registerUsers(a, cfg.Users)
+	}
+	if cfg.Query != nil {
+		registerQuery(a, cfg.Query)
+	}
+	if cfg.Doctor != nil {
+		registerDoctor(a, cfg.Doctor)
+	}
+	if cfg.Explainer != nil {
+		registerExplain(a, cfg.Explainer)
+	}
+	if cfg.History != nil {
+		registerHistory(a, cfg.History)
+	}
+	if cfg.Restorer != nil {
+		registerRestore(a, cfg.Restorer)
+	}
+	if cfg.Conflicts != nil {
+		registerConflicts(a, cfg.Conflicts)
+	}
+	if cfg.Git != nil {
+		registerGit(a, cfg.Git)
+	}
+	if cfg.ReadOnly != nil {
+		registerReadOnly(a, cfg.ReadOnly)
+	}
+	if cfg.Objects != nil {
+		registerObjects(a, cfg.Objects)
+		registerTxn(a, cfg.Objects)
+	}
+	if cfg.Watchers != nil {
+		registerWatch(a, cfg.Watchers)
 	}
 
 	// A session is a cookie, so a page of another site could send writes with it.
