@@ -219,3 +219,33 @@ func TestHostDecides(t *testing.T) {
 		t.Errorf("of the last host:\n%s", text(r))
 	}
 }
+
+// TestRaces: what two people make together that neither could have made alone is found, on both boxes the same.
+func TestRaces(t *testing.T) {
+	a, b := open(t), open(t)
+	write(t, a, "hosts/h: {Owner: shop}\ntags/one: {}\ntags/two: {}\n")
+	exchange(t, a, b)
+	update(t, a, func(tx *hostdb.Tx) error {
+		return errors.Join(tx.Delete(hostdb.Hosts, "h"), tx.AddMember(hostdb.Tags, "one", "@two"))
+	})
+	update(t, b, func(tx *hostdb.Tx) error {
+		return errors.Join(tx.AddMember(hostdb.Tags, "one", "h"), tx.AddMember(hostdb.Tags, "two", "@one"),
+			tx.PutPath(hostdb.Hosts, "h", []string{"Owner"}, hostdb.NewDocument(hostdb.Leaf{Value: hostdb.Text("alice")})))
+	})
+	exchange(t, a, b)
+	ra, rb := examine(t, a.View(), Options{}), examine(t, b.View(), Options{})
+	if diff := cmp.Diff(ra, rb); diff != "" {
+		t.Errorf("the two boxes find different things:\n%s", diff)
+	}
+	var got []string
+	for _, f := range ra.Findings {
+		got = append(got, f.Check+" "+f.ID+" "+f.Path)
+	}
+	want := []string{"members-missing tags/one/members h", "members-cycle tags/one/members @two", "conflicts hosts/h "}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s\n%s", diff, text(ra))
+	}
+	if !strings.HasPrefix(ra.Findings[0].Message, "hosts/h was deleted while") {
+		t.Error(ra.Findings[0].Message)
+	}
+}

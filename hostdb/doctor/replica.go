@@ -17,7 +17,7 @@ func replicaChecks() []Check {
 	}
 }
 
-// everyKey yields all keys but those of System, deleted ones and .default included, by namespace and key.
+// everyKey yields all keys but those of System, .default included, by namespace and key.
 func (e *exam) everyKey(fn func(ns, key string)) {
 	for c := range e.view.Changes(hostdb.View{}) {
 		if e.over() {
@@ -30,25 +30,27 @@ func (e *exam) everyKey(fn func(ns, key string)) {
 }
 
 func conflicts(e *exam) {
-	e.everyKey(func(ns, key string) {
-		for c := range e.view.Conflicts(ns, key) {
-			f := Finding{Severity: section.Warning, ID: ns + "/" + key, Path: c.At,
-				Remedy: "look at both (hostmesh db conflicts), and write what should be there: that settles it"}
-			what := "what was written"
-			switch c.What {
-			case hostdb.Members:
-				f.ID, what = ns+"/"+key+"/members", "what was done to this member"
-			case hostdb.Perms:
-				f.ID, what = ns+"/"+key+"/perms", "the access list that was written"
-			case "":
-				e.add(Finding{Severity: section.Warning, ID: ns + "/" + key, Remedy: "write it again if it should be there",
-					Message: fmt.Sprintf("it was deleted in %s while %s wrote to it elsewhere; what was written is in history alone", c.Winner, c.Loser)})
-				continue
-			}
-			f.Message = fmt.Sprintf("%s in %s lost to %s, whose writer had not seen it", what, c.Loser, c.Winner)
-			e.add(f)
+	for c := range e.view.AllConflicts() {
+		if e.over() {
+			return
 		}
-	})
+		id := c.NS + "/" + c.Key
+		f := Finding{Severity: section.Warning, ID: id, Path: c.At,
+			Remedy: "look at both (hostmesh db conflicts), and write what should be there: that settles it"}
+		what := "what was written"
+		switch c.What {
+		case hostdb.Members:
+			f.ID, what = id+"/members", "what was done to this member"
+		case hostdb.Perms:
+			f.ID, what = id+"/perms", "the access list that was written"
+		case "":
+			e.add(Finding{Severity: section.Warning, ID: id, Remedy: "write it again if it should be there",
+				Message: fmt.Sprintf("it was deleted in %s while %s wrote to it elsewhere; what was written is in history alone", c.Winner, c.Loser)})
+			continue
+		}
+		f.Message = fmt.Sprintf("%s in %s lost to %s, whose writer had not seen it", what, c.Loser, c.Winner)
+		e.add(f)
+	}
 }
 
 func newerOperations(e *exam) {
