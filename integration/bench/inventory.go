@@ -55,6 +55,9 @@ Status: active
 const (
 	hostsPerRack = 40
 	hostsPerApp  = 60 // of which each application has three roles
+	hostsPerCell = 13 * hostsPerRack
+
+	cellName = "cell-00" // the tag of the first racks
 )
 
 // tag is one generated tag.
@@ -68,6 +71,7 @@ type tag struct {
 func tags(n int) []tag {
 	zone := tag{"dc1", "DNS: {Zone: " + zoneName + ", TTL: 30, Reverse: [10.0.0.0/8], Records: {www: {A: 10.0.0.80}}}\nPriority: -5\n", []string{"@prod"}}
 	prod := tag{"prod", "Puppet: {Environment: production, Classes: {ntp: {}, ssh: {permit_root: no}}}\n", nil}
+	cell := tag{name: cellName, data: "{}\n"}
 	var racks, apps []tag
 	for first := 0; first < n; first += hostsPerRack {
 		rack := tag{name: fmt.Sprintf("rack-%03d", first/hostsPerRack), data: "{}\n"}
@@ -76,6 +80,9 @@ func tags(n int) []tag {
 		}
 		racks = append(racks, rack)
 		prod.members = append(prod.members, "@"+rack.name)
+		if first < hostsPerCell {
+			cell.members = append(cell.members, "@"+rack.name)
+		}
 	}
 	for first := 0; first < n; first += hostsPerApp {
 		name := fmt.Sprintf("app-%03d", first/hostsPerApp)
@@ -94,7 +101,7 @@ func tags(n int) []tag {
 		}
 		apps = append(append(apps, roles...), app)
 	}
-	all := append(append([]tag{zone, prod}, racks...), apps...)
+	all := append(append([]tag{zone, prod, cell}, racks...), apps...)
 	images := make([]tag, max(1, n/10-len(all)))
 	for i := range images {
 		images[i] = tag{name: fmt.Sprintf("image-%02d", i), data: "Puppet: {Parameters: {image: debian-12}}\n"}

@@ -96,6 +96,7 @@ func (b *bench) measurements() []measurement {
 		{"import", b.importing},
 		{"converge", b.converge},
 		{"get", b.get},
+		{"find", b.find},
 		{"dns", b.dns},
 		{"start", b.start},
 		{"join", b.join},
