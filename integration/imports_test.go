@@ -29,6 +29,7 @@ const (
 	cobra      = "github.com/spf13/cobra"
 	libvirt    = "libvirt.org/go/libvirt"
 	huma       = "github.com/danielgtaylor/huma/v2"
+	exprlang   = "github.com/expr-lang/expr/vm" // with its parser
 	goldap     = "github.com/go-ldap/ldap/v3"
 )
 
@@ -45,6 +46,7 @@ var rules = map[string]rule{
 	"hostdb/rest":          {[]string{"hostdb", "hostdb/auth"}, []string{badger, serf}, "HTTP needs the store and who somebody is, never the mesh"},
 	"hostdb/rest/resttest": {nil, []string{badger, serf}, "the transcript sees /v1 as its clients do: over HTTP"},
 	"hostdb/auth":          {[]string{"hostdb"}, []string{badger, serf}, "who somebody is does not depend on which box asks"},
+	"hostdb/query":         {[]string{"hostdb"}, []string{badger, serf, huma}, "a question reads one view; who may ask it, and over what, is the business of others"},
 	"hostdb/layout":        {[]string{"hostdb"}, []string{badger, serf}, "a directory is read and written without any network"},
 	"hostdb/textdiff":      {nil, []string{badger, serf, huma}, "comparing two texts needs no database"},
 	"hostdb/hostdbtest":    {[]string{"hostdb"}, []string{badger}, "the fake must not need the real one"},
@@ -53,7 +55,7 @@ var rules = map[string]rule{
 	"dnsd":                 {[]string{"dnsd/zone", "hostdb", "mesh"}, []string{badger, serf}, "answers come from one atomic pointer; HostDB is reached through its View only"},
 	"dnsd/zone":            {[]string{"hostdb", "hostdb/section", "mesh"}, []string{badger, serf}, "zones are a pure function of two views"},
 	"vmd/libvirt":          {nil, []string{badger, serf}, "libvirt stays behind one door"},
-	"node/api":             {[]string{"hostdb", "hostdb/auth", "hostdb/layout", "mesh"}, []string{badger, serf, cobra, miekgdns}, "wire types and handlers know one small interface an area, not the daemons behind it"},
+	"node/api":             {[]string{"hostdb", "hostdb/auth", "hostdb/layout", "hostdb/query", "mesh"}, []string{badger, serf, cobra, miekgdns}, "wire types and handlers know one small interface an area, not the daemons behind it"},
 	"node":                 {[]string{"hostdb/...", "mesh/...", "dnsd/...", "vmd/...", "node/api"}, []string{cobra}, "node wires everything and is wired by cmd alone"},
 	"cmd/hostmesh":         {[]string{"node", "node/api", "hostdb/...", "mesh", "vmd/libvirt"}, []string{badger, serf, memberlist, miekgdns}, "commands parse flags and print; what they do is in the packages"},
 	"integration":          {[]string{"..."}, nil, "it may look at everything, and nothing may look at it"},
@@ -70,6 +72,7 @@ var owners = map[string][]string{
 	cobra:      {"cmd/hostmesh"},
 	libvirt:    {"vmd/libvirt"},
 	huma:       {"node/api"},
+	exprlang:   {"hostdb/query"},
 	goldap:     {"hostdb/auth"},
 }
 
