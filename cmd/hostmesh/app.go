@@ -113,7 +113,7 @@ Exit codes: 0 done, 1 refused or failed, 2 the command was not understood.`,
 	root.AddCommand(
 		a.initCommand(), a.keygenCommand(), a.passwdCommand(), a.agentCommand(),
 		a.statusCommand(), a.membersCommand(), a.doctorCommand(), a.explainCommand(),
-		a.dbCommand(), a.tagCommand(), a.dnsCommand(), a.schemaCommand(),
+		a.dbCommand(), a.queryCommand(), a.tagCommand(), a.dnsCommand(), a.schemaCommand(),
 		a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.hostdbCommand(),
 		a.versionCommand(),
 	)
