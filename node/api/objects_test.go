@@ -206,7 +206,9 @@ func TestObjectWrites(t *testing.T) {
 	d := newDB(t)
 	c := serve(t, d.h, "root")
 	ctx := t.Context()
-	text := func(key string) string { return strings.ReplaceAll(d.store.View().Data("hosts", key).YAML(), "\n", "|") }
+	text := func(key string) string {
+		return strings.ReplaceAll(d.store.View().Data("hosts", key).YAML(), "\n", "|")
+	}
 
 	got, err := c.PutObject(ctx, "hosts", "web3", json.RawMessage(`{"Weight":1.10,"Mode":"0644"}`), WriteOptions{Log: "new", Create: true})
 	if err != nil || got.Acks != 1 || got.ETag == "" || got.Revision == "" || text("web3") != "Mode: '0644'|Weight: 1.10|" {

@@ -276,7 +276,6 @@ func TestPositionThatIsNone(t *testing.T) {
 	}
 }
 
-
 // TestWatchTooSlow: a reader that was up to date and does not keep up is told so and closed, with where to go on.
 func TestWatchTooSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -415,15 +414,18 @@ func TestWatchOverHTTP(t *testing.T) {
 func TestWatchReconnects(t *testing.T) {
 	s := openStore(t, "n")
 	w := NewWatchers(WatchConfig{Feed: s})
-	var connections atomic.Int32
-	inner := NewHandler(Config{Watchers: w})
-	h := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if connections.Add(1)%2 == 0 { // every other connection breaks at once
+	first, second := NewHandler(Config{Watchers: w}), NewHandler(Config{Watchers: NewWatchers(WatchConfig{Feed: s})})
+	var breaks atomic.Int32 // how often the way to the agent has broken
+	c := serve(t, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		switch breaks.Load() {
+		case 0:
+			first.ServeHTTP(rw, r)
+		case 1:
 			panic(http.ErrAbortHandler)
+		default:
+			second.ServeHTTP(rw, r)
 		}
-		inner.ServeHTTP(rw, r)
-	})
-	c := serve(t, h, "")
+	}), "")
 	var whys []string
 	n := 0
 	for e, err := range c.Watch(t.Context(), WatchOptions{Reconnecting: func(why error, pause time.Duration) {
@@ -432,10 +434,7 @@ func TestWatchReconnects(t *testing.T) {
 			t.Errorf("a pause of %s", pause)
 		}
 		write(t, s, "hosts", "web1", fmt.Sprint(len(whys))) // while nobody listens
-		if len(whys) == 1 {
-			w2 := NewWatchers(WatchConfig{Feed: s})
-			inner = NewHandler(Config{Watchers: w2})
-		}
+		breaks.Add(1)
 	}}) {
 		if err != nil {
 			t.Fatal(err)
