@@ -262,6 +262,30 @@ func TestMemberListKeepsItsText(t *testing.T) {
 	}
 }
 
+// Comments are of the list: they stay when the member behind them goes.
+func TestCommentsStayWhenAMemberGoes(t *testing.T) {
+	b := openBox(t, "a")
+	list, err := hostdb.ParseMembers("# first\nh1\n\n# second\nh2\nh3\n# end\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, b, put("hosts", "h1", parse(t, "")), put("hosts", "h2", parse(t, "")), put("hosts", "h3", parse(t, "")), put("tags", "t", parse(t, "")),
+		func(tx *hostdb.Tx) error { return tx.SetMembers("tags", "t", list) })
+	for _, c := range []struct {
+		do   func(*hostdb.Tx) error
+		want string
+	}{
+		{func(tx *hostdb.Tx) error { return tx.Delete("hosts", "h1") }, "# first\n\n# second\nh2\nh3\n# end"},
+		{func(tx *hostdb.Tx) error { return tx.RemoveMember("tags", "t", "h2") }, "# first\n\n# second\nh3\n# end"},
+		{func(tx *hostdb.Tx) error { return tx.RemoveMember("tags", "t", "h3") }, "# first\n\n# second\n# end"},
+	} {
+		write(t, b, c.do)
+		if got := strings.TrimSuffix(b.store.View().RawMembers("tags", "t"), "\n"); got != c.want {
+			t.Errorf("the list is %q, want %q", got, c.want)
+		}
+	}
+}
+
 // A crash at any commit of a write, of any size, leaves all of it or nothing, and all of what was acknowledged.
 func TestCrashAtEveryCommit(t *testing.T) {
 	b := openBox(t, "a")

@@ -149,7 +149,7 @@ func (tx *Tx) Delete(ns, key string) error {
 		return refuse(ErrNoParent, "%s/%s does not exist", ns, key)
 	}
 	err := tx.eachHolder(ns, key, func(h *draft, name string, _ memberEdit) error {
-		h.edit(name, memberEdit{})
+		h.takeOut(name)
 		return nil
 	})
 	if err != nil {

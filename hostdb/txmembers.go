@@ -43,6 +43,24 @@ func (d *draft) memberNames() []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
+// takeOut removes an element. The comments and blank lines before it stay, before what follows.
+func (d *draft) takeOut(name string) {
+	gone := d.member(name)
+	d.edit(name, memberEdit{})
+	if gone.text == "" {
+		return
+	}
+	next, at := "", ""
+	for _, n := range d.memberNames() {
+		if m := d.member(n); n != "" && m.order > gone.order && (at == "" || m.order < at) {
+			next, at = n, m.order
+		}
+	}
+	m := d.member(next)
+	m.in, m.text = true, gone.text+m.text
+	d.edit(next, m)
+}
+
 // memberTarget refuses what a member list must not name: what does not exist, and what would make a cycle.
 func (tx *Tx) memberTarget(ns, key, name string) error {
 	if err := checkMember(name); err != nil {
@@ -208,7 +226,7 @@ func (tx *Tx) RemoveMember(ns, key, name string) error {
 		return err
 	}
 	if d.member(name).in {
-		d.edit(name, memberEdit{})
+		d.takeOut(name)
 	}
 	return nil
 }
