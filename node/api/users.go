@@ -68,7 +68,7 @@ type userInput struct {
 
 // setUserInput refuses a password that came in clear from elsewhere: it was shown to the network, and is not to be used.
 type setUserInput struct {
-	userInput
+	Name string `path:"name" maxLength:"248" doc:"Name of the user" example:"alice"`
 	Log  string `query:"log" maxLength:"4096" doc:"Why, for those who read the history; by default the name alone"`
 	Body UserChange
 }
@@ -146,8 +146,8 @@ func registerUsers(a huma.API, u Users) {
 		Summary: "Remove a user", Tags: []string{"access"}, Security: writeSecurity,
 		Description: "Only an administrator may. The user's sessions end; a users file does not bring the user back.",
 	}, func(ctx context.Context, in *struct {
-		userInput
-		Log string `query:"log" maxLength:"4096" doc:"Why, for those who read the history; by default the name alone"`
+		Name string `path:"name" maxLength:"248" doc:"Name of the user" example:"alice"`
+		Log  string `query:"log" maxLength:"4096" doc:"Why, for those who read the history; by default the name alone"`
 	}) (*bodyOf[UserWritten], error) {
 		if err := admin(ctx); err != nil {
 			return nil, err
