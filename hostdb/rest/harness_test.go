@@ -77,7 +77,7 @@ func newSiteOf(t testing.TB, text string) *site {
 		t.Fatal(err)
 	}
 	s.store, err = hostdb.Open(hostdb.Config{
-		OpenStorage: func() (hostdb.Storage, error) { return s.memory, nil }, NodeID: "n", Validator: warner{},
+		OpenStorage: func() (hostdb.Storage, error) { return s.memory, nil }, NodeID: fmt.Sprintf("node-%p", s), Validator: warner{},
 	})
 	if err != nil {
 		t.Fatal(err)

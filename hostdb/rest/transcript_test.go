@@ -77,23 +77,57 @@ func (s *site) wellFormed(name string, r response) {
 	}
 }
 
-// TestTranscript plays what clients ask and must be answered; integration plays the same against a mesh.
+// TestTranscript plays what clients ask and must be answered, at one node and with every request at another than the one
+// before. integration plays the same against agents.
 func TestTranscript(t *testing.T) {
-	s := newSiteOf(t, resttest.Users)
-	for id, text := range resttest.Perms {
-		acl, err := hostdb.ParseACL([]byte(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		ns, _, _ := strings.Cut(id, "/")
-		s.update(func(tx *hostdb.Tx) error { return tx.SetPerms(ns, hostdb.DefaultKey, acl) })
+	for name, count := range map[string]int{"one node": 1, "three nodes": 3} {
+		t.Run(name, func(t *testing.T) {
+			var nodes []*site
+			for range count {
+				nodes = append(nodes, newSiteOf(t, resttest.Users))
+			}
+			equal := func() { makeEqual(t, nodes) }
+			for id, text := range resttest.Perms {
+				acl, err := hostdb.ParseACL([]byte(text))
+				if err != nil {
+					t.Fatal(err)
+				}
+				ns, _, _ := strings.Cut(id, "/")
+				nodes[0].update(func(tx *hostdb.Tx) error { return tx.SetPerms(ns, hostdb.DefaultKey, acl) })
+			}
+			equal()
+			client := &http.Client{Transport: &http.Transport{}}
+			defer client.CloseIdleConnections()
+			resttest.Run(t, resttest.Mesh{
+				Node:      func(i int) (string, *http.Client) { return "http://" + nodes[i%count].addr, client },
+				WaitEqual: equal,
+				ReadOnly: func(on bool, why string) {
+					nodes[0].readOnly(on, why)
+					equal()
+				},
+			})
+		})
 	}
-	client := &http.Client{Transport: &http.Transport{}}
-	defer client.CloseIdleConnections()
-	resttest.Run(t, resttest.Mesh{
-		Node:     func(int) (string, *http.Client) { return "http://" + s.addr, client },
-		ReadOnly: s.readOnly,
-	})
+}
+
+// makeEqual gives every node the operations that any node holds, as replication does.
+func makeEqual(t *testing.T, nodes []*site) {
+	t.Helper()
+	for _, from := range nodes {
+		for _, to := range nodes {
+			for origin, seq := range from.store.View().Vector() {
+				for held := to.store.View().Seq(origin); held < seq; held = to.store.View().Seq(origin) {
+					raws, err := from.store.Operations(origin, held, 1<<20)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := to.store.Apply(t.Context(), raws); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+	}
 }
 
 // What is too large for a transcript that people read.
