@@ -106,7 +106,9 @@ func TestRowsByHandAndByLibrary(t *testing.T) {
 	drawRegister := func(t *rapid.T) register {
 		return register{stamp: drawStamp(t), replaces: drawStamp(t), second: drawStamp(t)}
 	}
-	row := func(r register) registerRow { return registerRow{Stamp: r.stamp, Replaces: r.replaces, Second: r.second} }
+	row := func(r register) registerRow {
+		return registerRow{Stamp: r.stamp, Replaces: r.replaces, Second: r.second}
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		e := &entry{ns: drawText(t), key: drawText(t), deleted: drawStamp(t), deleteSaw: drawStamp(t), deleteKnown: rapid.Bool().Draw(t, "known"),
 			lateEdit: drawStamp(t), created: drawRegister(t), from: drawText(t), perms: permsRegister{drawRegister(t), Value(drawText(t))}}
