@@ -45,9 +45,12 @@ type Agent struct {
 	replica *replica.Replica
 	loop    *loop
 	dns     *dnsd.Server // nil when DNS is not served
+	mirror  *mirror      // nil when no Git repository is kept
 	web     []*webServer
 	webCA   *webCA
 	metrics *prometheus.Registry
+	// watchers are those who hear of every change.
+	watchers *api.Watchers
 	// hadData: this replica held something when the agent started, so it serves that, however stale.
 	hadData    bool
 	founder    bool // this directory founded its mesh
@@ -223,6 +226,7 @@ func (a *Agent) openDaemons() error {
 	cfg := defaultLoopConfig()
 	cfg.observe, cfg.log = a.cfg.Observe, a.log
 	a.loop = newLoop(cfg, a.store, a.mesh)
+	a.openMirror()
 	return a.openDNS()
 }
 
@@ -246,6 +250,7 @@ func (a *Agent) openWeb() error {
 		}
 		cert = own.get(a.clock.Now, a.log)
 	}
+	a.openWatch()
 	h := a.handler()
 	ln, err := listenSocket(a.SocketPath())
 	if err != nil {
@@ -317,10 +322,14 @@ func (a *Agent) services() *services {
 		s.add("dns", a.runDNS)
 	}
 	s.add("daemons", func(ctx context.Context) error { a.loop.run(ctx); return nil })
+	if a.mirror != nil {
+		s.add("mirror", a.mirror.run)
+	}
 	for _, w := range a.web {
 		s.add(w.name, w.run)
 	}
 	s.add("users", a.seedUsers)
+	s.add("watch", a.runWatch) // stops before the servers do
 	s.add("replica", a.replica.Run)
 	s.add("mesh", a.mesh.Run)
 	return s

@@ -18,10 +18,11 @@ func (a *Agent) handler() http.Handler {
 		api: api.NewHandler(api.Config{
 			Build:      a.build(),
 			Membership: a, Status: a, Digester: a,
-			Importer: importer{a.store}, Namespaces: namespaces{a.store}, Users: users{a.auth},
+			Importer: importer{a.store}, Namespaces: namespaces{a.store}, Git: gitHistories{a.store}, Users: users{a.auth},
 			Doctor: a.doctor(), Explainer: a.store,
 			History: a.history(), Restorer: a.history(), Conflicts: a.history(), ReadOnly: a.history(),
 			Zones: a.zones(), Query: a.store,
+			Objects: a.store, Watchers: a.watchers,
 			Identify:       a.identify,
 			ReplicaVersion: func() string { return a.store.View().Version().String() },
 		}),

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"hostmesh/hostdb"
 	"hostmesh/hostdb/auth"
@@ -58,6 +59,8 @@ type Config struct {
 	Duties []string
 	// Auth is where users come from.
 	Auth AuthConfig
+	// Mirror keeps a Git repository up to date with HostDB.
+	Mirror MirrorConfig
 	// Observe runs every plan, shows what it would do, and touches nothing. DNS is served: it only answers.
 	Observe bool
 	// Dev is for trying things: an empty data directory becomes a mesh of its own, on loopback, with DNS on port 7953.
@@ -109,6 +112,26 @@ type LDAPConfig struct {
 	CA                            string // a file
 	Timeout                       string // a duration, such as 5s
 	StartTLS, Insecure            bool
+}
+
+// MirrorConfig is the Git repository that shows HostDB's history. Each agent that has it keeps one of its own.
+type MirrorConfig struct {
+	// Git is the directory of the repository; it is made if it does not exist. Empty: none is kept.
+	Git string
+	// Every is the least time between two updates, as a Go duration. Empty: DefaultMirrorEvery.
+	Every string
+}
+
+// interval is Every as a duration.
+func (m MirrorConfig) interval() (time.Duration, error) {
+	if m.Every == "" {
+		return DefaultMirrorEvery, nil
+	}
+	d, err := time.ParseDuration(m.Every)
+	if err != nil || d < time.Second || d > 24*time.Hour {
+		return 0, fmt.Errorf("mirror.every %q: want a duration from 1s to 24h, such as %s", m.Every, DefaultMirrorEvery)
+	}
+	return d, nil
 }
 
 // NoListener is the address of a listener that is not wanted.
@@ -234,6 +257,15 @@ func (c *Config) validate() error {
 		}
 	} else if c.Auth.LDAP != (LDAPConfig{}) {
 		bad("auth.ldap.url: set it, or leave auth.ldap out")
+	}
+	if _, err := c.Mirror.interval(); err != nil {
+		bad("%w", err)
+	}
+	if c.Mirror.Git == "" && c.Mirror.Every != "" {
+		bad("mirror.git: set it to the directory of the repository, or leave mirror.every out")
+	}
+	if c.Mirror.Git != "" && !filepath.IsAbs(c.Mirror.Git) {
+		bad("mirror.git %s: want an absolute path", c.Mirror.Git)
 	}
 	for _, d := range c.Duties {
 		if !slices.Contains(knownDuties, d) {

@@ -80,6 +80,8 @@ func knobs() []knob {
 		text("ldap-ca", "auth.ldap.ca", "FILE", "authorities that vouch for the directory (default: the system's)", func(c *Config) *string { return &c.Auth.LDAP.CA }),
 		text("ldap-timeout", "auth.ldap.timeout", "DURATION", "how long to wait for the directory (default: 5s)", func(c *Config) *string { return &c.Auth.LDAP.Timeout }),
 		on("ldap-insecure", "auth.ldap.insecure", "allow passwords in clear to a directory off loopback", func(c *Config) *bool { return &c.Auth.LDAP.Insecure }),
+		text("mirror-git", "mirror.git", "DIR", "keep the history in a Git repository (default: none)", func(c *Config) *string { return &c.Mirror.Git }),
+		text("mirror-every", "mirror.every", "DURATION", "least time between two updates of it (default: 10s)", func(c *Config) *string { return &c.Mirror.Every }),
 		on("observe", "observe", "run every plan, show what it would do, and touch nothing", func(c *Config) *bool { return &c.Observe }),
 		on("dev", "dev", "try it: a mesh of its own on loopback, made in an empty data directory", func(c *Config) *bool { return &c.Dev }),
 	}

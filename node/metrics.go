@@ -22,6 +22,9 @@ func (a *Agent) register() {
 		newStoreCollector(a), newLoopCollector(a.loop))
 	a.metrics.MustRegister(a.mesh.Collectors()...)
 	a.metrics.MustRegister(a.replica.Collectors()...)
+	if a.mirror != nil {
+		a.metrics.MustRegister(newMirrorCollector(a.mirror))
+	}
 	if a.dns != nil {
 		a.metrics.MustRegister(a.dns.Collectors()...)
 	}

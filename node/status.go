@@ -28,6 +28,9 @@ func (a *Agent) Status() api.Status {
 			Failures: d.Failures, Error: d.Error, Stuck: d.Stuck,
 		})
 	}
+	if a.mirror != nil {
+		s.Daemons = append(s.Daemons, a.mirror.status())
+	}
 	if h := a.hypervisor.Load(); h != nil {
 		s.Hypervisor = h.status(a.cfg.Libvirt)
 	}
@@ -75,6 +78,9 @@ func (a *Agent) hostdbStatus(v hostdb.View, mv mesh.View) api.HostDBStatus {
 	s := api.HostDBStatus{
 		Version: v.Version().String(), Applied: v.Applied(), Hosts: v.Len(hostdb.Hosts), Tags: v.Len(hostdb.Tags),
 		ClockLeadMS: a.store.ClockLead().Milliseconds(), HeldAside: counts.HeldAside, Forks: counts.Forks, Unfolded: v.Unfolded(),
+	}
+	if ro := a.history().ReadOnly(); ro.On {
+		s.ReadOnly = &ro
 	}
 	if err := a.store.Failure(); err != nil {
 		s.Failure = err.Error()

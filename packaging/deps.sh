@@ -5,7 +5,7 @@ set -euo pipefail
 
 build="gcc libc6-dev"                         # libvirt's binding is C; its headers come with it
 demo="$build bind9-dnsutils curl ca-certificates"
-test="$demo bind9-utils iproute2 libvirt0"    # named-checkzone; network namespaces; libvirt's own test driver
+test="$demo bind9-utils iproute2 libvirt0 git" # named-checkzone; network namespaces; libvirt's own test driver; histories
 test="$test slapd"                            # a directory to log in by
 
 case "${1:-}" in

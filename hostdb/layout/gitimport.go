@@ -121,7 +121,6 @@ type gitImport struct {
 	// What lists name and is not there: hosts, keys, and what would make a cycle. It is taken in when it comes.
 	lists   map[string]*waitingList    // by NAMESPACE/KEY
 	missing map[string]map[string]bool // whom lists wait for, as keyID names it -> NAMESPACE/KEY of the lists
-	stale   bool                       // lists differ from what is noted
 
 	report GitReport
 }
