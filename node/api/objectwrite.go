@@ -245,19 +245,19 @@ func commit(ctx context.Context, o Objects, req hostdb.Request, in WriteQuery, f
 
 // Bodies of the writes.
 type (
-	putBody struct {
+	objectPutBody struct {
 		Data json.RawMessage `json:"data" doc:"The document. Numbers keep their spelling"`
 		Log  string          `json:"log" maxLength:"4096" doc:"Why, for those who read the history"`
 	}
-	patchBody struct {
+	objectPatchBody struct {
 		Patch json.RawMessage `json:"patch" doc:"A JSON merge patch (RFC 7396): null removes, objects are merged, all else replaces"`
 		Log   string          `json:"log" maxLength:"4096" doc:"Why, for those who read the history"`
 	}
-	renameBody struct {
+	objectRenameBody struct {
 		NewName string `json:"newname" doc:"The name alone, without the namespace"`
 		Log     string `json:"log" maxLength:"4096" doc:"Why, for those who read the history"`
 	}
-	membersBody struct {
+	objectMembersBody struct {
 		Members []ObjectMember `json:"members" nullable:"false" doc:"The whole list, in order"`
 		Log     string         `json:"log" maxLength:"4096" doc:"Why, for those who read the history"`
 	}
@@ -282,7 +282,7 @@ func registerObjectWrites(a huma.API, o Objects) {
 		ObjectPath
 		WriteGuard
 		WriteQuery
-		Body putBody
+		Body objectPutBody
 	}
 	huma.Register(a, op("put-object", http.MethodPut, "", "Create or replace the data of a key",
 		"Fields that are as they were are not written, so that somebody else's change of another field survives."),
@@ -303,7 +303,7 @@ func registerObjectWrites(a huma.API, o Objects) {
 		ObjectPath
 		WriteGuard
 		WriteQuery
-		Body patchBody
+		Body objectPatchBody
 	}
 	huma.Register(a, op("patch-object", http.MethodPatch, "", "Change some of the data of a key",
 		"What the patch does not name stays as it is, in its spelling."),
@@ -351,7 +351,7 @@ func registerObjectWrites(a huma.API, o Objects) {
 		ObjectPath
 		WriteGuard
 		WriteQuery
-		Body renameBody
+		Body objectRenameBody
 	}
 	huma.Register(a, op("rename-object", http.MethodPost, "/rename", "Give a key another name",
 		"Data, members and access list go along, and so does its place in every member list."),
@@ -365,7 +365,7 @@ func registerObjectWrites(a huma.API, o Objects) {
 		ObjectPath
 		WriteGuard
 		WriteQuery
-		Body membersBody
+		Body objectMembersBody
 	}
 	huma.Register(a, op("put-members", http.MethodPut, "/members", "Replace the member list of a key",
 		"All or nothing. If-Match compares members_etag. Members that keep their place are not written, so that somebody else's addition survives."),
