@@ -118,7 +118,8 @@ func (a *app) hostdb(ctx context.Context, cmd *cobra.Command, args []string) err
 		if len(rest) > 0 {
 			name, rest = rest[0], []string{"--help"}
 		} else {
-			return cmd.Help()
+			_, err := fmt.Fprintf(a.stdout, "%s\n\nOptions of all commands:\n%s\nMore: hostdb help COMMAND\n", cmd.Long, optionHelp(hostdbCommon))
+			return err
 		}
 	}
 	var verb *hostdbVerb
@@ -132,7 +133,7 @@ func (a *app) hostdb(ctx context.Context, cmd *cobra.Command, args []string) err
 		return fmt.Errorf("there is no command %q", name)
 	}
 	h := &hostdbRun{app: a, ask: a.prompter()}
-	ids, err := h.parse(strings.Fields(verb.options+" config ca help"), rest)
+	ids, err := h.parse(append(strings.Fields(verb.options), hostdbCommon...), rest)
 	switch {
 	case err != nil:
 	case h.help:
@@ -184,13 +185,10 @@ func checkID(id string) error {
 func hostdbHelp(only *hostdbVerb) string {
 	var b strings.Builder
 	b.WriteString("Usage:\n")
-	write := func(v hostdbVerb) {
-		fmt.Fprintf(&b, "  %-50s %s\n", strings.TrimSpace("hostdb "+v.name+" "+v.usage), v.about)
-	}
 	if only != nil {
-		write(*only)
+		fmt.Fprintf(&b, "  hostdb %s %s\n      %s\n", only.name, only.usage, only.about)
 		b.WriteString("\nOptions:\n")
-		b.WriteString(optionHelp(strings.Fields(only.options + " config ca help")))
+		b.WriteString(optionHelp(append(strings.Fields(only.options), hostdbCommon...)))
 		b.WriteString("\nExamples:\n")
 		for _, e := range only.examples {
 			fmt.Fprintf(&b, "  hostdb %s\n", e)
@@ -198,7 +196,7 @@ func hostdbHelp(only *hostdbVerb) string {
 		return b.String()
 	}
 	for _, v := range hostdbVerbs() {
-		fmt.Fprintf(&b, "  hostdb %-11s%-34s\n      %s\n", v.name, v.usage, v.about)
+		fmt.Fprintf(&b, "  hostdb %-11s%s\n      %s\n", v.name, v.usage, v.about)
 	}
 	b.WriteString("\nWhat writes takes -m MESSAGE, else asks for it; -y answers its questions.\n")
 	return b.String()

@@ -69,9 +69,9 @@ func (h *hostdbRun) add(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		return h.put(ctx, id, "", log, "")
+		return h.create(ctx, id, "", log)
 	case h.file != "":
-		return h.fromFile(ctx, id)
+		return h.fromFile(ctx, id, func(text, log string) error { return h.create(ctx, id, text, log) })
 	}
 	return h.inEditor(ctx, id, api.Text{}, "add")
 }
@@ -84,7 +84,7 @@ func (h *hostdbRun) edit(ctx context.Context, id string) error {
 		return err
 	}
 	if h.file != "" {
-		return h.fromFile(ctx, id)
+		return h.fromFile(ctx, id, func(text, log string) error { return h.put(ctx, id, text, log, "") })
 	}
 	now, err := h.current(ctx, id, "")
 	if err != nil {
@@ -94,7 +94,7 @@ func (h *hostdbRun) edit(ctx context.Context, id string) error {
 }
 
 // fromFile writes what a file says, without a look at what is there.
-func (h *hostdbRun) fromFile(ctx context.Context, id string) error {
+func (h *hostdbRun) fromFile(ctx context.Context, id string, write func(text, log string) error) error {
 	text, err := os.ReadFile(h.file)
 	if err != nil {
 		return fmt.Errorf("read the source: %w", err)
@@ -109,7 +109,7 @@ func (h *hostdbRun) fromFile(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return h.put(ctx, id, string(text), log, "")
+	return write(string(text), log)
 }
 
 // editing is a text that a person is changing.
@@ -213,6 +213,9 @@ func (e *editing) save(ctx context.Context, text string) error {
 	if err != nil {
 		return err
 	}
+	if e.command == "add" {
+		return e.create(ctx, e.id, text, log)
+	}
 	return e.put(ctx, e.id, text, log, e.base.ETag)
 }
 
@@ -223,6 +226,7 @@ func (e *editing) rebase(ctx context.Context) error {
 		return err
 	}
 	now.Text = ended(now.Text)
+	e.command = "edit" // what was to be added is there now
 	fmt.Fprintf(e.stderr, "somebody else has changed %s since; this is their change, which your text undoes where it lacks it:\n", e.id)
 	if _, err := fmt.Fprint(e.stdout, textdiff.Unified(e.id, e.id+" (theirs)", e.base.Text, now.Text, textdiff.Context)); err != nil {
 		return err

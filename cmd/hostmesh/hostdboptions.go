@@ -41,6 +41,9 @@ func allHostdbOptions() []hostdbOption {
 	}
 }
 
+// hostdbCommon are the options that every command takes.
+var hostdbCommon = []string{"config", "ca", "help"}
+
 // hostdbOptionsOf are those with these long names.
 func hostdbOptionsOf(names []string) []hostdbOption {
 	var out []hostdbOption

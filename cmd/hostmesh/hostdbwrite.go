@@ -44,6 +44,14 @@ func (h *hostdbRun) change(ctx context.Context, f func(context.Context) (api.Wri
 	return err
 }
 
+// create writes what must not be there yet.
+func (h *hostdbRun) create(ctx context.Context, id, text, log string) error {
+	return h.change(ctx, func(ctx context.Context) (api.Written, error) {
+		return h.writes.PutNew(ctx, id, []byte(text), log)
+	})
+}
+
+// put writes an id that is still as etag names it; "" = however it is.
 func (h *hostdbRun) put(ctx context.Context, id, text, log, etag string) error {
 	return h.change(ctx, func(ctx context.Context) (api.Written, error) {
 		return h.writes.PutIf(ctx, id, []byte(text), log, etag)
@@ -118,7 +126,11 @@ func (h *hostdbRun) rollback(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	err = h.put(ctx, id, then.Text, log, now.ETag)
+	if gone {
+		err = h.create(ctx, id, then.Text, log)
+	} else {
+		err = h.put(ctx, id, then.Text, log, now.ETag)
+	}
 	if api.Changed(err) {
 		return fmt.Errorf("%w (somebody has changed it since it was shown: run the rollback again)", err)
 	}

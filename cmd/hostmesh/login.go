@@ -37,6 +37,7 @@ those.`,
 			file, err := a.sessionFile()
 			switch {
 			case err != nil:
+				a.started = true
 				return err
 			case file == "":
 				return usagef("the server is missing: name it with --server or HOSTMESH_SERVER (on its own box an agent knows who asks without a login)")
@@ -105,6 +106,7 @@ asked: the session itself stays valid for whoever has copied it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := a.sessionFile()
 			if err != nil {
+				a.started = true
 				return err
 			}
 			if file == "" {
@@ -152,7 +154,7 @@ func (a *app) sessionFile() (sessionFile, error) {
 	}
 	u, err := url.Parse(server)
 	if err != nil || u.Hostname() == "" {
-		return "", nil // the client says what is wrong with it
+		return "", usagef("server %q is not of the form https://HOST:PORT", server)
 	}
 	dir := a.getenv("XDG_STATE_HOME")
 	if !filepath.IsAbs(dir) { // as the specification of that variable has it

@@ -48,14 +48,14 @@ func (p *prompter) line(ctx context.Context, question string) (string, error) {
 
 // secret asks without showing what is typed.
 func (p *prompter) secret(ctx context.Context, question string) (string, error) {
-	fmt.Fprint(p.out, question)
-	if p.file != nil {
+	if p.file != nil { // before the question: some answer at once
 		show, err := hideInput(p.file)
 		if err != nil {
 			return "", err
 		}
 		defer show()
 	}
+	fmt.Fprint(p.out, question)
 	text, err := p.await(ctx, func() (string, error) { return readLine(p.in) })
 	fmt.Fprintln(p.out) // the one that was typed is not shown either
 	return text, err

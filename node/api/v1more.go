@@ -56,13 +56,22 @@ func (c *Client) Lookup(ctx context.Context, id string, l Lookup) (Text, error) 
 	return Text{Text: string(out), ETag: header.Get("ETag")}, nil
 }
 
-// PutIf is Put on condition that the id is still in the state that etag names; "" = without condition. Otherwise the
-// error is one for which Changed is true.
+// PutIf is Put on condition that the id is still in the state that etag names; "" = without condition. When it is not,
+// Changed is true for the error.
 func (c *Client) PutIf(ctx context.Context, id string, value []byte, log, etag string) (Written, error) {
 	header := http.Header{}
 	if etag != "" {
 		header.Set("If-Match", etag)
 	}
+	return c.putWith(ctx, id, value, log, header)
+}
+
+// PutNew is Put on condition that there is nothing yet. When there is, Changed is true for the error.
+func (c *Client) PutNew(ctx context.Context, id string, value []byte, log string) (Written, error) {
+	return c.putWith(ctx, id, value, log, http.Header{"If-None-Match": {"*"}})
+}
+
+func (c *Client) putWith(ctx context.Context, id string, value []byte, log string, header http.Header) (Written, error) {
 	form := url.Values{"value": {string(value)}, "log": {log}}
 	resp, err := c.doWith(ctx, http.MethodPut, v1Path(id), nil, formType, strings.NewReader(form.Encode()), header)
 	if err != nil {
