@@ -79,7 +79,11 @@ func statusText(w io.Writer, s api.Status) {
 	n, db := s.Node, s.HostDB
 	row(w, "agent", agentLine(n, s.Time))
 	row(w, "mesh", meshLine(s.Mesh))
-	row(w, "hostdb", fmt.Sprintf("%s, %s, version %s", plural(db.Hosts, "host", "hosts"), plural(db.Tags, "tag", "tags"), orDash(db.Version)))
+	mode := ""
+	if db.ReadOnly != nil {
+		mode = ", read-only"
+	}
+	row(w, "hostdb", fmt.Sprintf("%s, %s, version %s%s", plural(db.Hosts, "host", "hosts"), plural(db.Tags, "tag", "tags"), orDash(db.Version), mode))
 	if len(db.Peers) > 0 {
 		row(w, "replicas", replicasLine(db.Peers))
 	}

@@ -53,6 +53,9 @@ func (d *diagnosis) store(s Status) {
 	if s.HostDB.Failure != "" {
 		d.error("hostdb", "writes are refused on this box: "+s.HostDB.Failure, "reads go on; write through another agent until this is repaired")
 	}
+	if ro := s.HostDB.ReadOnly; ro != nil {
+		d.notice("hostdb", "read-only mode: every node refuses writes and logins: "+ro.Reason, "an administrator ends it: hostmesh db read-only off")
+	}
 	switch free, floor := s.Node.DiskFree, s.Node.DiskFloor; {
 	case free < 0 || floor <= 0:
 	case free < floor:

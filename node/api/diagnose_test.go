@@ -43,6 +43,7 @@ func TestDiagnose(t *testing.T) {
 		{"a little slow", func(s *Status) { s.Mesh.Health = 1 }, ""},
 		{"wrong key", func(s *Status) { s.Mesh.RefusedKey = 2 }, "notice mesh: a peer with another mesh key was turned away 2 times"},
 		{"no writes", func(s *Status) { s.HostDB.Failure = "storage is full" }, "error hostdb: writes are refused on this box: storage is full"},
+		{"read-only mode", func(s *Status) { s.HostDB.ReadOnly = &ReadOnly{On: true, Reason: "the datacenter moves"} }, "notice hostdb: read-only mode: every node refuses writes and logins: the datacenter moves"},
 		{"little space", func(s *Status) { s.Node.DiskFree = 3 << 29 }, "notice disk: 1.5 GiB free where /d is; below 1 GiB"},
 		{"no space", func(s *Status) { s.Node.DiskFree = 1 << 20 }, "error disk: 1 MiB free"},
 		{"space not known", func(s *Status) { s.Node.DiskFree = -1 }, ""},

@@ -25,7 +25,7 @@ func ParseScope(id string) (hostdb.Scope, error) {
 		}
 	}
 	sc.NS = parts[0]
-	if err := hostdb.CheckName(sc.NS); err != nil {
+	if err := hostdb.CheckName(sc.NS); err != nil { // System's among them: it begins with a dot
 		return hostdb.Scope{}, err
 	}
 	if len(parts) == 1 {
@@ -84,8 +84,7 @@ func keyScope(id string) (hostdb.Scope, error) {
 	return sc, nil
 }
 
-// historyProblem is problemOf for what is asked of history and written from it: what this replica does not hold another
-// may, and what others wrote over is named place by place.
+// historyProblem is problemOf, but that what others wrote over is named place by place.
 func historyProblem(err error) *huma.ErrorModel {
 	p := problemOf(err)
 	if over, ok := asWrittenOver(err); ok {

@@ -66,6 +66,7 @@ type HostDBStatus struct {
 	Hosts       int             `json:"hosts"`
 	Tags        int             `json:"tags"`
 	Failure     string          `json:"failure,omitempty" doc:"Why writes are refused at the moment; empty when they are not"`
+	ReadOnly    *ReadOnly       `json:"read_only,omitempty" doc:"Why the whole mesh refuses writes; absent while it does not"`
 	ClockLeadMS int64           `json:"clock_lead_ms" doc:"How far stamps run ahead of the wall clock, in milliseconds"`
 	HeldAside   uint64          `json:"held_aside" doc:"Operations of others refused for a stamp too far ahead, since the start"`
 	Forks       uint64          `json:"forks" doc:"Operations whose predecessor is not the one held here, since the start; anything but 0 needs a person"`
