@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -168,7 +169,7 @@ func (c *call) blame() (answer, error) {
 	scope := c.scope()
 	scope.Member = "" // a line of the list
 	lines, err := c.Store.Blame(c.r.Context(), c.view, scope)
-	if err != nil {
+	if err != nil && !errors.Is(err, hostdb.ErrNotFound) { // what is there without anybody's writing, as tags/all, has no lines
 		return answer{}, err
 	}
 	a = answer{format: asBlame, mtime: a.mtime, items: []any{}}
