@@ -111,9 +111,9 @@ Exit codes: 0 done, 1 refused or failed, 2 the command was not understood.`,
 	root.MarkFlagsMutuallyExclusive("socket", "server")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
 	root.AddCommand(
-		a.initCommand(), a.keygenCommand(), a.passwdCommand(), a.agentCommand(),
+		a.initCommand(), a.keygenCommand(), a.passwdCommand(), a.userCommand(), a.agentCommand(),
 		a.statusCommand(), a.membersCommand(), a.doctorCommand(), a.explainCommand(),
-		a.dbCommand(), a.queryCommand(), a.tagCommand(), a.dnsCommand(), a.schemaCommand(),
+		a.dbCommand(), a.queryCommand(), a.watchCommand(), a.tagCommand(), a.dnsCommand(), a.schemaCommand(),
 		a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.hostdbCommand(),
 		a.versionCommand(),
 	)
@@ -253,8 +253,8 @@ func readCA(name string) (*x509.CertPool, error) {
 func explain(err error) error {
 	var refused *api.Error
 	switch {
-	case errors.As(err, &refused) && refused.Code == "4034":
-		return err // it is about where from, not about what
+	case errors.As(err, &refused) && (refused.Code == "4034" || refused.Code == "4031"):
+		return err // it is about where from, or when, not about what
 	case errors.Is(err, api.ErrUnauthenticated):
 		return fmt.Errorf("%w (on its own box the agent knows who asks by the socket; from elsewhere log in with hostmesh login --server, or give --token-file)", err)
 	case errors.Is(err, api.ErrDenied):
