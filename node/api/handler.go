@@ -147,6 +147,7 @@ func humaConfig() huma.Config {
 	c.DocsPath = ""
 	c.SchemasPath = ""
 	c.CreateHooks = nil
+	c.OnAddOperation = append(c.OnAddOperation, documentRefusals)
 	return c
 }
 
