@@ -64,8 +64,11 @@ func (s *routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// isHostDBPath reports whether a path is /v<digits> or below.
+// isHostDBPath reports whether a path is /v<digits> or below, whatever the number of slashes before it.
 func isHostDBPath(path string) bool {
+	for len(path) > 1 && path[1] == '/' {
+		path = path[1:]
+	}
 	rest, ok := strings.CutPrefix(path, "/v")
 	if !ok {
 		return false
