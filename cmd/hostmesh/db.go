@@ -33,6 +33,7 @@ Every change has a message (-m): it stands in the history for ever.`,
 	cmd.AddCommand(
 		a.dbGetCommand(), a.dbSetCommand(), a.dbDeleteCommand(), a.dbRenameCommand(),
 		a.dbMembersCommand(), a.dbImportCommand(), a.dbExportCommand(), a.dbDigestCommand(), a.dbNamespaceCommand(),
+		a.dbTxnCommand(),
 		a.dbLogCommand(), a.dbShowCommand(), a.dbDiffCommand(), a.dbBlameCommand(),
 		a.dbRollbackCommand(), a.dbUndoCommand(), a.dbConflictsCommand(), a.dbReadOnlyCommand(),
 	)
