@@ -13,9 +13,10 @@ all: build
 deps: ## install the Debian packages that the tests need
 	@packaging/deps.sh test
 
-build: ## bin/hostmesh: one binary for boxes with and without libvirt
+build: ## bin/hostmesh: one binary for boxes with and without libvirt; bin/hostdb, a link to it, is Flipkart's command line
 	@packaging/deps.sh build
 	$(GO) build -tags '$(TAGS)' -trimpath -ldflags '$(LDFLAGS)' -o bin/hostmesh ./cmd/hostmesh
+	@ln -sf hostmesh bin/hostdb
 
 demo: ## three agents on this machine: import, answer, lose one, get it back
 	@packaging/deps.sh demo
