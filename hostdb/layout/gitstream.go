@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"hostmesh/hostdb"
 )
 
 // ErrBadGitStream is wrapped by GitReader when a stream is not what GitRepo.Send writes, or ends early.
@@ -52,12 +54,31 @@ type GitKey struct {
 	Perms   GitFile `cbor:"6,keyasint"`
 }
 
+// check refuses names that are none, .system above all: no repository has a say there.
+func (k *GitKey) check() error {
+	names := []string{k.NS, k.Key}
+	if k.From != "" {
+		names = append(names, k.From)
+	}
+	for i, name := range names {
+		if err := hostdb.CheckName(name); err != nil && (i != 1 || name != hostdb.DefaultKey) {
+			return fmt.Errorf("%w: %w", ErrBadGitStream, err)
+		}
+	}
+	if k.Key == hostdb.DefaultKey && (k.From != "" || k.Data.told() || k.Members.told()) {
+		return fmt.Errorf("%w: %s/%s has an access list alone", ErrBadGitStream, k.NS, k.Key)
+	}
+	return nil
+}
+
 // GitFile is a file before and after a commit.
 type GitFile struct {
 	Changed bool    `cbor:"1,keyasint"`
 	Old     GitBlob `cbor:"2,keyasint"`
 	New     GitBlob `cbor:"3,keyasint"`
 }
+
+func (f GitFile) told() bool { return f.Changed || f.Old.There || f.New.There }
 
 // GitBlob is one version of a file.
 type GitBlob struct {
@@ -134,6 +155,11 @@ func NewGitReader(r io.Reader) (*GitReader, error) {
 	if err := g.item(&g.Start); err != nil {
 		return nil, err
 	}
+	for i := range g.Start.Waiting {
+		if err := g.Start.Waiting[i].check(); err != nil {
+			return nil, err
+		}
+	}
 	if g.Start.ID == "" || g.Start.Head == "" || g.Start.Total < 0 {
 		return nil, fmt.Errorf("%w: it does not say of which history", ErrBadGitStream)
 	}
@@ -198,6 +224,9 @@ func (g *GitReader) Next() (GitCommit, error) {
 			return GitCommit{}, fmt.Errorf("%w: commit %s is not whole", ErrBadGitStream, c.ID)
 		} else if err != nil {
 			return GitCommit{}, err
+		}
+		if err := k.check(); err != nil {
+			return GitCommit{}, fmt.Errorf("%w in commit %s", err, c.ID)
 		}
 		for _, f := range []GitFile{k.Data, k.Members, k.Perms} {
 			size += 256 + len(f.Old.Text) + len(f.New.Text)
