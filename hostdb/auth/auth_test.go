@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"net/netip"
 	"os"
@@ -177,6 +178,18 @@ func FuzzIdentify(f *testing.F) {
 	f.Add("", "")
 	f.Add("a.b", "x")
 	f.Add(a.sign(session{kind: localUser, user: "u", addr: inside, issued: time.Now()}), "body")
+	for _, s := range []session{
+		{kind: localUser, user: "u", addr: outside, password: []byte("12345678")},
+		{kind: directoryUser, user: "u", groups: []string{"g"}, addr: outside, issued: time.Now()},
+		{kind: directoryUser + 1, user: "u", addr: outside, issued: time.Now()},
+	} {
+		left, _, _ := strings.Cut(a.sign(s), ".")
+		body, err := base64.RawURLEncoding.DecodeString(left)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add("", string(body))
+	}
 	f.Fuzz(func(t *testing.T, token, body string) {
 		if _, err := a.Identify(token, outside); codeOf(err) == 0 {
 			t.Errorf("%q: %v", token, err)
