@@ -221,7 +221,7 @@ var errRare = errors.New("rare")
 // newestOfKey calls take for the operations that touch a key, newest first, and goes on under its former names; *key is
 // the name at the time.
 func (r reading) newestOfKey(q RevisionQuery, key *string, take func(*Operation) error) error {
-	before := q.Before
+	until := Stamp{Time: math.MaxUint64, Origin: math.MaxUint64} // *key has been the name until then
 	for {
 		former := ""
 		prefix := textKey('h', id(q.NS, *key)+"\x00")
@@ -230,18 +230,20 @@ func (r reading) newestOfKey(q RevisionQuery, key *string, take func(*Operation)
 				return nil // of a key whose name begins with ours and NUL
 			}
 			s := stampOf(row)
-			if !s.Less(before) {
+			if !s.Less(until) {
 				return nil
 			}
 			op, err := r.readStamp(s, value)
 			if err != nil || op == nil {
 				return err
 			}
-			if err := take(op); err != nil {
-				return err
+			if s.Less(q.Before) { // newer ones are read for the renames among them
+				if err := take(op); err != nil {
+					return err
+				}
 			}
 			if former = renamedFrom(op.Effects, q.NS, *key); former != "" {
-				before = s
+				until = s
 				return errEnough
 			}
 			return nil

@@ -139,3 +139,11 @@ func TestTooLarge(t *testing.T) {
 		{"GET", "/v1/hosts/web9", "", "404 ", "4041", ""},
 	})
 }
+
+// What is no path of HostDB is 4041 here; an agent has other things at some of them, so no transcript says so.
+func TestNoPathOfHostDB(t *testing.T) {
+	s := newSite(t)
+	for _, path := range []string{"/", "/v", "/v1x/hosts", "/w1"} {
+		s.run([]step{{"GET", path, "", "404 ", "4041", ""}})
+	}
+}
