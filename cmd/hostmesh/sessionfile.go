@@ -69,7 +69,8 @@ func notOfToken(r rune) bool {
 	return true
 }
 
-// write makes the file at once whole, whatever stood in its place.
+// write makes the file at once whole, whatever stood in its place. It ends in no newline: Flipkart's client, which may
+// share the file, takes all of it for the token.
 func (f sessionFile) write(token string) error {
 	dir := filepath.Dir(string(f))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -79,7 +80,7 @@ func (f sessionFile) write(token string) error {
 	if err != nil {
 		return fmt.Errorf("keep the session: %w", err)
 	}
-	_, err = tmp.WriteString(token + "\n")
+	_, err = tmp.WriteString(token)
 	err = errors.Join(err, tmp.Close())
 	if err == nil {
 		err = os.Rename(tmp.Name(), string(f))
