@@ -27,12 +27,16 @@ func (h history) Rollback(ctx context.Context, who api.Identity, req api.Rollbac
 	if err != nil {
 		return api.Restored{}, err
 	}
-	return h.restore(ctx, who, req.Log, req.DryRun, func(tx *hostdb.Tx) error {
+	out, err := h.restore(ctx, who, req.Log, req.DryRun, func(tx *hostdb.Tx) error {
 		if err := unchanged(tx.View()); err != nil {
 			return err
 		}
 		return rollback(tx, then, former, sc)
 	})
+	if err == nil && sc.What == "" && sc.Key != hostdb.DefaultKey && !then.Exists(sc.NS, former) && len(out.Changes) > 0 {
+		out.Warnings = append(out.Warnings, api.ScopeID(sc)+" did not exist then: going back there deletes it")
+	}
+	return out, err
 }
 
 // unchangedSince makes a test of whether something is what it was at a revision.
