@@ -15,10 +15,16 @@ import (
 
 // notRun are examples in help texts that a test cannot run, with the reason.
 var notRun = map[string]string{
-	"hostmesh agent --dev --data-dir /tmp/hostmesh":                                      "runs until it is stopped; the scripts do",
-	"hostmesh agent --addr 10.1.0.11 --key-file /etc/hostmesh/mesh.key":                  "not an address of this box",
-	"hostmesh agent --addr 10.1.0.12 --join 10.1.0.11 --key-file /etc/hostmesh/mesh.key": "not an address of this box",
-	"hostmesh agent --check": "looks at this box's configuration",
+	"hostmesh watch": "runs until it is stopped; the scripts do",
+	"hostmesh watch hosts/web --where 'Status == \"maintenance\"'":                          "runs until it is stopped; the scripts do",
+	"hostmesh watch tags --from 24h --what members":                                         "runs until it is stopped; the scripts do",
+	"hostmesh watch -o json --data | jq -r '.documents[]?.id'":                              "runs until it is stopped, and needs jq",
+	"hostmesh db txn -f takeover.yaml --dry-run":                                            "needs the file; the scripts have one",
+	"hostmesh db txn -f takeover.yaml -m \"web9 takes over\"":                               "needs the file; the scripts have one",
+	"hostmesh agent --dev --data-dir /tmp/hostmesh":                                         "runs until it is stopped; the scripts do",
+	"hostmesh agent --addr 10.1.0.11 --key-file /etc/hostmesh/mesh.key":                     "not an address of this box",
+	"hostmesh agent --addr 10.1.0.12 --join 10.1.0.11 --key-file /etc/hostmesh/mesh.key":    "not an address of this box",
+	"hostmesh agent --check":                                                                "looks at this box's configuration",
 	"hostmesh init --data-dir /var/lib/hostmesh --key-file /etc/hostmesh/mesh.key":          "changes this box",
 	"hostmesh keygen /etc/hostmesh/mesh.key":                                                "changes this box",
 	"hostmesh keygen | ssh box2 'umask 077; cat > /etc/hostmesh/mesh.key'":                  "needs box2",
