@@ -79,14 +79,14 @@ func ExampleClient_Txn() {
 		log.Fatal(err)
 	}
 	for _, change := range done.Changes {
-		fmt.Println(change.Kind, change.What, change.ID, change.Path, change.Member)
+		fmt.Println(change.Kind, change.ID, change.What)
 	}
 	// Output:
-	// create data hosts/web1 [] 
-	// set data hosts/web1 [Status] 
-	// create data tags/web [] 
-	// set data tags/web [] 
-	// set members tags/web [] web1
+	// create hosts/web1 data
+	// set hosts/web1 data
+	// create tags/web data
+	// set tags/web data
+	// set tags/web members
 }
 
 // What there is, and then all that happens, without a gap between the two.
