@@ -265,3 +265,39 @@ func TestStampText(t *testing.T) {
 		}
 	}
 }
+
+// What is read without the parser is read as the parser reads it.
+func TestPlainDocumentsReadAlike(t *testing.T) {
+	word := rapid.SampledFrom([]string{"a", "Rack Number", "x", "10.1.0.1", "yes", "0755", "1e3", "null", "~", "2024-01-01", "aa:bb:cc", "12:30", "b c", "k", "",
+		"true", "a: b", "a #b", "'q'", "-", "- x", "1_000", ".5", "0x1F", "a:", "é", "|", "[a]", "{}", "&a", "!t", "%", "@x", "<<", "?", "=", "a,b", "(c)"})
+	rapid.Check(t, func(t *rapid.T) {
+		var b strings.Builder
+		indent := 0
+		for range rapid.IntRange(0, 8).Draw(t, "lines") {
+			b.WriteString(strings.Repeat(" ", max(0, indent)))
+			b.WriteString(word.Draw(t, "key"))
+			b.WriteString(rapid.SampledFrom([]string{":", ": ", ": ", ":  ", "", " : "}).Draw(t, "colon"))
+			b.WriteString(word.Draw(t, "value"))
+			b.WriteString(rapid.SampledFrom([]string{"\n", "\n", "\n", "", " \n", "\r\n", "\n\n"}).Draw(t, "end"))
+			indent += rapid.SampledFrom([]int{0, 0, 0, 2, -2, 1, 4}).Draw(t, "indent")
+		}
+		plainAsParsed(t, b.String())
+	})
+}
+
+func plainAsParsed(t interface{ Fatalf(string, ...any) }, text string) {
+	got, ok := readPlain(text)
+	if !ok {
+		return
+	}
+	want, err := parseYAML([]byte(text))
+	if err != nil || !got.Equal(want) {
+		t.Fatalf("%q is read as\n%swithout the parser, and with it as\n%s%v", text, got.YAML(), want.YAML(), err)
+	}
+}
+
+func FuzzPlain(f *testing.F) {
+	f.Add("a:\n  b: 1\n  c: x y\nd: 10.1.0.1\n")
+	f.Add("10.1.0.1")
+	f.Fuzz(func(t *testing.T, text string) { plainAsParsed(t, text) })
+}

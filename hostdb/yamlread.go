@@ -21,6 +21,14 @@ func ParseDocument(text []byte) (Document, error) {
 	if len(text) > MaxData {
 		return Document{}, refuse(ErrTooLarge, "a document of %d bytes: at most %d are allowed", len(text), MaxData)
 	}
+	if d, ok := readPlain(string(text)); ok {
+		return d, nil
+	}
+	return parseYAML(text)
+}
+
+// parseYAML is ParseDocument by the library.
+func parseYAML(text []byte) (Document, error) {
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	if !utf8.Valid(text) {
 		return Document{}, refuse(ErrInvalid, "the text is not UTF-8")

@@ -97,10 +97,11 @@ type Validator struct{}
 var _ hostdb.Validator = Validator{}
 
 // Validate refuses a write that breaks a section of a tag, with an *InvalidError. Host facts only warn, and so does a
-// problem that the document had before: who mends one line of an old document need not mend the others. Namespaces
+// problem that the document had before: who mends one line of an old document need not mend the others. Only the sections
+// and facts that the write changes are looked at, so that a write costs what it changes; doctor looks at all. Namespaces
 // other than hosts and tags are not looked at.
 func (Validator) Validate(ns, key string, before, after hostdb.Document) (warnings []string, err error) {
-	problems := Check(ns, after)
+	problems := Check(ns, changed(before, after))
 	var old []Problem
 	if slices.ContainsFunc(problems, func(p Problem) bool { return p.Severity == Error }) {
 		old = Check(ns, before)
@@ -118,6 +119,34 @@ func (Validator) Validate(ns, key string, before, after hostdb.Document) (warnin
 		return warnings, &InvalidError{ID: id, Problems: refused}
 	}
 	return warnings, nil
+}
+
+// changed is what stands under the top-level keys of after that before does not have alike; all of after when one of the
+// two is no mapping.
+func changed(before, after hostdb.Document) hostdb.Document {
+	if !before.IsMapping() || !after.IsMapping() {
+		return after
+	}
+	var leaves []hostdb.Leaf
+	same := false
+	for key, sub := range after.Keys() {
+		if before.At(key).Equal(sub) {
+			same = true
+			continue
+		}
+		at := hostdb.PathOf(key)
+		for p, v := range sub.Leaves() {
+			path := at
+			if p != "" {
+				path += "\x00" + p
+			}
+			leaves = append(leaves, hostdb.Leaf{Path: path, Value: v})
+		}
+	}
+	if !same {
+		return after
+	}
+	return hostdb.NewDocument(leaves...)
 }
 
 // Check lists what is wrong with a document of a namespace, in the order of its paths; nothing outside hosts and tags.
