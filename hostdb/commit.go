@@ -34,6 +34,8 @@ type Request struct {
 	EvenReadOnly bool
 	// Source is for writes that were first made elsewhere; nil for others.
 	Source *Source
+	// Override is why a protection is lifted by this write; "" lifts none. It is added to the log when it was needed.
+	Override string
 	// Lenient turns what the validator refuses into warnings. Imports use it: inventories are old.
 	Lenient bool
 }
@@ -64,8 +66,8 @@ type pending struct {
 // there. fn runs alone; what it reads is the state its writes go on. Its error stops everything and comes back as it is.
 // After an error nothing was written, except where the error says that the outcome is unknown.
 func (s *Store) Update(ctx context.Context, req Request, fn func(*Tx) error) (Commit, error) {
-	if len(req.Log) > MaxLog {
-		return Commit{}, refuse(ErrTooLarge, "a log message of %d bytes: at most %d are allowed", len(req.Log), MaxLog)
+	if n := len(req.Log) + len(req.Override); n > MaxLog {
+		return Commit{}, refuse(ErrTooLarge, "a log message of %d bytes: at most %d are allowed", n, MaxLog)
 	}
 	p, tx, err := s.lockAndPrepare(req, fn)
 	if err != nil || p == nil {
@@ -127,6 +129,9 @@ func (s *Store) prepareLocked(req Request, fn func(*Tx) error) (*pending, *Tx, e
 	}
 	if err := tx.check(s.cfg.Validator); err != nil {
 		return nil, nil, err
+	}
+	if tx.lifted {
+		req.Log += " (protection lifted: " + req.Override + ")"
 	}
 	own := s.run
 	op := &Operation{Version: OperationVersion, Origin: own.origin, Seq: own.seq + 1, User: req.User, Log: req.Log, Source: req.Source}

@@ -60,6 +60,8 @@ var (
 	ErrNotAllowed = errors.New("not allowed")
 	// ErrDenied is returned when the writer has no permission; Request.Allow supplies it.
 	ErrDenied = errors.New("permission denied")
+	// ErrProtected is wrapped by a Validator for a write that Request.Override must lift.
+	ErrProtected = errors.New("protected")
 	// ErrReadOnly is returned for writes while the mesh is in read-only mode.
 	ErrReadOnly = errors.New("read-only mode")
 	// ErrWrittenOver is returned by Undo when others have written since over what it would take back.

@@ -31,6 +31,8 @@ type Acker interface {
 // Validator looks at documents before a local write is accepted. hostdb/section implements it.
 type Validator interface {
 	// Validate returns what a person should know about the new document of ns/key, and an error if it must not be written.
+	// Of a key that is deleted after is not there; of one that is made before is not. An error that wraps ErrProtected is
+	// lifted by Request.Override.
 	Validate(ns, key string, before, after Document) (warnings []string, err error)
 }
 

@@ -14,6 +14,7 @@ type Tx struct {
 	drafts   map[string]*draft
 	warnings []string
 	would    []Effect // of a dry run
+	lifted   bool     // Request.Override was needed
 }
 
 // draft is what a key shall become.
@@ -22,6 +23,7 @@ type draft struct {
 	base    *entry // before; nil if unknown
 	exists  bool
 	deleted bool // what base holds goes; exists says whether something new comes
+	renamed bool // what base holds lives on under another name
 	from    string
 	doc     Document
 	touched []Path // where doc was written
@@ -235,6 +237,7 @@ func (tx *Tx) Rename(ns, key, to string) error {
 		n.perms = v
 	}
 	d.remove()
+	d.renamed = true
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package hostdb
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -21,12 +22,17 @@ func (tx *Tx) changed() []*draft {
 // check holds the drafts against the limits and the validator.
 func (tx *Tx) check(v Validator) error {
 	for _, d := range tx.changed() {
-		if !d.exists || len(d.touched) == 0 {
-			continue
-		}
 		var before Document
 		if d.base.exists() {
 			before = Item{d.base}.Data()
+		}
+		if v != nil && d.deleted && !d.exists && !d.renamed && before.Exists() {
+			if err := tx.validate(v, d, before, Document{}); err != nil {
+				return err
+			}
+		}
+		if !d.exists || len(d.touched) == 0 {
+			continue
 		}
 		if d.doc.Equal(before) {
 			continue
@@ -55,15 +61,26 @@ func (tx *Tx) check(v Validator) error {
 				"delete and create the key anew, or put the data into fewer values", d.ns, d.key)
 		}
 		if v != nil {
-			warnings, err := v.Validate(d.ns, d.key, before, d.doc)
-			tx.warnings = append(tx.warnings, warnings...)
-			switch {
-			case err != nil && tx.req.Lenient:
-				tx.warnings = append(tx.warnings, err.Error())
-			case err != nil:
+			if err := tx.validate(v, d, before, d.doc); err != nil {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// validate asks the validator, and lifts what the request lifts.
+func (tx *Tx) validate(v Validator, d *draft, before, after Document) error {
+	warnings, err := v.Validate(d.ns, d.key, before, after)
+	tx.warnings = append(tx.warnings, warnings...)
+	switch {
+	case err == nil:
+	case tx.req.Lenient:
+		tx.warnings = append(tx.warnings, err.Error())
+	case errors.Is(err, ErrProtected) && strings.TrimSpace(tx.req.Override) != "":
+		tx.lifted = true
+	default:
+		return err
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func (h history) Rollback(ctx context.Context, who api.Identity, req api.Rollbac
 	if err != nil {
 		return api.Restored{}, err
 	}
-	out, err := h.restore(ctx, who, req.Log, req.DryRun, func(tx *hostdb.Tx) error {
+	out, err := h.restore(ctx, restoreRequest(who, req.Log, req.DryRun, req.Override), func(tx *hostdb.Tx) error {
 		if err := unchanged(tx.View()); err != nil {
 			return err
 		}
@@ -115,13 +115,17 @@ func (h history) Undo(ctx context.Context, who api.Identity, req api.Undo) (api.
 	if err != nil {
 		return api.Restored{}, err
 	}
-	return h.restore(ctx, who, req.Log, req.DryRun, func(tx *hostdb.Tx) error { return tx.Undo(rev, before, after, req.Force) })
+	return h.restore(ctx, restoreRequest(who, req.Log, req.DryRun, req.Override), func(tx *hostdb.Tx) error { return tx.Undo(rev, before, after, req.Force) })
+}
+
+func restoreRequest(who api.Identity, log string, dry bool, override string) hostdb.Request {
+	req := request(who, log)
+	req.DryRun, req.Override = dry, override
+	return req
 }
 
 // restore runs one write that takes something back, and tells what it did.
-func (h history) restore(ctx context.Context, who api.Identity, log string, dry bool, fn func(*hostdb.Tx) error) (api.Restored, error) {
-	req := request(who, log)
-	req.DryRun = dry
+func (h history) restore(ctx context.Context, req hostdb.Request, fn func(*hostdb.Tx) error) (api.Restored, error) {
 	var before hostdb.View
 	c, err := h.store.Update(ctx, req, func(tx *hostdb.Tx) error {
 		before = tx.View()

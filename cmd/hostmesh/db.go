@@ -84,7 +84,7 @@ state right after it, or a time, as for "hostmesh db diff".`,
 }
 
 func (a *app) dbSetCommand() *cobra.Command {
-	var log, file string
+	var log, file, override string
 	cmd := &cobra.Command{
 		Use:   "set ID [VALUE | -f FILE | -] -m MESSAGE",
 		Short: "Create or replace what an ID names",
@@ -108,12 +108,13 @@ somebody else's change of another field survives. To change one field, name it.`
 				return err
 			}
 			return a.write(func(ctx context.Context, c *api.Client) (api.Written, error) {
-				return c.Put(ctx, args[0], value, log)
+				return c.WithOverride(override).Put(ctx, args[0], value, log)
 			})(cmd, args)
 		},
 	}
 	messageFlag(cmd, &log, "why, for those who read the history (required)")
 	cmd.Flags().StringVarP(&file, "file", "f", "", "take the value from `FILE`")
+	overrideFlag(cmd, &override)
 	return cmd
 }
 
@@ -143,7 +144,7 @@ func (a *app) value(args []string, file string) ([]byte, error) {
 }
 
 func (a *app) dbDeleteCommand() *cobra.Command {
-	var log string
+	var log, override string
 	cmd := &cobra.Command{
 		Use:   "delete ID -m MESSAGE",
 		Short: "Delete what an ID names",
@@ -157,11 +158,12 @@ every member list; or one value inside the data of a key.`,
 				return err
 			}
 			return a.write(func(ctx context.Context, c *api.Client) (api.Written, error) {
-				return c.Delete(ctx, args[0], log)
+				return c.WithOverride(override).Delete(ctx, args[0], log)
 			})(cmd, args)
 		},
 	}
 	messageFlag(cmd, &log, "why, for those who read the history (required)")
+	overrideFlag(cmd, &override)
 	return cmd
 }
 
@@ -197,6 +199,10 @@ func (a *app) write(f func(context.Context, *api.Client) (api.Written, error)) f
 		}
 		return err
 	})
+}
+
+func overrideFlag(cmd *cobra.Command, reason *string) {
+	cmd.Flags().StringVar(reason, "override", "", "`REASON` to lift the protection of a host that is Protected")
 }
 
 func messageFlag(cmd *cobra.Command, log *string, usage string) {

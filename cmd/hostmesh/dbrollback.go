@@ -40,6 +40,7 @@ after it, see "hostmesh db undo".`,
 	messageFlag(cmd, &req.Log, "why, for those who read the history (required)")
 	cmd.Flags().StringVar(&req.IfUnchangedSince, "if-unchanged-since", "", "do it only if nobody changed it after this `REVISION`")
 	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "only show what would change")
+	overrideFlag(cmd, &req.Override)
 	a.outputFlag(cmd)
 	return cmd
 }
@@ -68,6 +69,7 @@ named. With --force they are taken back too.`,
 	messageFlag(cmd, &req.Log, "why, for those who read the history (required)")
 	cmd.Flags().BoolVar(&req.Force, "force", false, "take back too what others have written over since")
 	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "only show what would change")
+	overrideFlag(cmd, &req.Override)
 	a.outputFlag(cmd)
 	return cmd
 }

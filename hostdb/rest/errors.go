@@ -24,6 +24,7 @@ const (
 	codeExists      code = 4002
 	codeReadOnly    code = 4031
 	codeDenied      code = 4033
+	codeProtected   code = 4035 // the host is Protected, and no override was given
 	codeNotFound    code = 4041
 	codeNoParent    code = 4042
 	codeMethod      code = 4050 // a method that nothing here has
@@ -62,6 +63,7 @@ var codes = []struct {
 	{hostdb.ErrInvalid, codeInvalid},
 	{hostdb.ErrExists, codeExists},
 	{hostdb.ErrDenied, codeDenied},
+	{hostdb.ErrProtected, codeProtected},
 	{hostdb.ErrReadOnly, codeReadOnly},
 	{hostdb.ErrWrittenOver, codeChanged},
 	{hostdb.ErrNoNamespace, codeDenied}, // as upstream, which asks for permission first

@@ -67,7 +67,7 @@ func (w write) serve() error {
 		w.readContent()
 	}
 	commit, err := w.Store.Update(w.r.Context(), hostdb.Request{
-		User: w.who.User, Log: w.log, Allow: w.allow, Acks: max(0, w.acks-1), DryRun: w.dryRun,
+		User: w.who.User, Log: w.log, Allow: w.allow, Acks: max(0, w.acks-1), DryRun: w.dryRun, Override: w.params.get("override"),
 	}, w.apply)
 	if err != nil {
 		return w.translate(err)

@@ -100,7 +100,18 @@ var _ hostdb.Validator = Validator{}
 // problem that the document had before: who mends one line of an old document need not mend the others. Only the sections
 // and facts that the write changes are looked at, so that a write costs what it changes; doctor looks at all. Namespaces
 // other than hosts and tags are not looked at.
+//
+// A host that is Protected is neither deleted nor are its VM's processors, memory or disk made smaller: that is an error
+// that wraps hostdb.ErrProtected.
 func (Validator) Validate(ns, key string, before, after hostdb.Document) (warnings []string, err error) {
+	if ns == hostdb.Hosts {
+		if err := protected(key, before, after); err != nil {
+			return nil, err
+		}
+	}
+	if !after.Exists() {
+		return nil, nil
+	}
 	problems := Check(ns, changed(before, after))
 	var old []Problem
 	if slices.ContainsFunc(problems, func(p Problem) bool { return p.Severity == Error }) {

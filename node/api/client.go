@@ -39,6 +39,8 @@ type Client struct {
 	base   string // no final slash
 	socket string
 	token  string
+
+	override string // of writes on /v1; see WithOverride
 }
 
 // NewClient makes a client. It does not connect.

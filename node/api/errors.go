@@ -36,7 +36,7 @@ func problemOf(err error) *huma.ErrorModel {
 	switch {
 	case errors.As(err, &tooLong), is(hostdb.ErrTooLarge):
 		status = http.StatusRequestEntityTooLarge
-	case is(hostdb.ErrDenied):
+	case is(hostdb.ErrDenied, hostdb.ErrProtected):
 		status = http.StatusForbidden
 	case is(ErrNotFound, hostdb.ErrNotFound, hostdb.ErrNoNamespace, hostdb.ErrNoParent):
 		status = http.StatusNotFound

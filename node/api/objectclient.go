@@ -35,17 +35,21 @@ func (o ListOptions) query() url.Values {
 
 // WriteOptions say how to write. The zero value has no log, which every write needs.
 type WriteOptions struct {
-	Log     string // why, for those who read the history
-	IfMatch string // write only if the key has this ETag (of members: this MembersETag); "" = whatever it has
-	Create  bool   // write only if the key does not exist
-	DryRun  bool   // make all checks, write nothing
-	Acks    int    // how many boxes must hold it; 0 = whatever it is
+	Log      string // why, for those who read the history
+	IfMatch  string // write only if the key has this ETag (of members: this MembersETag); "" = whatever it has
+	Create   bool   // write only if the key does not exist
+	DryRun   bool   // make all checks, write nothing
+	Override string // why the protection of a host is lifted; "" lifts none
+	Acks     int    // how many boxes must hold it; 0 = whatever it is
 }
 
 func (o WriteOptions) query() url.Values {
 	q := url.Values{}
 	if o.DryRun {
 		q.Set("dry_run", "true")
+	}
+	if o.Override != "" {
+		q.Set("override", o.Override)
 	}
 	if o.Acks > 0 {
 		q.Set("acks", strconv.Itoa(o.Acks))

@@ -122,8 +122,9 @@ func currentOf(v hostdb.View, ns, key string) Current {
 
 // WriteQuery are the parameters of every write.
 type WriteQuery struct {
-	DryRun bool `query:"dry_run" doc:"Make all checks, say what would change, and write nothing"`
-	Acks   int  `query:"acks" minimum:"0" maximum:"10000" doc:"How many boxes must hold the write, this one included. 504 when they do not in time; the write stands"`
+	DryRun   bool   `query:"dry_run" doc:"Make all checks, say what would change, and write nothing"`
+	Override string `query:"override" maxLength:"1000" doc:"Why the protection of a host is lifted by this write; without it, a Protected host is neither deleted nor made smaller"`
+	Acks     int    `query:"acks" minimum:"0" maximum:"10000" doc:"How many boxes must hold the write, this one included. 504 when they do not in time; the write stands"`
 }
 
 // WriteGuard are the conditions of a write of one key.
@@ -219,7 +220,7 @@ func commit(ctx context.Context, o Objects, req hostdb.Request, in WriteQuery, f
 	if strings.TrimSpace(req.Log) == "" {
 		return WriteResult{}, errNoLog()
 	}
-	req.Acks, req.DryRun = max(0, in.Acks-1), in.DryRun
+	req.Acks, req.DryRun, req.Override = max(0, in.Acks-1), in.DryRun, in.Override
 	c, err := o.Update(ctx, req, fn)
 	if err != nil {
 		if se, ok := err.(huma.StatusError); ok { // it is one of ours

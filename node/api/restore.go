@@ -32,6 +32,7 @@ type Rollback struct {
 	To               string `json:"to" maxLength:"64" doc:"The revision or time whose state comes back"`
 	Log              string `json:"log" maxLength:"4096" doc:"Why, for those who read the history"`
 	DryRun           bool   `json:"dry_run,omitempty" doc:"Make all checks, tell what would change, and write nothing"`
+	Override         string `json:"override,omitempty" maxLength:"1000" doc:"Why the protection of a host is lifted"`
 	IfUnchangedSince string `json:"if_unchanged_since,omitempty" maxLength:"64" doc:"A revision: refuse when what is rolled back was changed after it"`
 
 	Scope hostdb.Scope `json:"-"` // what ID names; the handler sets it
@@ -43,6 +44,7 @@ type Undo struct {
 	Log      string `json:"log" maxLength:"4096" doc:"Why, for those who read the history"`
 	Force    bool   `json:"force,omitempty" doc:"Take back too what others have written over since"`
 	DryRun   bool   `json:"dry_run,omitempty" doc:"Make all checks, tell what would change, and write nothing"`
+	Override string `json:"override,omitempty" maxLength:"1000" doc:"Why the protection of a host is lifted"`
 }
 
 // Restored tells what a Rollback or Undo did, or would do.

@@ -286,9 +286,8 @@ func located(err error, list string, i int, what string) error {
 
 func registerTxn(a huma.API, o Objects) {
 	type input struct {
-		DryRun bool `query:"dry_run" doc:"As dry_run of the body"`
-		Acks   int  `query:"acks" minimum:"0" maximum:"10000" doc:"How many boxes must hold the write, this one included. 504 when they do not in time; the write stands"`
-		Body   Txn
+		WriteQuery
+		Body Txn
 	}
 	huma.Register(a, huma.Operation{
 		OperationID: "transaction", Method: http.MethodPost, Path: "/api/v1/txn",
@@ -311,7 +310,7 @@ func registerTxn(a huma.API, o Objects) {
 			return who.Allow(v, ns, key, what)
 		}
 		result, err := commit(ctx, o, hostdb.Request{User: who.User, Log: in.Body.Log, Allow: allow},
-			WriteQuery{DryRun: in.DryRun || in.Body.DryRun, Acks: in.Acks}, func(tx *hostdb.Tx) error {
+			WriteQuery{DryRun: in.DryRun || in.Body.DryRun, Acks: in.Acks, Override: in.Override}, func(tx *hostdb.Tx) error {
 				if err := compareAll(tx.View(), compares); err != nil {
 					return err
 				}

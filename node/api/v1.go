@@ -25,6 +25,14 @@ type Written struct {
 	Warnings []string // what breaks the rules for facts of hosts, which is allowed, but worth a look
 }
 
+// WithOverride is a client like c whose Put, Delete and other writes on /v1 lift the protection of hosts, for a reason that
+// the history keeps. It shares c's connections.
+func (c *Client) WithOverride(reason string) *Client {
+	other := *c
+	other.override = reason
+	return &other
+}
+
 // Get reads what an id of HostDB names: namespaces (""), keys ("hosts"), data ("hosts/web1"), a value inside
 // ("hosts/web1/Network/IP"), expanded members ("tags/web/members"), an access list ("tags/web/perms").
 func (c *Client) Get(ctx context.Context, id string) ([]byte, error) {
@@ -87,6 +95,9 @@ func (c *Client) write(ctx context.Context, method, id string, form url.Values) 
 		contentType string
 		body        io.Reader
 	)
+	if c.override != "" {
+		form.Set("override", c.override)
+	}
 	if method == http.MethodDelete { // servers may drop the body of a DELETE
 		query = form
 	} else {
