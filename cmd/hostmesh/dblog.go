@@ -200,8 +200,8 @@ func (a *app) dbShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show REVISION",
 		Short: "Show one revision with the old and new values",
-		Long: `Shows who made a revision, when and why, and the old (-) and the new (+) value of
-everything it wrote. "hostmesh db log" lists revisions.`,
+		Long: `Shows who made a revision, when and why, and the old (-) and the new (+) value
+of everything it wrote. "hostmesh db log" lists revisions.`,
 		Example: `  hostmesh db show 019a0c1f2b3c0000.5f1e2d3c4b5a6978`,
 		Args:    cobra.ExactArgs(1),
 		RunE: a.ask(func(ctx context.Context, c *api.Client, args []string) error {

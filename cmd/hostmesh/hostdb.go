@@ -83,7 +83,7 @@ system's are. If there is no such file the agent of this box is asked, through
 its socket; HOSTMESH_SOCKET goes before the default file.
 
 The session is kept in ~/.hostdb_session, mode 0600.`,
-		Example: `  hostmesh hostdb get hosts/web1.example.com
+		Example: `  hostmesh hostdb get hosts/web1.dc1.example.com
   ln -s hostmesh /usr/local/bin/hostdb`,
 		DisableFlagParsing: true,
 		RunE: a.do(func(ctx context.Context, cmd *cobra.Command, args []string) error {
