@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/binary"
-	"fmt"
 	"maps"
 	"slices"
 )
@@ -142,7 +141,7 @@ func (q *originQueue) fill(s *Store, after uint64) error {
 		q.ops = append(q.ops, op)
 	}
 	if len(q.ops) == 0 {
-		return fmt.Errorf("operations of %016x after %d are gone", q.origin, after)
+		return refuse(ErrNotFound, "operations of %016x after %d are gone from this replica", q.origin, after)
 	}
 	return nil
 }
