@@ -24,7 +24,7 @@ func (d *demo) run(ctx context.Context) error {
 	begin := time.Now()
 	fmt.Println("hostmesh: three agents, one database, no server")
 	for _, step := range []func(context.Context) error{
-		d.formMesh, d.importInventory, d.askEach, d.writeOnce, d.loseOne, d.bringBack,
+		d.formMesh, d.importInventory, d.askEach, d.writeOnce, d.lookBack, d.loseOne, d.bringBack,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -205,7 +205,7 @@ func (d *demo) writeOnce(ctx context.Context) error {
 }
 
 func (d *demo) loseOne(ctx context.Context) error {
-	title(5, "One is killed with -9; the others go on")
+	title(6, "One is killed with -9; the others go on")
 	dead := d.agents[1]
 	if err := dead.kill(); err != nil {
 		return err
@@ -235,7 +235,7 @@ func (d *demo) loseOne(ctx context.Context) error {
 }
 
 func (d *demo) bringBack(ctx context.Context) error {
-	title(6, "It comes back and catches up")
+	title(7, "It comes back and catches up")
 	took, err := d.agents[1].start(ctx, d.agents[0].addr)
 	if err != nil {
 		return err
