@@ -305,6 +305,7 @@ func (s *Store) write(st Storage, batch []*pending, applied uint64) (n int, err 
 	wall := s.cfg.Clock.Now()
 	var puts []Put
 	bytes, from := 0, 0
+	heads := map[uint64]int{} // where in puts the newest operation of an origin is named: one row is enough for a batch
 	commit := func(to int) error {
 		if len(puts) == 0 {
 			return nil
@@ -313,6 +314,7 @@ func (s *Store) write(st Storage, batch []*pending, applied uint64) (n int, err 
 			return err
 		}
 		puts, bytes, from = nil, 0, to
+		clear(heads)
 		return nil
 	}
 	for i, p := range batch {
@@ -342,6 +344,12 @@ func (s *Store) write(st Storage, batch []*pending, applied uint64) (n int, err 
 			}
 			from = i + 1
 			continue
+		}
+		if i, named := heads[p.op.Origin]; named {
+			puts[i].Value = log[headPut].Value
+			log = append(log[:headPut], log[headPut+1:]...)
+		} else {
+			heads[p.op.Origin] = len(puts) + headPut
 		}
 		puts = append(append(puts, log...), regs...)
 		bytes += size

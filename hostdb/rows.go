@@ -245,6 +245,9 @@ func joinParts(st Storage, key, row []byte, named *sync.Map) ([]byte, error) {
 	return whole, nil
 }
 
+// headPut is where logPuts has the row of the origin's newest operation.
+const headPut = 2
+
 // logPuts are the rows that make an operation part of this replica, without its registers.
 func logPuts(op *Operation, hash Hash, node string, applied uint64, wall time.Time) ([]Put, error) {
 	h, err := closeRow(appendHeadRow(openRow(96), headRow{Seq: op.Seq, Time: op.Time, Hash: hash[:], Node: node}))
