@@ -309,7 +309,10 @@ func TestTour(t *testing.T) {
 	p := readPage(t, "README.md")
 	prints := map[string]string{
 		"bin/hostmesh db get hosts/web1.dc1.example.com": "Network:", "bin/hostmesh schema DNS": "Zone", "bin/hostmesh status": "all is well",
-		"bin/hostmesh db members list tags/web": "web1.dc1.example.com",
+		"bin/hostmesh db members list tags/web":                "web1.dc1.example.com",
+		"bin/hostmesh db log hosts/web1.dc1.example.com -p":    "moved to another rack",
+		`bin/hostmesh query 'has(Box) and Status != "active"'`: "maintenance", "bin/hostmesh doctor": "nothing is wrong",
+		"bin/hostmesh explain web1.dc1.example.com Monitoring/Prometheus": "tags/web",
 	}
 	begin, end := slices.Index(p.lines, "## A five-minute tour"), slices.Index(p.lines, "## A mesh of your own")
 	var list []command
