@@ -272,16 +272,29 @@ func (l *LDAP) searchGroups(c *ldap.Conn, name string) ([]string, error) {
 
 // with gives fn a connection, encrypted if it shall be, and ends everything after the timeout or with ctx.
 func (l *LDAP) with(ctx context.Context, fn func(c *ldap.Conn) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, l.cfg.Timeout, fmt.Errorf("no answer within %s (auth.ldap.timeout)", l.cfg.Timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, l.cfg.Timeout, l.timedOut())
 	defer cancel()
 	err := l.try(ctx, fn)
 	switch {
 	case err == nil || errors.Is(err, ErrCredentials):
 		return err
+	case ctx.Err() == nil && isTimeout(err): // the library's own clock was a moment faster
+		err = l.timedOut()
 	case ctx.Err() != nil: // what was closed on the way would say less
 		err = context.Cause(ctx)
 	}
 	return fmt.Errorf("directory %s: %w", l.cfg.URL, err)
+}
+
+func (l *LDAP) timedOut() error {
+	return fmt.Errorf("no answer within %s (auth.ldap.timeout)", l.cfg.Timeout)
+}
+
+// isTimeout reports whether the library gave up waiting. It keeps no error value for that, but for an unencrypted
+// connection's.
+func isTimeout(err error) bool {
+	var late net.Error
+	return errors.As(err, &late) && late.Timeout() || ldap.IsErrorWithCode(err, ldap.ErrorNetwork) && strings.Contains(err.Error(), "timed out")
 }
 
 func (l *LDAP) try(ctx context.Context, fn func(c *ldap.Conn) error) error {
