@@ -72,12 +72,6 @@ type NamespacePage struct {
 	Version    string          `json:"version" doc:"Of the state that was read"`
 }
 
-// The sizes of a page.
-const (
-	defaultPage = 1000
-	maxPage     = 10_000
-)
-
 // PageQuery are the parameters of every list.
 type PageQuery struct {
 	Limit int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"At most so many"`
