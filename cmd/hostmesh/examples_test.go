@@ -38,7 +38,7 @@ var notRun = map[string]string{
 	"hostmesh status -o json | jq .problems":                                                  "needs jq",
 	"hostmesh db digest --server http://127.0.0.12:7950 | diff - <(hostmesh db digest)":       "needs the demo",
 	"ln -s hostmesh /usr/local/bin/hostdb":                                                    "changes this box",
-	"hostmesh passwd ann >> users.yaml":                                                       "asks on a terminal",
+	"hostmesh passwd alice >> users.yaml":                                                     "asks on a terminal",
 	"hostmesh user set alice --allow 10.0.0.0/8 --group ops":                                  "asks on a terminal",
 	"pass show hostmesh/robot | hostmesh user set robot --password-stdin --allow 10.1.0.53":   "needs pass",
 	"hostmesh db import /var/lib/hostdb/namespaces --dry-run":                                 "needs Flipkart's HostDB on this box",

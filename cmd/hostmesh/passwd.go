@@ -32,7 +32,7 @@ file, and no agent is asked.
 On a terminal the password is asked for twice and not shown. Elsewhere it is
 the first line of the standard input. It is no argument, because everybody on
 the box can read those.`,
-		Example: `  hostmesh passwd ann >> users.yaml
+		Example: `  hostmesh passwd alice >> users.yaml
   (umask 077; head -c 18 /dev/urandom | base64 > password); hostmesh passwd bob < password >> users.yaml`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: a.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
