@@ -148,7 +148,7 @@ func TestUndo(t *testing.T) {
 		b := openBox(t, "one")
 		for range rapid.IntRange(1, 12).Draw(t, "writes") {
 			b.clock.now = b.clock.now.Add(10 * time.Millisecond)
-			_, _ = b.update(t, randomWrite(t))
+			_, _ = b.update(t, randomWrites(t))
 		}
 		list := revisionsOf(t, b)
 		if len(list) == 0 {
@@ -175,6 +175,19 @@ func TestUndo(t *testing.T) {
 		}
 		checkIndexes(t, b.store.View())
 	})
+}
+
+// randomWrites are one to three things in one operation; those that are refused are left out.
+func randomWrites(t *rapid.T) func(tx *hostdb.Tx) error {
+	fns := rapid.SliceOfN(rapid.Custom(randomWrite), 1, 3).Draw(t, "writes at once")
+	return func(tx *hostdb.Tx) error {
+		for _, fn := range fns {
+			if err := fn(tx); err != nil && !refused(err) {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // onlyNamespace reports whether a revision made a namespace and nothing else: that is not taken back.

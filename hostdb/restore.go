@@ -33,12 +33,14 @@ func (tx *Tx) restore(then View, ns, former, key string, what Resource) error {
 	case !was:
 		return refuse(ErrNotFound, "%s/%s did not exist then: there is nothing to go back to", ns, key)
 	}
-	if what == "" || what == Data || !tx.Exists(ns, key) {
+	// All of a key is the parts that differ: no permission is needed for the others.
+	untouched := tx.drafts[id(ns, key)] == nil && tx.view.Exists(ns, key)
+	if what == Data || !tx.Exists(ns, key) || what == "" && !(untouched && tx.view.Data(ns, key).Equal(item.Data())) {
 		if err := tx.Put(ns, key, item.Data()); err != nil {
 			return err
 		}
 	}
-	if what == "" || what == Members {
+	if what == Members || what == "" && !(untouched && tx.view.RawMembers(ns, key) == then.RawMembers(ns, former)) {
 		if err := tx.restoreMembers(then, ns, former, key); err != nil {
 			return err
 		}
@@ -98,18 +100,22 @@ func (e *WrittenOver) Unwrap() error { return ErrWrittenOver }
 func (tx *Tx) Undo(rev Revision, before, after View, force bool) error {
 	u := undo{tx: tx, before: before, after: after, force: force}
 	keys := touchedKeys(rev)
-	renamed := map[string]bool{} // ids whose other effects follow from a rename
+	renamed := map[string]bool{} // ids of both names of what the revision renamed
 	for _, k := range keys {
-		if from := renamedFrom(rev.Effects, k.ns, k.key); from != "" {
+		if from := renamedFrom(rev.Effects, k.ns, k.key); from != "" && u.isRename(k.ns, from, k.key) {
 			renamed[id(k.ns, k.key)], renamed[id(k.ns, from)] = true, true
-			if err := u.rename(k.ns, k.key, from); err != nil {
-				return err
-			}
 			u.follow(k.ns, k.key, from)
 		}
 	}
+	for _, k := range keys {
+		if from := renamedFrom(rev.Effects, k.ns, k.key); renamed[id(k.ns, k.key)] && from != "" {
+			if err := u.rename(k.ns, k.key, from); err != nil {
+				return err
+			}
+		}
+	}
 	// What was deleted comes back before the lists that named it, and what was made goes after them.
-	for _, pass := range []func(ns, key string) error{u.recreate, u.change, u.remove} {
+	for _, pass := range []func(ns, key string) error{u.recreate, u.relist, u.change, u.remove} {
 		for _, k := range keys {
 			if renamed[id(k.ns, k.key)] {
 				continue
@@ -155,17 +161,34 @@ func (u *undo) written(place string) bool {
 	return u.force
 }
 
-// rename gives a key its former name back, with all its places in member lists.
+// isRename reports whether all that the revision did with two names is that one became the other, whatever it did to the key
+// besides. Where a name was taken or given anew as well the keys are undone one by one.
+func (u *undo) isRename(ns, from, key string) bool {
+	return u.before.Exists(ns, from) && !u.before.Exists(ns, key) && !u.after.Exists(ns, from) && u.after.Exists(ns, key)
+}
+
+// rename gives a key its former name back, with all its places in member lists, and takes back what the revision changed of it
+// besides.
 func (u *undo) rename(ns, key, from string) error {
-	switch now := u.tx.view; {
-	case !now.Exists(ns, key):
-		u.written(ns + "/" + key)
-		return nil
-	case now.Exists(ns, from):
-		u.written(ns + "/" + from)
-		return nil
+	now := u.tx.view
+	if !now.Exists(ns, key) {
+		if !u.written(ns+"/"+key) || now.Exists(ns, from) {
+			return nil
+		}
+		return u.tx.Restore(u.before, ns, from, "")
 	}
-	return u.tx.Rename(ns, key, from)
+	if now.Exists(ns, from) {
+		if !u.written(ns + "/" + from) {
+			return nil
+		}
+		if err := u.tx.Delete(ns, from); err != nil {
+			return err
+		}
+	}
+	if err := u.tx.Rename(ns, key, from); err != nil {
+		return err
+	}
+	return u.parts(ns, key, from)
 }
 
 func (u *undo) follow(ns, key, from string) {
@@ -179,15 +202,31 @@ func (u *undo) follow(ns, key, from string) {
 	}
 }
 
-// recreate brings back what the revision deleted.
+// recreate brings back what the revision deleted, but for its members: those may come back themselves.
 func (u *undo) recreate(ns, key string) error {
-	if !u.before.Exists(ns, key) || u.after.Exists(ns, key) {
+	if !u.deleted(ns, key) || u.tx.view.Exists(ns, key) && !u.written(ns+"/"+key) {
 		return nil
 	}
-	if u.tx.view.Exists(ns, key) && !u.written(ns+"/"+key) {
+	if err := u.tx.Put(ns, key, u.before.Data(ns, key)); err != nil {
+		return err
+	}
+	was, _ := u.before.Perms(ns, key)
+	if now, _ := u.tx.view.Perms(ns, key); now.YAML() != was.YAML() {
+		return u.tx.SetPerms(ns, key, was)
+	}
+	return nil
+}
+
+// relist gives what recreate brought back its members.
+func (u *undo) relist(ns, key string) error {
+	if !u.deleted(ns, key) || u.tx.view.Exists(ns, key) && !u.force {
 		return nil
 	}
-	return u.tx.Restore(u.before, ns, key, "")
+	return u.tx.restoreMembers(u.before, ns, key, key)
+}
+
+func (u *undo) deleted(ns, key string) bool {
+	return u.before.Exists(ns, key) && !u.after.Exists(ns, key)
 }
 
 // remove takes away what the revision made.
@@ -196,7 +235,9 @@ func (u *undo) remove(ns, key string) error {
 		return nil
 	}
 	now := u.tx.view
-	same := now.Data(ns, key).Equal(u.after.Data(ns, key)) && now.RawMembers(ns, key) == u.after.RawMembers(ns, key)
+	perms, _ := now.Perms(ns, key)
+	made, _ := u.after.Perms(ns, key)
+	same := now.Data(ns, key).Equal(u.after.Data(ns, key)) && now.RawMembers(ns, key) == u.after.RawMembers(ns, key) && perms.YAML() == made.YAML()
 	if !same && !u.written(ns+"/"+key) {
 		return nil
 	}
@@ -206,7 +247,7 @@ func (u *undo) remove(ns, key string) error {
 // change takes back what the revision changed of a key that was there before and after.
 func (u *undo) change(ns, key string) error {
 	if key == DefaultKey {
-		return u.perms(ns, key)
+		return u.perms(ns, key, key)
 	}
 	if !u.before.Exists(ns, key) || !u.after.Exists(ns, key) {
 		return nil
@@ -215,13 +256,18 @@ func (u *undo) change(ns, key string) error {
 		u.written(ns + "/" + key)
 		return nil
 	}
-	if err := u.data(ns, key); err != nil {
+	return u.parts(ns, key, key)
+}
+
+// parts takes back what the revision changed of a key, which before was called from and is so again in the Tx.
+func (u *undo) parts(ns, key, from string) error {
+	if err := u.data(ns, key, from); err != nil {
 		return err
 	}
-	if err := u.members(ns, key); err != nil {
+	if err := u.members(ns, key, from); err != nil {
 		return err
 	}
-	return u.perms(ns, key)
+	return u.perms(ns, key, from)
 }
 
 func leafMap(d Document) map[Path]Value {
@@ -232,14 +278,14 @@ func leafMap(d Document) map[Path]Value {
 	return m
 }
 
-func (u *undo) data(ns, key string) error {
-	before, after := u.before.Data(ns, key), u.after.Data(ns, key)
+func (u *undo) data(ns, key, from string) error {
+	before, after := u.before.Data(ns, from), u.after.Data(ns, key)
 	now := u.tx.view.Data(ns, key)
 	if before.Equal(after) {
 		return nil
 	}
 	if now.Equal(after) {
-		return u.tx.Put(ns, key, before)
+		return u.tx.Put(ns, from, before)
 	}
 	was, is, want := leafMap(before), leafMap(after), leafMap(now)
 	changed := false
@@ -253,13 +299,11 @@ func (u *undo) data(ns, key string) error {
 		if (stands != has || cur != made) && !u.written(ns+"/"+key+"/"+p.String()) {
 			return
 		}
+		if had && !u.makeRoom(ns+"/"+key, p, old, is, want) {
+			return
+		}
 		changed = true
 		if delete(want, p); had {
-			for q := range want { // what was put around it since
-				if q.comparable(p) {
-					delete(want, q)
-				}
-			}
 			want[p] = old
 		}
 	}
@@ -282,27 +326,51 @@ func (u *undo) data(ns, key string) error {
 	if len(leaves) == 0 {
 		doc = NewDocument(Leaf{Value: emptyMapping})
 	}
-	return u.tx.Put(ns, key, doc)
+	return u.tx.Put(ns, from, doc)
 }
 
-func (u *undo) members(ns, key string) error {
-	was, is := memberSet(u.before, ns, key), memberSet(u.after, ns, key)
+// makeRoom removes from want what stands above or below the place p of an old value, and reports whether the value may come
+// back there. What the revision itself put there may go; what others put there since is theirs.
+func (u *undo) makeRoom(key string, p Path, old Value, is, want map[Path]Value) bool {
+	var around []Path
+	for q, v := range want {
+		if q == p || !q.comparable(p) {
+			continue
+		}
+		if made, has := is[q]; !has || made != v {
+			if old == emptyMapping && p.Above(q) {
+				return false // there is a mapping: nothing to bring back
+			}
+			if !u.written(key + "/" + q.String()) {
+				return false
+			}
+		}
+		around = append(around, q)
+	}
+	for _, q := range around {
+		delete(want, q)
+	}
+	return true
+}
+
+func (u *undo) members(ns, key, from string) error {
+	was, is := memberSet(u.before, ns, from), memberSet(u.after, ns, key)
 	now := memberSet(u.tx.view, ns, key)
-	if u.before.RawMembers(ns, key) == u.after.RawMembers(ns, key) || ns == Tags && key == AllTag {
+	if u.before.RawMembers(ns, from) == u.after.RawMembers(ns, key) || ns == Tags && key == AllTag {
 		return nil
 	}
-	if u.tx.view.RawMembers(ns, key) == u.after.RawMembers(ns, key) && len(u.renames) == 0 {
-		return u.tx.restoreMembers(u.before, ns, key, key)
+	if u.tx.view.RawMembers(ns, key) == u.after.RawMembers(ns, key) {
+		return u.tx.restoreMembers(u.before, ns, from, from)
 	}
 	for _, m := range u.after.DirectMembers(ns, key) {
 		if m.Name == "" || was[m.Name] || u.renames[m.Name] != "" || !now[m.Name] {
 			continue
 		}
-		if err := u.tx.RemoveMember(ns, key, m.Name); err != nil {
+		if err := u.tx.RemoveMember(ns, from, m.Name); err != nil {
 			return err
 		}
 	}
-	for _, m := range u.before.DirectMembers(ns, key) {
+	for _, m := range u.before.DirectMembers(ns, from) {
 		if m.Name == "" || is[m.Name] || now[m.Name] || u.renamedTo(m.Name) {
 			continue
 		}
@@ -310,7 +378,7 @@ func (u *undo) members(ns, key string) error {
 			u.tx.warnings = append(u.tx.warnings, fmt.Sprintf("%s/%s: %s does not exist any more: left out of the members", ns, key, m.Name))
 			continue
 		}
-		if err := u.tx.AddMember(ns, key, m.Name); err != nil {
+		if err := u.tx.AddMember(ns, from, m.Name); err != nil {
 			return err
 		}
 	}
@@ -335,8 +403,8 @@ func memberSet(v View, ns, key string) map[string]bool {
 	return set
 }
 
-func (u *undo) perms(ns, key string) error {
-	was, _ := u.before.Perms(ns, key)
+func (u *undo) perms(ns, key, from string) error {
+	was, _ := u.before.Perms(ns, from)
 	is, _ := u.after.Perms(ns, key)
 	now, _ := u.tx.view.Perms(ns, key)
 	switch {
@@ -345,5 +413,5 @@ func (u *undo) perms(ns, key string) error {
 	case now.YAML() != is.YAML() && !u.written(ns+"/"+key+"/perms"):
 		return nil
 	}
-	return u.tx.SetPerms(ns, key, was)
+	return u.tx.SetPerms(ns, from, was)
 }
