@@ -257,6 +257,8 @@ func explain(err error) error {
 		return err // it is about where from, or when, not about what
 	case errors.Is(err, api.ErrUnauthenticated):
 		return fmt.Errorf("%w (on its own box the agent knows who asks by the socket; from elsewhere log in with hostmesh login --server, or give --token-file)", err)
+	case errors.Is(err, api.ErrProtected):
+		return fmt.Errorf("%w (an override is --override REASON)", err)
 	case errors.Is(err, api.ErrDenied):
 		return fmt.Errorf("%w (who may is in the access list: hostmesh db get NAMESPACE/KEY/perms, or NAMESPACE/.default/perms)", err)
 	}

@@ -23,6 +23,8 @@ var (
 	ErrUnauthenticated = errors.New("not logged in")
 	// ErrDenied is returned when the agent knows who is asking and refuses.
 	ErrDenied = errors.New("permission denied")
+	// ErrProtected is returned, besides ErrDenied, when a host is Protected and the write has no override.
+	ErrProtected = errors.New("protected")
 	// ErrUnavailable is returned when the agent cannot do it now: its store cannot be written, or is busy. With status 504
 	// of a write that asked for acknowledgements, the write stands.
 	ErrUnavailable = errors.New("not available now")
@@ -43,6 +45,7 @@ type Error struct {
 	Status  int    // of HTTP
 	Code    string // four digits, from /v1; empty from /api
 	Message string // in words
+	Type    string // of the problem, a URI; mostly empty
 	// Current is how the keys stand that a write found changed; only with ErrChanged, and only from /api.
 	Current []Current
 }
@@ -61,7 +64,7 @@ func (e *Error) Is(target error) bool {
 	case http.StatusUnauthorized:
 		return target == ErrUnauthenticated
 	case http.StatusForbidden:
-		return target == ErrDenied
+		return target == ErrDenied || target == ErrProtected && (e.Code == "4035" || e.Type == typeProtected)
 	case http.StatusNotFound:
 		return target == ErrNotFound
 	case http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -95,7 +98,7 @@ func answerError(resp *http.Response, body []byte) *Error {
 	}
 	var p changedProblem
 	if json.Unmarshal(body, &p) == nil && p.Detail != "" {
-		e.Message, e.Current = problemText(&p.ErrorModel), p.Current
+		e.Message, e.Type, e.Current = problemText(&p.ErrorModel), p.Type, p.Current
 		return e
 	}
 	if _, phrase, ok := strings.Cut(resp.Status, " "); ok && phrase != "" {

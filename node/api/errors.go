@@ -16,6 +16,9 @@ import (
 // returns when the agent says so.
 var ErrNotFound = errors.New("not found")
 
+// typeProtected is the type of the problem that an override solves.
+const typeProtected = "urn:hostmesh:protected"
+
 // problem is an RFC 9457 problem document, and an error to return from a handler.
 func problem(status int, detail string) *huma.ErrorModel {
 	return &huma.ErrorModel{Status: status, Title: http.StatusText(status), Detail: detail}
@@ -32,11 +35,13 @@ func problemOf(err error) *huma.ErrorModel {
 		}
 		return false
 	}
-	status := http.StatusInternalServerError
+	status, kind := http.StatusInternalServerError, ""
 	switch {
 	case errors.As(err, &tooLong), is(hostdb.ErrTooLarge):
 		status = http.StatusRequestEntityTooLarge
-	case is(hostdb.ErrDenied, hostdb.ErrProtected):
+	case is(hostdb.ErrProtected):
+		status, kind = http.StatusForbidden, typeProtected
+	case is(hostdb.ErrDenied):
 		status = http.StatusForbidden
 	case is(ErrNotFound, hostdb.ErrNotFound, hostdb.ErrNoNamespace, hostdb.ErrNoParent):
 		status = http.StatusNotFound
@@ -51,7 +56,9 @@ func problemOf(err error) *huma.ErrorModel {
 	case is(context.DeadlineExceeded):
 		status = http.StatusGatewayTimeout
 	}
-	return problem(status, err.Error())
+	p := problem(status, err.Error())
+	p.Type = kind
+	return p
 }
 
 func writeProblem(w http.ResponseWriter, p *huma.ErrorModel) {
