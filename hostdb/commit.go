@@ -26,6 +26,10 @@ type Request struct {
 	// Allow decides whether User may write a part of a key; nil allows all. It is asked before anything is looked at,
 	// also for each member list that a rename or delete of a host touches. Its error should wrap ErrDenied.
 	Allow func(v View, ns, key string, what Resource) error
+	// AllowData, when set, decides in Allow's place about the data of a key that is put or deleted as a whole: before is
+	// what it was, after what it shall be, each maybe not there. Allow is then asked about writes at a path by the section
+	// that they are in.
+	AllowData func(v View, ns, key string, before, after Document) error
 	// Acks is how many other boxes must hold the write before Update returns; 0 asks for one, for at most AckTimeout.
 	Acks int
 	// DryRun makes all checks and writes nothing; Commit.Effects says what would be done.

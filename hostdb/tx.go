@@ -72,6 +72,33 @@ func (tx *Tx) Exists(ns, key string) bool {
 
 // begin makes the checks that every write to a key shares.
 func (tx *Tx) begin(ns, key string, what Resource) error {
+	if err := tx.named(ns, key, what); err != nil {
+		return err
+	}
+	return tx.allow(ns, key, what)
+}
+
+// beginData is begin for data that becomes after as a whole.
+func (tx *Tx) beginData(ns, key string, after Document) error {
+	if tx.req.AllowData == nil {
+		return tx.begin(ns, key, Data)
+	}
+	if err := tx.named(ns, key, Data); err != nil {
+		return err
+	}
+	return tx.req.AllowData(tx.view, ns, key, tx.view.Data(ns, key), after)
+}
+
+// at is what a write at a path inside the data needs permission for.
+func (tx *Tx) at(path []string) Resource {
+	if tx.req.AllowData == nil || len(path) == 0 {
+		return Data
+	}
+	return Section(path[0])
+}
+
+// named checks the names of a write, and that its namespace exists.
+func (tx *Tx) named(ns, key string, what Resource) error {
 	if err := CheckName(ns); err != nil && ns != System {
 		return err
 	}
@@ -83,7 +110,7 @@ func (tx *Tx) begin(ns, key string, what Resource) error {
 			return refuse(ErrNoNamespace, "there is no namespace %s", ns)
 		}
 	}
-	return tx.allow(ns, key, what)
+	return nil
 }
 
 // existing is begin for a key that must exist.
@@ -116,7 +143,7 @@ func (tx *Tx) CreateNamespace(ns string) error {
 // Put creates or replaces the data of a key. Fields that doc has like the present data are not written, so a
 // concurrent change of other fields survives.
 func (tx *Tx) Put(ns, key string, doc Document) error {
-	if err := tx.begin(ns, key, Data); err != nil {
+	if err := tx.beginData(ns, key, doc); err != nil {
 		return err
 	}
 	d := tx.draft(ns, key)
@@ -143,7 +170,7 @@ func (d *draft) write(path Path, doc Document) error {
 // Delete removes a key with data, members and perms, and takes it out of every member list: a host in all
 // namespaces, another key as @key in its own.
 func (tx *Tx) Delete(ns, key string) error {
-	if err := tx.begin(ns, key, Data); err != nil {
+	if err := tx.beginData(ns, key, Document{}); err != nil {
 		return err
 	}
 	d := tx.draft(ns, key)
@@ -156,6 +183,9 @@ func (tx *Tx) Delete(ns, key string) error {
 	})
 	if err != nil {
 		return err
+	}
+	if d.from != "" { // what is gone is what came here by a rename
+		tx.draft(ns, d.from).renamed = false
 	}
 	d.remove()
 	return nil
@@ -228,8 +258,13 @@ func (tx *Tx) Rename(ns, key, to string) error {
 	if err != nil {
 		return err
 	}
+	// A key that is renamed twice in one write comes from where it stood before.
+	from, lives := key, true
+	if d.deleted || d.from != "" { // what it has came in this write: from elsewhere, or from nowhere
+		from, lives = d.from, d.renamed
+	}
 	n := tx.draft(ns, to)
-	n.exists, n.from, n.doc, n.touched, n.last = true, key, d.doc, []Path{""}, d.last
+	n.exists, n.from, n.doc, n.touched, n.last = true, from, d.doc, []Path{""}, d.last
 	for _, name := range d.memberNames() {
 		n.edit(name, d.member(name))
 	}
@@ -237,7 +272,7 @@ func (tx *Tx) Rename(ns, key, to string) error {
 		n.perms = v
 	}
 	d.remove()
-	d.renamed = true
+	d.renamed = lives
 	return nil
 }
 
@@ -255,7 +290,7 @@ func (d *draft) permsNow() *Value {
 // PutPath sets the value at a path inside the data. Its parent must be there. Under a list the last step of the path
 // is appended as an item, and doc is ignored.
 func (tx *Tx) PutPath(ns, key string, path []string, doc Document) error {
-	d, err := tx.existing(ns, key, Data)
+	d, err := tx.existing(ns, key, tx.at(path))
 	if err != nil {
 		return err
 	}
@@ -304,9 +339,14 @@ func (d Document) value() Value {
 
 // RenamePath gives the last step of a path another name; under a list it changes the items with that text.
 func (tx *Tx) RenamePath(ns, key string, path []string, to string) error {
-	d, err := tx.existing(ns, key, Data)
+	d, err := tx.existing(ns, key, tx.at(path))
 	if err != nil {
 		return err
+	}
+	if len(path) == 1 && tx.req.AllowData != nil {
+		if err := tx.allow(ns, key, Section(to)); err != nil {
+			return err
+		}
 	}
 	if err := checkSegment(to); err != nil {
 		return refuse(ErrExists, "the new name: %s", err)
@@ -345,7 +385,7 @@ func (tx *Tx) RenamePath(ns, key string, path []string, to string) error {
 
 // DeletePath removes what stands at a path; under a list, the items with the text of its last step.
 func (tx *Tx) DeletePath(ns, key string, path []string) error {
-	d, err := tx.existing(ns, key, Data)
+	d, err := tx.existing(ns, key, tx.at(path))
 	if err != nil {
 		return err
 	}

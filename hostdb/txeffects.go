@@ -26,7 +26,7 @@ func (tx *Tx) check(v Validator) error {
 		if d.base.exists() {
 			before = Item{d.base}.Data()
 		}
-		if v != nil && d.deleted && !d.exists && !d.renamed && before.Exists() {
+		if v != nil && d.deleted && !d.renamed && before.Exists() && (!d.exists || d.from != "") {
 			if err := tx.validate(v, d, before, Document{}); err != nil {
 				return err
 			}
@@ -34,7 +34,7 @@ func (tx *Tx) check(v Validator) error {
 		if !d.exists || len(d.touched) == 0 {
 			continue
 		}
-		if d.doc.Equal(before) {
+		if before = tx.formerData(d, before); d.doc.Equal(before) {
 			continue
 		}
 		if d.doc.couldExceed(MaxData) {
@@ -67,6 +67,25 @@ func (tx *Tx) check(v Validator) error {
 		}
 	}
 	return nil
+}
+
+// formerData is what the data of a draft is a change of: not of what went elsewhere by a rename, but of what came by one. A
+// rename that changes nothing is looked at as a creation.
+func (tx *Tx) formerData(d *draft, before Document) Document {
+	switch {
+	case d.from != "":
+		var came Document
+		if base := tx.draft(d.ns, d.from).base; base.exists() {
+			came = Item{base}.Data()
+		}
+		if d.from == d.key || !d.doc.Equal(came) {
+			return came
+		}
+		return Document{}
+	case d.renamed:
+		return Document{}
+	}
+	return before
 }
 
 // validate asks the validator, and lifts what the request lifts.
