@@ -54,7 +54,7 @@ func (a *Agent) identify(r *http.Request) (api.Identity, bool, error) {
 // request is a write of who.
 func request(who api.Identity, log string) hostdb.Request {
 	id := auth.Identity{User: who.User, Groups: who.Groups, Admin: who.Admin, Via: "api"}
-	return hostdb.Request{User: who.User, Log: log, Allow: id.Allow}
+	return hostdb.Request{User: who.User, Log: log, Allow: id.Allow, AllowData: id.AllowChange}
 }
 
 // namespaces implements api.Namespaces.
