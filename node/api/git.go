@@ -220,6 +220,8 @@ func streamed(contentType string, write func(ctx context.Context, w io.Writer) e
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		r, w := humago.Unwrap(hc)
 		out := &idleWriter{w: w, rc: http.NewResponseController(w), contentType: contentType}
+		// The server watches the connection by reading on; the deadline of the request would end a long answer.
+		_ = out.rc.SetReadDeadline(time.Time{})
 		switch err := write(r.Context(), out); {
 		case err != nil && !out.began:
 			writeProblem(w, gitProblemOf(err))

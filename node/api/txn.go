@@ -240,18 +240,41 @@ func (e *effect) do(tx *hostdb.Tx) error {
 	return fmt.Errorf("%w: there is no op %q", hostdb.ErrInvalid, e.Op)
 }
 
-// allow decides about the data of the effect's own key. Each effect is held against the state before the transaction:
-// what an earlier one changed of the access lists does not count yet, and a section that is put back has not changed.
-func (e *effect) allow(who Identity, v hostdb.View) error {
+// allow decides about the data of the effect's own key, which was called key before the transaction. Each effect is held
+// against the state before the transaction: what an earlier one changed of the access lists does not count yet, and a
+// section that is put back has not changed.
+func (e *effect) allow(who Identity, v hostdb.View, key string) error {
 	switch e.Op {
 	case "put":
-		return who.AllowChange(v, e.ns, e.key, v.Data(e.ns, e.key), e.doc)
+		return who.AllowChange(v, e.ns, key, v.Data(e.ns, key), e.doc)
 	case "delete":
-		return who.AllowChange(v, e.ns, e.key, v.Data(e.ns, e.key), hostdb.Document{})
+		return who.AllowChange(v, e.ns, key, v.Data(e.ns, key), hostdb.Document{})
 	case "put_path", "delete_path", "rename_path":
-		return who.AllowPath(v, e.ns, e.key, e.path, e.NewName)
+		return who.AllowPath(v, e.ns, key, e.path, e.NewName)
 	}
-	return who.Allow(v, e.ns, e.key, hostdb.Data)
+	return who.Allow(v, e.ns, key, hostdb.Data)
+}
+
+// formerKeys are the names that keys had before the transaction that renames them, by namespace and new name. An access
+// list goes with its key: under the new name, too, it decides.
+type formerKeys map[[2]string]string
+
+func (f formerKeys) of(ns, key string) string {
+	if former, ok := f[[2]string{ns, key}]; ok {
+		return former
+	}
+	return key
+}
+
+// note takes in an effect that was made.
+func (f formerKeys) note(e *effect) {
+	switch e.Op {
+	case "rename":
+		f[[2]string{e.ns, e.NewName}] = f.of(e.ns, e.key)
+		delete(f, [2]string{e.ns, e.key})
+	case "delete":
+		delete(f, [2]string{e.ns, e.key})
+	}
 }
 
 // plan understands a transaction as a whole before anything is looked up.
@@ -303,11 +326,13 @@ func registerTxn(a huma.API, o Objects) {
 		}
 		who := identityOf(ctx)
 		var now *effect
+		former := formerKeys{}
 		allow := func(v hostdb.View, ns, key string, what hostdb.Resource) error {
+			was := former.of(ns, key)
 			if what == hostdb.Data && ns == now.ns && key == now.key {
-				return now.allow(who, v)
+				return now.allow(who, v, was)
 			}
-			return who.Allow(v, ns, key, what)
+			return who.Allow(v, ns, was, what)
 		}
 		result, err := commit(ctx, o, hostdb.Request{User: who.User, Log: in.Body.Log, Allow: allow},
 			WriteQuery{DryRun: in.DryRun || in.Body.DryRun, Acks: in.Acks, Override: in.Override}, func(tx *hostdb.Tx) error {
@@ -319,6 +344,7 @@ func registerTxn(a huma.API, o Objects) {
 					if err := now.do(tx); err != nil {
 						return located(err, "body.effects", i, now.Op+" "+now.ID)
 					}
+					former.note(now)
 				}
 				return nil
 			})
