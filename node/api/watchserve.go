@@ -242,10 +242,10 @@ func (w *Watchers) serve(rw http.ResponseWriter, r *http.Request, x watcher) {
 		if err != nil {
 			return err
 		}
+		w.events.Add(1) // before anybody can have heard of it
 		if err := write(text); err != nil {
 			return err
 		}
-		w.events.Add(1)
 		last = e.Cursor
 		return nil
 	}
