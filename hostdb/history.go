@@ -78,7 +78,8 @@ func renamedFrom(effects []Effect, ns, key string) string {
 	return ""
 }
 
-// reading is a storage and the view of what it holds, for one look into history.
+// reading is a storage and the view of what it holds, for one look into history. It shows what the view holds and nothing
+// that arrived later: several scans of a storage would otherwise see a part of an operation.
 type reading struct {
 	st   Storage
 	view View
@@ -97,11 +98,51 @@ func (s *Store) reading() (reading, error) {
 // revision makes an operation readable.
 func (r reading) revision(op *Operation) Revision {
 	rev := Revision{ID: op.Stamp(), Node: r.view.OriginNode(op.Origin), User: op.User, Log: op.Log,
-		At: op.Time.Wall(), Source: op.Source, Effects: op.Effects}
+		At: op.Time.Wall(), Source: op.Source, Effects: legible(op.Effects)}
 	if op.Source != nil {
-		rev.At = time.Unix(op.Source.Seconds, 0).In(time.FixedZone("", op.Source.Zone*60))
+		rev.Source = op.Source.plausible()
+		rev.At = time.Unix(rev.Source.Seconds, 0).In(time.FixedZone("", rev.Source.Zone*60))
 	}
 	return rev
+}
+
+// unreadable stands for the Kind of an effect that means nothing: readers take it for one of a newer version.
+const unreadable Kind = 255
+
+// legible are effects without the paths and values of those that mean nothing, which nobody could write out.
+func legible(effects []Effect) []Effect {
+	odd := func(x Effect) bool { return x.Kind >= CreateKey && x.Kind <= SetPerms && !x.foldable() }
+	if !slices.ContainsFunc(effects, odd) {
+		return effects
+	}
+	out := slices.Clone(effects)
+	for i, x := range out {
+		if odd(x) {
+			out[i] = Effect{Kind: unreadable, NS: x.NS, Key: x.Key}
+		}
+	}
+	return out
+}
+
+// Bounds of a Source that every form of a time can show: the years 0 to 9999, and zones of less than a day.
+const (
+	minSourceSeconds = -62167219200
+	maxSourceSeconds = 253402214400 // a day less, for the zone
+	maxSourceZone    = 24*60 - 1
+)
+
+// plausible is the source, or one with a time that can be written down: a replica takes from others what it would not
+// write itself, and one odd time must not keep people from the rest of a history.
+func (s *Source) plausible() *Source {
+	sound := *s
+	sound.Seconds = min(max(s.Seconds, minSourceSeconds+24*3600), maxSourceSeconds)
+	if s.Zone < -maxSourceZone || s.Zone > maxSourceZone {
+		sound.Zone = 0
+	}
+	if sound == *s {
+		return s
+	}
+	return &sound
 }
 
 // operation reads an operation by its stamp; nil when it is not held.
@@ -110,11 +151,7 @@ func (r reading) operation(id Stamp) (*Operation, error) {
 	if err != nil || !found {
 		return nil, err
 	}
-	raw, err := readOp(r.st, id.Origin, binary.BigEndian.Uint64(row))
-	if err != nil || raw == nil {
-		return nil, err
-	}
-	return ParseOperation(raw)
+	return r.readStamp(id, row)
 }
 
 // Revision is the operation with an id; ErrNotFound when this replica does not hold it.
@@ -162,9 +199,9 @@ func (s *Store) Revisions(ctx context.Context, q RevisionQuery) (list []Revision
 		return nil
 	}
 	if q.Key == "" {
-		err = r.newestOf(q, take)
+		err = r.newestOf(ctx, q, take)
 	} else {
-		err = r.newestOfKey(q, &q.Key, take)
+		err = r.newestOfKey(ctx, q, &q.Key, take)
 	}
 	if err != nil && !errors.Is(err, errEnough) {
 		return nil, false, fmt.Errorf("read revisions: %w", err)
@@ -180,7 +217,7 @@ var errEnough = errors.New("enough")
 const namespaceScan = 2000
 
 // newestOf calls take for operations below q.Before, newest first: all, or those that touch a namespace and maybe others.
-func (r reading) newestOf(q RevisionQuery, take func(*Operation) error) error {
+func (r reading) newestOf(ctx context.Context, q RevisionQuery, take func(*Operation) error) error {
 	from := stampKey(q.Before.Before())
 	looked, last := 0, q.Before
 	err := r.st.ScanBack([]byte{'t'}, from, func(key, value []byte) error {
@@ -198,7 +235,7 @@ func (r reading) newestOf(q RevisionQuery, take func(*Operation) error) error {
 		if s := stampOf(key); s.Less(last) {
 			stamps[s] = true
 		}
-		return nil
+		return ctx.Err()
 	})
 	if err != nil {
 		return err
@@ -220,7 +257,7 @@ var errRare = errors.New("rare")
 
 // newestOfKey calls take for the operations that touch a key, newest first, and goes on under its former names; *key is
 // the name at the time.
-func (r reading) newestOfKey(q RevisionQuery, key *string, take func(*Operation) error) error {
+func (r reading) newestOfKey(ctx context.Context, q RevisionQuery, key *string, take func(*Operation) error) error {
 	until := Stamp{Time: math.MaxUint64, Origin: math.MaxUint64} // *key has been the name until then
 	for {
 		former := ""
@@ -231,7 +268,7 @@ func (r reading) newestOfKey(q RevisionQuery, key *string, take func(*Operation)
 			}
 			s := stampOf(row)
 			if !s.Less(until) {
-				return nil
+				return ctx.Err()
 			}
 			op, err := r.readStamp(s, value)
 			if err != nil || op == nil {
@@ -241,6 +278,8 @@ func (r reading) newestOfKey(q RevisionQuery, key *string, take func(*Operation)
 				if err := take(op); err != nil {
 					return err
 				}
+			} else if err := ctx.Err(); err != nil {
+				return err
 			}
 			if former = renamedFrom(op.Effects, q.NS, *key); former != "" {
 				until = s
@@ -255,13 +294,21 @@ func (r reading) newestOfKey(q RevisionQuery, key *string, take func(*Operation)
 	}
 }
 
-// readStamp reads the operation with a stamp and the seq of a row.
+// readStamp reads the operation with a stamp and the seq of a row; nil when it is not held.
 func (r reading) readStamp(s Stamp, seq []byte) (*Operation, error) {
+	if !r.holds(s, seq) {
+		return nil, nil
+	}
 	raw, err := readOp(r.st, s.Origin, binary.BigEndian.Uint64(seq))
 	if err != nil || raw == nil {
 		return nil, err
 	}
 	return ParseOperation(bytes.Clone(raw))
+}
+
+// holds reports whether the view holds the operation with a stamp and the seq of a row.
+func (r reading) holds(s Stamp, seq []byte) bool {
+	return binary.BigEndian.Uint64(seq) <= r.view.Seq(s.Origin)
 }
 
 func (r reading) takeRow(s Stamp, seq []byte, take func(*Operation) error) error {

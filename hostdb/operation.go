@@ -2,6 +2,7 @@ package hostdb
 
 import (
 	"crypto/sha256"
+	"strings"
 )
 
 // OperationVersion is the newest operation format this build writes. The format only grows: fields and effect kinds
@@ -93,6 +94,27 @@ func (o *Operation) known() bool {
 		}
 	}
 	return true
+}
+
+// maxSteps bounds the paths that are folded, and the nesting of values: twice what anybody may write, because text that is
+// indented by its depth grows with its square.
+const maxSteps = 2 * MaxDepth
+
+// foldable reports whether the effect changes anything here: its kind is known, and what it names can be kept and shown. No two
+// keys, members or paths may share a row, and no value may be too deep to be written out. Nobody writes others; where they come
+// all the same they stay in history and mean nothing, the same on every node.
+func (e *Effect) foldable() bool {
+	switch {
+	case e.Kind < CreateKey || e.Kind > SetPerms, strings.IndexByte(e.NS, 0) >= 0, strings.IndexByte(e.Key, 0) >= 0,
+		strings.IndexByte(e.Member, 0) >= 0, len(e.Path) > maxSteps:
+		return false
+	}
+	for _, step := range e.Path {
+		if strings.IndexByte(step, 0) >= 0 {
+			return false
+		}
+	}
+	return e.Kind != SetLeaf || e.Value.sound(0)
 }
 
 // seal fixes the operation's bytes. Nothing may change afterwards.

@@ -127,7 +127,7 @@ func (r reading) backward(ctx context.Context, from past, cut Stamp) (*snapshot,
 			return errEnough
 		}
 		for i := range op.Effects {
-			if x := &op.Effects[i]; x.Kind >= CreateKey && x.Kind <= SetPerms {
+			if x := &op.Effects[i]; x.foldable() {
 				touched[id(x.NS, x.Key)] = nil
 			}
 		}
@@ -154,7 +154,7 @@ func (r reading) backward(ctx context.Context, from past, cut Stamp) (*snapshot,
 		for i := range op.Effects {
 			x := &op.Effects[i]
 			f, is := touched[id(x.NS, x.Key)]
-			if !is || x.Kind < CreateKey || x.Kind > SetPerms {
+			if !is || !x.foldable() {
 				continue
 			}
 			if f == nil {
@@ -179,7 +179,7 @@ func (r reading) touching(ctx context.Context, keys map[string]*folding, cut Sta
 	found := map[Stamp]bool{}
 	for key := range keys {
 		prefix := textKey('h', key+"\x00")
-		err := r.st.Scan(prefix, nil, func(row, _ []byte) error {
+		err := r.st.Scan(prefix, nil, func(row, seq []byte) error {
 			if len(row) != len(prefix)+16 {
 				return nil // of a key whose name begins with this one and NUL
 			}
@@ -187,7 +187,9 @@ func (r reading) touching(ctx context.Context, keys map[string]*folding, cut Sta
 			if cut.Less(s) {
 				return errEnough
 			}
-			found[s] = true
+			if r.holds(s, seq) {
+				found[s] = true
+			}
 			return ctx.Err()
 		})
 		if err != nil && !errors.Is(err, errEnough) {

@@ -69,7 +69,7 @@ func (n *snapshot) effects(op *Operation) []*folding {
 	byKey := make(map[string]*folding, 1)
 	for i := range op.Effects {
 		x := &op.Effects[i]
-		if x.Kind < CreateKey || x.Kind > SetPerms {
+		if !x.foldable() {
 			continue // of a newer version: kept in the log, folded after the upgrade
 		}
 		f := byKey[id(x.NS, x.Key)]

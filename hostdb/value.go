@@ -94,7 +94,7 @@ func (v Value) parts(fn func(key string, item Value) bool) bool {
 
 // valid reports whether v is well formed to its depth. A Value of our own making always is.
 func (v Value) valid(depth int) bool {
-	if v == "" || depth > 2*MaxDepth {
+	if v == "" || depth > maxSteps {
 		return false
 	}
 	switch v[0] {
@@ -107,6 +107,20 @@ func (v Value) valid(depth int) bool {
 		return v.parts(func(_ string, item Value) bool { ok = item.valid(depth + 1); return ok }) && ok
 	}
 	return false
+}
+
+// sound reports whether v can be walked: it has the form of a Value and is not nested without end. Unlike valid it does not ask
+// how a text is spelled, which is for readers to say, so that it is the same for every version.
+func (v Value) sound(depth int) bool {
+	if v == "" || depth > maxSteps {
+		return false
+	}
+	switch v[0] {
+	case 's', 'p':
+		return true
+	}
+	ok := true
+	return v.parts(func(_ string, item Value) bool { ok = item.sound(depth + 1); return ok }) && ok
 }
 
 func uvarint(s string) (uint64, int) {
