@@ -56,12 +56,13 @@ func New(cfg Config) http.Handler {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &handler{Config: cfg, metrics: newMetrics(cfg.Registerer)}
+	return &handler{Config: cfg, metrics: newMetrics(cfg.Registerer), foreign: http.NewCrossOriginProtection()}
 }
 
 type handler struct {
 	Config
 	metrics *metrics
+	foreign *http.CrossOriginProtection
 	lists   lists
 	version atomic.Pointer[versionHeader]
 }
@@ -168,6 +169,10 @@ func (c *call) identity() (auth.Identity, error) {
 	token, ok := c.params.lookup("session")
 	if !ok { // an empty parameter goes before the cookie too
 		token = c.cookie()
+		// SameSite keeps the cookie from other sites' pages, but not from those of another port or a neighbouring name.
+		if err := c.foreign.Check(c.r); err != nil && token != "" {
+			return auth.Identity{}, fail(codeDenied, "The request comes from a page of another site")
+		}
 	}
 	return c.Auth.Identify(token, c.clientAddr())
 }

@@ -28,7 +28,7 @@ func (c *call) login() error {
 	addr := c.clientAddr()
 	token, err := c.Auth.Login(c.r.Context(), name, password, addr)
 	if err != nil {
-		c.Logger.Warn("login refused", "user", name, "addr", addr, "err", err)
+		c.Logger.Warn("login refused", "user", oneLine(name, hostdb.MaxName), "addr", addr, "err", err)
 		return err
 	}
 	c.Logger.Info("login", "user", name, "addr", addr)
