@@ -9,11 +9,11 @@ import (
 )
 
 // Export is a View as a directory, in memory: data in canonical form, member lists with their comments, access lists;
-// not .system. os.CopyFS writes it, WriteTar sends it, and Read reads it back. Texts are shared with the View.
+// not .system, and no key whose name cannot be that of a file (see nameable). os.CopyFS writes it, WriteTar sends it, and Read reads it back. Texts are shared with the View.
 func Export(view hostdb.View) (fs.FS, error) {
 	t := newTree()
 	for _, ns := range view.Namespaces() {
-		if ns == hostdb.System {
+		if ns == hostdb.System || !nameable(ns, hostdb.DefaultKey) {
 			continue
 		}
 		if err := exportNamespace(t, view, ns); err != nil {
@@ -21,6 +21,12 @@ func Export(view hostdb.View) (fs.FS, error) {
 		}
 	}
 	return t.seal(), nil
+}
+
+// nameable reports whether a key has a place in the layout. One that HostDB would not let anybody make may come from another
+// node all the same: its name could lead out of the directory, or say something else to git.
+func nameable(ns, key string) bool {
+	return hostdb.CheckName(ns) == nil && (key == hostdb.DefaultKey || hostdb.CheckName(key) == nil)
 }
 
 func exportNamespace(t *tree, view hostdb.View, ns string) error {
@@ -35,7 +41,7 @@ func exportNamespace(t *tree, view hostdb.View, ns string) error {
 	}
 	for key := range view.Keys(ns) {
 		item, _ := view.Get(ns, key)
-		if item == (hostdb.Item{}) { // tags/all, which nobody has written
+		if item == (hostdb.Item{}) || !nameable(ns, key) { // the first is tags/all, which nobody has written
 			continue
 		}
 		if err := t.add(path.Join(ns, key), item.YAML(), item.Modified()); err != nil {

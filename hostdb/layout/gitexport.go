@@ -162,7 +162,7 @@ func (x *gitExport) replay(ctx context.Context) error {
 	return nil
 }
 
-// touchedKeys are the keys that a revision has effects on, each once, without those of .system.
+// touchedKeys are the keys that a revision has effects on, each once, without those of .system and those that have no place.
 func touchedKeys(rev hostdb.Revision) []keyName {
 	var out []keyName
 	seen := map[keyName]bool{}
@@ -172,6 +172,9 @@ func touchedKeys(rev hostdb.Revision) []keyName {
 			continue
 		}
 		seen[k] = true
+		if !nameable(e.NS, e.Key) {
+			continue
+		}
 		out = append(out, k)
 	}
 	return out
@@ -296,7 +299,7 @@ func ident(text string) string {
 	return strings.TrimSpace(text)
 }
 
-// quotePath is a path as fast-import reads it. Names have no control characters.
+// quotePath is a path as fast-import reads it. It is one of nameable names: without control characters.
 func quotePath(p string) string {
 	if !strings.HasPrefix(p, `"`) {
 		return p
