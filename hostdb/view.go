@@ -291,20 +291,7 @@ func (v View) Holders(ns, member string) []string {
 }
 
 // Parents are the keys of ns whose expanded members contain host, sorted. A host that does not exist has none.
-func (v View) Parents(host, ns string) []string {
-	s := v.snap()
-	if !s.hostExists(host) {
-		return nil
-	}
-	var out []string
-	s.ancestors(ns, host, func(key string) { out = append(out, key) })
-	if _, active := s.active.get(host); active && ns == Tags {
-		out = append(out, AllTag)
-		s.ancestors(ns, "@"+AllTag, func(key string) { out = append(out, key) })
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
+func (v View) Parents(host, ns string) []string { return v.ParentFinder(ns).Of(host) }
 
 // Modified is when data of any key of ns was last written or deleted; zero for never.
 func (v View) Modified(ns string) time.Time {

@@ -29,6 +29,7 @@ type run struct {
 	work, look int // steps done, and at which to look at ctx again
 	made       int // bytes of text made, and of the answer
 	members    map[string][]string
+	parents    *hostdb.ParentFinder // of tags; nil until asked for
 	warnings   []string
 	odd        map[position]*oddity
 }
@@ -260,7 +261,10 @@ func (w *row) in(tag string) bool {
 func (w *row) allTags() ([]string, error) {
 	if !w.parents {
 		w.parents = true
-		w.tags = w.run.view.Parents(w.key, hostdb.Tags)
+		if w.run.parents == nil {
+			w.run.parents = w.run.view.ParentFinder(hostdb.Tags)
+		}
+		w.tags = w.run.parents.Of(w.key)
 	}
 	return w.tags, w.spend(20 + len(w.tags))
 }
