@@ -101,7 +101,7 @@ func TestPastIsTheFoldOfWhatWasKnown(t *testing.T) {
 				b := boxes[0]
 				list := revisionsOf(t, b)
 				if len(list) == 0 {
-					t.Skip("nothing written")
+					return
 				}
 				cut := rapid.SampledFrom(list).Draw(t, "revision").ID
 				if rapid.Bool().Draw(t, "before it") {

@@ -209,7 +209,7 @@ func TestTheTakenBackConverges(t *testing.T) {
 		revision := func(t *rapid.T, b *box) hostdb.Revision {
 			list := revisionsOf(t, b)
 			if len(list) == 0 {
-				t.Skip("nothing written")
+				return
 			}
 			return rapid.SampledFrom(list).Draw(t, "revision")
 		}
