@@ -257,6 +257,29 @@ func TestImportAsksForPermissionFirst(t *testing.T) {
 	}
 }
 
+// Who may write some sections may import a document that changes only them, and nothing else of any.
+func TestImportAsksForSections(t *testing.T) {
+	s := openStore(t, nil)
+	if _, err := layout.Import(context.Background(), s, mustRead(t, files(map[string]string{"tags/t": "{DNS: {TTL: 1}, LB: {}}"}), layout.Options{}), importer, nil); err != nil {
+		t.Fatal(err)
+	}
+	who := importer
+	who.Allow = func(hostdb.View, string, string, hostdb.Resource) error { return hostdb.ErrDenied }
+	who.AllowData = func(_ hostdb.View, _, _ string, before, after hostdb.Document) error {
+		if !before.At("LB").Equal(after.At("LB")) {
+			return hostdb.ErrDenied
+		}
+		return nil
+	}
+	for text, want := range map[string]error{"{DNS: {TTL: 2}, LB: {}}": nil, "{DNS: {TTL: 3}}": hostdb.ErrDenied} {
+		dir := files(map[string]string{"tags/t": text})
+		r, err := layout.Import(context.Background(), s, mustRead(t, dir, layout.Options{}), who, nil)
+		if !errors.Is(err, want) || (r.Operations == 0) != (want != nil) {
+			t.Errorf("%s: %d operations, %v", text, r.Operations, err)
+		}
+	}
+}
+
 // strict refuses every document and says so.
 type strict struct{}
 

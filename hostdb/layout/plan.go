@@ -19,6 +19,7 @@ const (
 type step struct {
 	ns, key string
 	what    hostdb.Resource // "" makes the namespace
+	doc     hostdb.Document // that data becomes
 	size    int             // of its effects, about
 	fresh   func(hostdb.View) bool
 	write   func(*hostdb.Tx) error
@@ -105,7 +106,7 @@ func (p *plan) data(ns string, k Key, view hostdb.View) {
 		size += len(ns) + len(k.Name) + len(path) + len(value) + 24
 	}
 	p.steps = append(p.steps, step{
-		ns: ns, key: k.Name, what: hostdb.Data, size: size,
+		ns: ns, key: k.Name, what: hostdb.Data, doc: k.Data, size: size,
 		fresh: func(v hostdb.View) bool { return !there(v) },
 		write: func(tx *hostdb.Tx) error { return tx.Put(ns, k.Name, k.Data) },
 	})
@@ -186,7 +187,13 @@ func (p *plan) allow(who hostdb.Request, view hostdb.View) error {
 		if what == "" { // a namespace comes with the right to say who may write there
 			key, what = hostdb.DefaultKey, hostdb.Perms
 		}
-		if err := who.Allow(view, s.ns, key, what); err != nil {
+		var err error
+		if what == hostdb.Data && who.AllowData != nil {
+			err = who.AllowData(view, s.ns, key, view.Data(s.ns, key), s.doc)
+		} else {
+			err = who.Allow(view, s.ns, key, what)
+		}
+		if err != nil {
 			return fmt.Errorf("import %s: %w; nothing was imported", s.id(), err)
 		}
 	}
