@@ -25,17 +25,19 @@ type Directory interface {
 
 // Bounds of what is asked of a directory.
 const (
-	maxAsking   = 8                // requests at a time
+	maxAsking   = 8                // logins at a time
+	maxWondered = 4                // questions for groups at a time: anybody may cause them, and logins must not wait for them
 	groupsFresh = time.Minute      // how long an answer to a question for groups is kept
 	groupsPause = 10 * time.Second // how long nobody's groups are asked for after it did not answer
 	maxKnown    = 4096             // users whose groups are kept
 )
 
-// directory asks a Directory, never more than maxAsking times at once, and remembers groups.
+// directory asks a Directory, never more than maxAsking and maxWondered times at once, and remembers groups.
 type directory struct {
 	ask    Directory
 	clock  hostdb.Clock
-	asking chan struct{} // a slot for each request under way
+	asking chan struct{} // a slot for each login under way
+	wonder chan struct{} // a slot for each question for groups under way
 
 	mu     sync.Mutex // guards the fields below
 	groups lru[string, knownGroups]
@@ -48,7 +50,7 @@ type knownGroups struct {
 }
 
 func newDirectory(ask Directory, clock hostdb.Clock) *directory {
-	return &directory{ask: ask, clock: clock, asking: make(chan struct{}, maxAsking), groups: newLRU[string, knownGroups](maxKnown)}
+	return &directory{ask: ask, clock: clock, asking: make(chan struct{}, maxAsking), wonder: make(chan struct{}, maxWondered), groups: newLRU[string, knownGroups](maxKnown)}
 }
 
 // login is Directory.Login. Groups that could name a user of the local socket are left out.
@@ -82,12 +84,12 @@ func (d *directory) groupsOf(ctx context.Context, name string) ([]string, error)
 		return nil, nil
 	}
 	select {
-	case d.asking <- struct{}{}:
+	case d.wonder <- struct{}{}:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for other questions: %w", ctx.Err())
 	}
 	groups, err := d.ask.Groups(ctx, name)
-	<-d.asking
+	<-d.wonder
 	if err != nil {
 		d.mu.Lock()
 		d.pause = now.Add(groupsPause)
