@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 func (a *app) dbTxnCommand() *cobra.Command {
 	var file, log string
 	var dryRun bool
+	var override string
 	var acks int
 	cmd := &cobra.Command{
 		Use:   "txn -f FILE",
@@ -57,7 +59,7 @@ other may both accept.`,
 			if err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
-			t.Log, t.DryRun = orDefault(log, t.Log), dryRun || t.DryRun
+			t.Log, t.DryRun, t.Override = orDefault(log, t.Log), dryRun || t.DryRun, cmp.Or(override, t.Override)
 			return a.ask(func(ctx context.Context, c *api.Client, _ []string) error {
 				done, err := c.Txn(ctx, t, acks)
 				var answer *api.Error
@@ -76,6 +78,7 @@ other may both accept.`,
 	cmd.Flags().StringVarP(&file, "file", "f", "", "take the transaction from `FILE` (required)")
 	messageFlag(cmd, &log, "why, for those who read the history (default: log of the file)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "make all checks, print what would change, and write nothing")
+	overrideFlag(cmd, &override)
 	cmd.Flags().IntVar(&acks, "acks", 0, "`NUMBER` of boxes that must hold the write; exit code 1 when they do not in time (the write stands)")
 	_ = cmd.MarkFlagRequired("file")
 	a.outputFlag(cmd)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,7 @@ const (
 type Txn struct {
 	Log      string    `json:"log" maxLength:"4096" doc:"Why, for those who read the history"`
 	DryRun   bool      `json:"dry_run,omitempty" doc:"Make all checks, say what would change, and write nothing"`
+	Override string    `json:"override,omitempty" maxLength:"1000" doc:"Why the protection of hosts is lifted by this write"`
 	Compares []Compare `json:"compare,omitempty" maxItems:"1000" doc:"What must hold on the replica that takes the write"`
 	Effects  []Effect  `json:"effects" maxItems:"1000" nullable:"false" doc:"What to do, in order; each sees what those before it did"`
 }
@@ -335,7 +337,7 @@ func registerTxn(a huma.API, o Objects) {
 			return who.Allow(v, ns, was, what)
 		}
 		result, err := commit(ctx, o, hostdb.Request{User: who.User, Log: in.Body.Log, Allow: allow},
-			WriteQuery{DryRun: in.DryRun || in.Body.DryRun, Acks: in.Acks, Override: in.Override}, func(tx *hostdb.Tx) error {
+			WriteQuery{DryRun: in.DryRun || in.Body.DryRun, Acks: in.Acks, Override: cmp.Or(in.Override, in.Body.Override)}, func(tx *hostdb.Tx) error {
 				if err := compareAll(tx.View(), compares); err != nil {
 					return err
 				}
