@@ -56,7 +56,7 @@ func (tx *Tx) restore(then View, ns, former, key string, what Resource) error {
 
 func (tx *Tx) restoreMembers(then View, ns, former, key string) error {
 	list := then.DirectMembers(ns, former)
-	if ns == Tags && key == AllTag || len(list) == 0 && tx.view.MemberCount(ns, key) == 0 {
+	if ns == Tags && key == AllTag || len(list) == 0 && len(tx.draft(ns, key).memberNames()) == 0 {
 		return nil
 	}
 	kept := make([]Member, 0, len(list))
@@ -125,6 +125,11 @@ func (tx *Tx) Undo(rev Revision, before, after View, force bool) error {
 			}
 		}
 	}
+	for _, m := range u.moved {
+		if err := u.parts(m.ns, m.key, m.from); err != nil {
+			return err
+		}
+	}
 	if len(u.lost) > 0 && !force {
 		slices.Sort(u.lost)
 		return &WrittenOver{Places: slices.Compact(u.lost)}
@@ -153,6 +158,7 @@ type undo struct {
 	before, after View
 	force         bool
 	lost          []string          // what was written over since
+	moved         []movedKey        // keys that have their former names again
 	renames       map[string]string // member names that a rename changed: new -> old
 }
 
@@ -167,8 +173,8 @@ func (u *undo) isRename(ns, from, key string) bool {
 	return u.before.Exists(ns, from) && !u.before.Exists(ns, key) && !u.after.Exists(ns, from) && u.after.Exists(ns, key)
 }
 
-// rename gives a key its former name back, with all its places in member lists, and takes back what the revision changed of it
-// besides.
+// rename gives a key its former name back, with all its places in member lists. What the revision changed of it besides is
+// taken back when all it may name is there.
 func (u *undo) rename(ns, key, from string) error {
 	now := u.tx.view
 	if !now.Exists(ns, key) {
@@ -188,8 +194,12 @@ func (u *undo) rename(ns, key, from string) error {
 	if err := u.tx.Rename(ns, key, from); err != nil {
 		return err
 	}
-	return u.parts(ns, key, from)
+	u.moved = append(u.moved, movedKey{ns, key, from})
+	return nil
 }
+
+// movedKey is a key that has the name from again.
+type movedKey struct{ ns, key, from string }
 
 func (u *undo) follow(ns, key, from string) {
 	if u.renames == nil {

@@ -115,6 +115,12 @@ func TestUndoOfRenamesInLargerOperations(t *testing.T) {
 		"two change their names": func(u undoing) []func(*hostdb.Tx) error {
 			return all(rename("hosts", "web1", "x"), rename("hosts", "web2", "web1"), rename("hosts", "x", "web2"))
 		},
+		"a tag, and a host that it has is deleted": func(u undoing) []func(*hostdb.Tx) error {
+			return all(remove("hosts", "web2"), rename("tags", "web", "www"))
+		},
+		"a tag without members gets some": func(u undoing) []func(*hostdb.Tx) error {
+			return all(rename("tags", "none", "some"), u.list("some", "web2"))
+		},
 		"a tag and its list": func(u undoing) []func(*hostdb.Tx) error {
 			return all(rename("tags", "web", "www"), u.list("www", "web2\nweb3"))
 		},
@@ -125,7 +131,7 @@ func TestUndoOfRenamesInLargerOperations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			u := undoing{t, openBox(t, "a")}
 			u.step(put("hosts", "web1", parse(t, "{cpu: 2}")), put("hosts", "web2", parse(t, "{cpu: 4}")), put("hosts", "web3", parse(t, "{}")),
-				put("tags", "web", parse(t, "{}")), put("tags", "all-web", parse(t, "{}")))
+				put("tags", "web", parse(t, "{}")), put("tags", "all-web", parse(t, "{}")), put("tags", "none", parse(t, "{}")))
 			u.step(u.list("web", "web1\nweb2"), u.list("all-web", "@web\nweb3"))
 			want := contents(u.b.store.View())
 			bad := u.step(fns(u)...)
