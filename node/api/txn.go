@@ -275,7 +275,8 @@ func (f formerKeys) note(e *effect) {
 		f[[2]string{e.ns, e.NewName}] = f.of(e.ns, e.key)
 		delete(f, [2]string{e.ns, e.key})
 	case "delete":
-		delete(f, [2]string{e.ns, e.key})
+		// What is made anew under the name has no list of its own, so the namespace's decides.
+		f[[2]string{e.ns, e.key}] = hostdb.DefaultKey
 	}
 }
 

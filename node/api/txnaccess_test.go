@@ -47,3 +47,28 @@ func TestTxnRenameTakesTheAccessListAlong(t *testing.T) {
 		}
 	}
 }
+
+// A key that is deleted and made anew in one transaction has no list any more: who may make it is the namespace's matter.
+func TestTxnDeleteAndPutShedsNoList(t *testing.T) {
+	d := newDB(t)
+	acl, err := hostdb.ParseACL([]byte("bob: {data: RW}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.update(func(tx *hostdb.Tx) error {
+		return errors.Join(tx.CreateNamespace("vips"), tx.Put("vips", "one", hostdb.Document{}), tx.SetPerms("vips", "one", acl))
+	})
+	for _, c := range []struct {
+		effects string
+		status  int
+	}{
+		{`{"op":"put","id":"vips/one","value":{"a":1}}`, 200},
+		{`{"op":"delete","id":"vips/one"}`, 200},
+		{`{"op":"delete","id":"vips/one"},{"op":"put","id":"vips/one","value":{"a":1}}`, 403},
+	} {
+		w := d.do("bob", http.MethodPost, "txn", fmt.Sprintf(`{"log":"x","dry_run":true,"effects":[%s]}`, c.effects))
+		if w.Code != c.status {
+			t.Errorf("%s: %d, want %d: %s", c.effects, w.Code, c.status, w.Body)
+		}
+	}
+}
