@@ -92,7 +92,39 @@ func (s *Store) reading() (reading, error) {
 	if st == nil {
 		return reading{}, refuse(ErrUnavailable, "history cannot be read: %v", s.Failure())
 	}
-	return reading{st, s.View()}, nil
+	return reading{readStorage{st, s}, s.View()}, nil
+}
+
+// readStorage is a storage that may be given up while it is read: what fails then is unavailable, not broken.
+type readStorage struct {
+	Storage
+	store *Store
+}
+
+func (r readStorage) Get(key []byte) (value []byte, found bool, err error) {
+	value, found, err = r.Storage.Get(key)
+	return value, found, r.explain(err)
+}
+
+func (r readStorage) Scan(prefix, from []byte, fn func(key, value []byte) error) error {
+	return r.explain(r.Storage.Scan(prefix, from, fn))
+}
+
+func (r readStorage) ScanBack(prefix, from []byte, fn func(key, value []byte) error) error {
+	return r.explain(r.Storage.ScanBack(prefix, from, fn))
+}
+
+func (r readStorage) explain(err error) error {
+	if err == nil || errors.Is(err, errEnough) || errors.Is(err, errRare) || errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	r.store.mu.Lock()
+	given := r.store.storage != r.Storage
+	r.store.mu.Unlock()
+	if given {
+		return fmt.Errorf("%w: the storage was closed while it was read: %w", ErrUnavailable, err)
+	}
+	return err
 }
 
 // revision makes an operation readable.

@@ -64,3 +64,25 @@ func TestHistoryIsReadWhileTheStorageGoes(t *testing.T) {
 	})
 	g.Wait()
 }
+
+// A storage that is given up in the middle of a scan makes history unavailable for a while, which is no fault of anybody.
+func TestStorageGoesInTheMiddleOfAScan(t *testing.T) {
+	b := openBox(t, "box")
+	for i := range 3 {
+		if _, err := b.update(t, put("hosts", fmt.Sprintf("h%d", i), parse(t, "{}"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := b.store.Replay(t.Context(), hostdb.Stamp{}, func(hostdb.Revision, hostdb.View) error {
+		if b.store.Failure() == nil {
+			b.storage.FailNextCommit(errors.New("the disk is gone"))
+			if _, err := b.store.Update(t.Context(), hostdb.Request{User: "u", Log: "l"}, put("hosts", "x", parse(t, "{}"))); err == nil {
+				t.Error("the write did not fail")
+			}
+		}
+		return b.store.Close() // it waits until the storage is closed
+	})
+	if !errors.Is(err, hostdb.ErrUnavailable) {
+		t.Errorf("replay: %v", err)
+	}
+}
