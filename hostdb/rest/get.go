@@ -105,17 +105,25 @@ func (c *call) read() (answer, error) {
 	if c.params.isSet("raw") && !isAll(t) {
 		a.text, a.exact = v.RawMembers(t.ns, t.key), true
 	} else {
-		a.text, a.sorted = strings.Join(v.Members(t.ns, t.key), "\n"), true
+		return c.keep(listKey{"members", t.ns, t.key}, func() answer {
+			a.text, a.sorted = strings.Join(v.Members(t.ns, t.key), "\n"), true
+			return a
+		}), nil
 	}
 	return a, nil
 }
 
 // list is a list of the root or of a namespace. Those of the newest state are kept.
 func (c *call) list(ns string, build func(v hostdb.View, ns string) answer) answer {
+	return c.keep(listKey{what: "keys", ns: ns}, func() answer { return build(c.view, ns) })
+}
+
+// keep is an answer that is made once for each state of the replica.
+func (c *call) keep(k listKey, build func() answer) answer {
 	if c.past() {
-		return build(c.view, ns)
+		return build()
 	}
-	return c.lists.get(c.view, ns, build)
+	return c.lists.get(c.view, k, build)
 }
 
 func notThere(t *target) error { return fail(codeNotFound, "Resource "+t.String()+" does not exist") }
@@ -177,16 +185,18 @@ func (c *call) hostMeta(meta string) (answer, error) {
 	if !c.view.HasNamespace(from) {
 		return answer{}, fail(codeNotFound, "Resource "+from+" does not exist")
 	}
-	host, _ := c.view.Get(hostdb.Hosts, t.key)
-	parents := c.view.Parents(t.key, from)
-	if meta != "derived" {
-		return answer{text: strings.Join(parents, "\n"), format: asLines, mtime: host.Modified()}, nil
-	}
-	var m mapping
-	for _, key := range parents {
-		m.set(key, c.view.Data(from, key))
-	}
-	return answer{text: m.yaml(), format: asYAML, mtime: host.Modified()}, nil
+	return c.keep(listKey{meta, from, t.key}, func() answer {
+		host, _ := c.view.Get(hostdb.Hosts, t.key)
+		parents := c.view.Parents(t.key, from)
+		if meta != "derived" {
+			return answer{text: strings.Join(parents, "\n"), format: asLines, mtime: host.Modified()}
+		}
+		var m mapping
+		for _, key := range parents {
+			m.set(key, c.view.Data(from, key))
+		}
+		return answer{text: m.yaml(), format: asYAML, mtime: host.Modified()}
+	}), nil
 }
 
 // mapping gathers documents under names.

@@ -4,34 +4,52 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hostmesh/hostdb"
 )
 
-// lists keeps the lists of namespaces and keys as they are asked for, until the replica changes: their Mtime costs a look
-// at each key. It holds text and no View, which would keep what the replica has long left behind.
-type lists struct {
-	mu      sync.Mutex // guards the fields below; held while a list is made, so that it is made once
-	applied uint64     // the state that the answers are of
-	answers map[string]answer
+// keptBytes bounds the text of the answers that are kept.
+const keptBytes = 8 << 20
+
+// lists keeps what was made of many keys (lists, expanded members, parents, derived) as it is asked for, until the replica
+// changes. It holds text and no View, which would keep what the replica has long left behind. A hit takes no lock.
+type lists struct{ kept atomic.Pointer[keptAnswers] }
+
+// keptAnswers are those of one state.
+type keptAnswers struct {
+	applied uint64
+	bytes   atomic.Int64
+	answers sync.Map // listKey -> answer
 }
 
-// get is the list of ns in v ("" for that of namespaces), made by build if need be.
-func (l *lists) get(v hostdb.View, ns string, build func(v hostdb.View, ns string) answer) answer {
+// listKey names an answer: what it is, and of what.
+type listKey struct{ what, ns, key string }
+
+// get is the answer k in v, made by build if need be.
+func (l *lists) get(v hostdb.View, k listKey, build func() answer) answer {
 	applied := v.Applied()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if applied < l.applied { // a request that began before the newest write
-		return build(v, ns)
+	kept := l.kept.Load()
+	for kept == nil || kept.applied < applied {
+		fresh := &keptAnswers{applied: applied}
+		if l.kept.CompareAndSwap(kept, fresh) {
+			kept = fresh
+			break
+		}
+		kept = l.kept.Load()
 	}
-	if l.answers == nil || applied > l.applied {
-		l.applied, l.answers = applied, map[string]answer{}
+	if kept.applied > applied { // a request that began before the newest write
+		return build()
 	}
-	a, ok := l.answers[ns]
-	if !ok {
-		a = build(v, ns)
-		l.answers[ns] = a
+	if a, ok := kept.answers.Load(k); ok {
+		return a.(answer)
+	}
+	a := build()
+	if size := int64(len(a.text) + len(k.ns) + len(k.key) + 256); kept.bytes.Add(size) <= keptBytes {
+		kept.answers.Store(k, a)
+	} else {
+		kept.bytes.Add(-size)
 	}
 	return a
 }

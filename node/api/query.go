@@ -68,6 +68,7 @@ func registerQuery(a huma.API, v Views) {
 	}
 	type output struct {
 		ContentType string   `header:"Content-Type"`
+		Length      int      `header:"Content-Length"`
 		Matched     int      `header:"Hostmesh-Matched" doc:"How many there are, whatever the limit"`
 		More        string   `header:"Hostmesh-More" doc:"true when rows are missing because of the limit; ask again with after"`
 		Warning     []string `header:"Hostmesh-Warning" doc:"What may have made the answer other than it was meant"`
@@ -110,7 +111,7 @@ func registerQuery(a huma.API, v Views) {
 			return nil, problemOf(err)
 		}
 		media, _ := query.MediaType(in.As)
-		return &output{ContentType: media, Matched: result.Matched, More: strconv.FormatBool(result.More), Warning: result.Warnings, Body: b.Bytes()}, nil
+		return &output{ContentType: media, Length: b.Len(), Matched: result.Matched, More: strconv.FormatBool(result.More), Warning: result.Warnings, Body: b.Bytes()}, nil
 	})
 }
 
