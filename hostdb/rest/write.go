@@ -3,6 +3,7 @@ package rest
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -214,8 +215,10 @@ func (w *write) answer(commit hostdb.Commit) error {
 	if commit.Changed() {
 		h["Hostmesh-Revision"] = []string{commit.Revision.String()}
 	}
-	w.Logger.Debug("write", "user", w.who.User, "via", w.who.Via, "method", w.r.Method, "id", w.target.String(),
-		"revision", commit.Revision, "acks", commit.Acks)
+	if w.Logger.Enabled(w.r.Context(), slog.LevelDebug) { // else its arguments would cost every write
+		w.Logger.Debug("write", "user", w.who.User, "via", w.who.Via, "method", w.r.Method, "id", w.target.String(),
+			"revision", commit.Revision, "acks", commit.Acks)
+	}
 	// Nothing that changed nothing can be waited for: others hold what stands here, or get it with the write that made it.
 	if commit.Changed() && commit.Acks < w.acks {
 		return fail(codeAcks, fmt.Sprintf("Written as revision %s and held by %d of %d boxes in time; the write stands",
