@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,10 +46,10 @@ func TestMirrorFollows(t *testing.T) {
 		s := mirrorStore(t)
 		begin := time.Now()
 		var runs []string
-		broken := false
+		var broken atomic.Bool
 		m := &mirror{store: s, every: 10 * time.Second, log: slog.New(slog.DiscardHandler), export: func(context.Context) (int, error) {
 			runs = append(runs, fmt.Sprintf("%s:%d", time.Since(begin), s.View().Applied()))
-			if broken {
+			if broken.Load() {
 				return 0, errors.New("no space left")
 			}
 			return 1, nil
@@ -73,14 +74,14 @@ func TestMirrorFollows(t *testing.T) {
 		putHost(t, s, "c")
 		time.Sleep(time.Minute)
 		expect("1h0m10s:3")
-		broken = true
+		broken.Store(true)
 		putHost(t, s, "d")
 		time.Sleep(2 * time.Minute)
 		expect("1h1m0s:4 1h1m20s:4 1h2m0s:4")
 		if d := m.status(); d.Failures != 3 || d.Error != "no space left" || d.LagMS != 120_000 || d.Name != "mirror" {
 			t.Errorf("%+v", d)
 		}
-		broken = false
+		broken.Store(false)
 		time.Sleep(20 * time.Minute)
 		expect("1h3m20s:4")
 		if d := m.status(); d.Failures != 0 || d.Error != "" || d.LagMS != 0 || d.Version != s.View().Version().String() {

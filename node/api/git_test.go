@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"hostmesh/hostdb"
@@ -17,6 +18,8 @@ import (
 
 // gitFake takes streams and breaks where it is told to.
 type gitFake struct {
+	mu sync.Mutex // guards early and late
+
 	got    []byte
 	who    Identity
 	err    error // of the import
@@ -39,14 +42,24 @@ func (g *gitFake) ImportGit(_ context.Context, who Identity, stream io.Reader, _
 	return g.report, g.err
 }
 
+// fail sets how exports fail from now on: before the first byte, or after the last.
+func (g *gitFake) fail(early, late error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.early, g.late = early, late
+}
+
 func (g *gitFake) export(w io.Writer, arg string) error {
-	if g.early != nil {
-		return g.early
+	g.mu.Lock()
+	early, late := g.early, g.late
+	g.mu.Unlock()
+	if early != nil {
+		return early
 	}
 	if _, err := io.WriteString(w, "of "+arg); err != nil {
 		return err
 	}
-	return g.late
+	return late
 }
 
 func (g *gitFake) WriteGit(_ context.Context, w io.Writer, after string) error {
@@ -123,16 +136,16 @@ func TestGitExportOverHTTP(t *testing.T) {
 				text, err := io.ReadAll(body)
 				return string(text), err
 			}
-			*g = gitFake{}
+			g.fail(nil, nil)
 			if text, err := read(); text != "of R" || err != nil {
 				t.Errorf("%q, %v", text, err)
 			}
-			g.early = fmt.Errorf("export: %w", layout.ErrGitAhead)
+			g.fail(fmt.Errorf("export: %w", layout.ErrGitAhead), nil)
 			var e *Error
 			if _, err := read(); !errors.As(err, &e) || e.Status != http.StatusConflict {
 				t.Errorf("an error before the first byte: %v", err)
 			}
-			*g = gitFake{late: errors.New("disk gone")}
+			g.fail(nil, errors.New("disk gone"))
 			if text, err := read(); err == nil {
 				t.Errorf("%q was taken for the whole", text)
 			}
