@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"hostmesh/hostdb"
+	"hostmesh/hostdb/section"
 )
 
 // defaultSelect are the columns when none are named.
@@ -106,8 +107,8 @@ func parseColumn(whole *program, part string, at position, ns string) (column, e
 	switch {
 	case words.variables[first] != nil, first == "self", first == "effective" && ns == hostdb.Hosts:
 		b.WriteString(first)
-	case nearest(first, words.names(nil)) != "" && !slices.Contains(words.keys, first):
-		return column{}, whole.errorAt(at, "there is no %s; did you mean %s? (a key of your own is self.%s)", first, nearest(first, words.names(nil)), first)
+	case section.Nearest(first, words.names(nil)) != "" && !slices.Contains(words.keys, first):
+		return column{}, whole.errorAt(at, "there is no %s; did you mean %s? (a key of your own is self.%s)", first, section.Nearest(first, words.names(nil)), first)
 	default:
 		b.WriteString("self[" + quoted(first) + "]")
 	}

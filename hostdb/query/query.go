@@ -19,6 +19,7 @@ import (
 	"github.com/expr-lang/expr/vm"
 
 	"hostmesh/hostdb"
+	"hostmesh/hostdb/section"
 )
 
 // The bounds. They are far beyond what a person asks for, and keep a mistake from hurting the agent.
@@ -150,7 +151,7 @@ func (q *Query) parseSort() error {
 		known = append(known, c.name)
 	}
 	return fmt.Errorf("%w: sort by %q: there is no such column%s; the columns are %s", hostdb.ErrInvalid, name,
-		didYouMean(nearest(name, known)), strings.Join(known, ", "))
+		didYouMean(section.Nearest(name, known)), strings.Join(known, ", "))
 }
 
 // In is the namespace that the query is about.

@@ -14,6 +14,7 @@ import (
 	"github.com/expr-lang/expr/parser"
 
 	"hostmesh/hostdb"
+	"hostmesh/hostdb/section"
 )
 
 // compile makes a program of an expression. Of expr-lang come the grammar and the machine. Between the two every name,
@@ -191,7 +192,7 @@ func (c *rewriter) identifier(n *ast.IdentifierNode) ast.Node {
 		c.tagged[v] = name == "tags"
 		return v
 	}
-	switch near := nearest(name, c.words.names(c.lets)); {
+	switch near := section.Nearest(name, c.words.names(c.lets)); {
 	case slices.Contains(c.words.keys, name):
 	case c.words.functions[name].call != nil || predicates[name]:
 		return c.fail(n, "%s is a function: write %s(...)", name, name)
@@ -315,7 +316,7 @@ func (c *rewriter) function(n *ast.CallNode) ast.Node {
 	name := callee.Value
 	fn := c.words.functions[name]
 	if fn.call == nil {
-		hint := didYouMean(nearest(name, c.words.functionNames()))
+		hint := didYouMean(section.Nearest(name, c.words.functionNames()))
 		if hint == "" {
 			hint = "; there are " + strings.Join(c.words.functionNames(), ", ")
 		}

@@ -219,7 +219,7 @@ func (r *run) told(q *Query) []string {
 	for _, p := range programs {
 		for _, u := range p.tags {
 			if !r.view.Exists(hostdb.Tags, u.name) {
-				say(p, u.at, "there is no tag %q%s", u.name, didYouMean(nearest(u.name, slices.Collect(r.view.Keys(hostdb.Tags)))))
+				say(p, u.at, "there is no tag %q%s", u.name, didYouMean(section.Nearest(u.name, slices.Collect(r.view.Keys(hostdb.Tags)))))
 			}
 		}
 		for _, u := range p.free {

@@ -263,23 +263,7 @@ func (c *Client) ImportGit(ctx context.Context, stream io.Reader, log string, pr
 		return GitImportReport{}, err
 	}
 	defer resp.Body.Close()
-	dec := json.NewDecoder(resp.Body)
-	for {
-		var rec GitImportRecord
-		if err := dec.Decode(&rec); err != nil {
-			return GitImportReport{}, fmt.Errorf("%w: %w", ErrBrokeOff, err)
-		}
-		if rec.Progress != nil && progress != nil {
-			progress(*rec.Progress)
-		}
-		if rec.Report == nil {
-			continue
-		}
-		if rec.Error != nil {
-			return *rec.Report, &Error{Status: rec.Error.Status, Message: problemText(rec.Error)}
-		}
-		return *rec.Report, nil
-	}
+	return readReport[GitImportReport](resp.Body, progress)
 }
 
 // ExportGit is a stream for git fast-import with the revisions after a state, "" for all. The caller closes it.

@@ -259,21 +259,31 @@ func (c *Client) Import(ctx context.Context, tar io.Reader, opts ImportOptions, 
 		return ImportReport{}, err
 	}
 	defer resp.Body.Close()
-	dec := json.NewDecoder(resp.Body)
+	return readReport[ImportReport](resp.Body, progress)
+}
+
+// readReport reads the records of an import's answer up to its report. Those of all imports have one form.
+func readReport[R any](answer io.Reader, progress func(ImportProgress)) (R, error) {
+	dec := json.NewDecoder(answer)
 	for {
-		var rec ImportRecord
+		var rec struct {
+			Progress *ImportProgress
+			Report   *R
+			Error    *huma.ErrorModel
+		}
 		if err := dec.Decode(&rec); err != nil {
-			return ImportReport{}, fmt.Errorf("%w: %w", ErrBrokeOff, err)
+			var none R
+			return none, fmt.Errorf("%w: %w", ErrBrokeOff, err)
 		}
 		if rec.Progress != nil && progress != nil {
 			progress(*rec.Progress)
 		}
-		if rec.Report == nil {
-			continue
-		}
-		if rec.Error != nil {
+		switch {
+		case rec.Report == nil:
+		case rec.Error != nil:
 			return *rec.Report, &Error{Status: rec.Error.Status, Message: problemText(rec.Error)}
+		default:
+			return *rec.Report, nil
 		}
-		return *rec.Report, nil
 	}
 }
