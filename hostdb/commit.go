@@ -73,6 +73,9 @@ func (s *Store) Update(ctx context.Context, req Request, fn func(*Tx) error) (Co
 	if n := len(req.Log) + len(req.Override); n > MaxLog {
 		return Commit{}, refuse(ErrTooLarge, "a log message of %d bytes: at most %d are allowed", n, MaxLog)
 	}
+	if err := s.checkSkew(); err != nil {
+		return Commit{}, err
+	}
 	p, tx, err := s.lockAndPrepare(req, fn)
 	if err != nil || p == nil {
 		version := View{s.head}.Version()
@@ -176,11 +179,12 @@ func (s *Store) lastOwnRunLocked() (origin uint64, last head, ok bool) {
 func (s *Store) Apply(ctx context.Context, raws [][]byte) (applied int, err error) {
 	ops, err := s.parseNew(raws)
 	var last *pending
+	var forked []byte
 	s.mu.Lock()
 	for _, op := range ops {
 		p, refused := s.acceptLocked(op)
 		if refused != nil {
-			err = refused
+			err, forked = refused, op.raw
 			break
 		}
 		if p != nil {
@@ -192,11 +196,13 @@ func (s *Store) Apply(ctx context.Context, raws [][]byte) (applied int, err erro
 	}
 	if last == nil {
 		s.mu.Unlock()
-		return 0, err
-	}
-	s.flushOrWait(last) // unlocks
-	if last.err != nil {
+	} else if s.flushOrWait(last); last.err != nil { // unlocks
 		return 0, last.err
+	}
+	if errors.Is(err, ErrFork) {
+		if kept := s.KeepFork(forked); kept != nil {
+			err = fmt.Errorf("%w (and it cannot be kept aside: %w)", err, kept)
+		}
 	}
 	return applied, err
 }

@@ -11,23 +11,47 @@ import (
 
 // Cursor names a state by what it holds of each origin, for those who follow a replica. Its text is opaque; it is good at
 // every node. The zero Cursor is that of an empty replica.
-type Cursor struct{ held map[uint64]uint64 }
+type Cursor struct {
+	held map[uint64]uint64
+	// runs is the newest retirement known: what was retired until then is held, though it is not named.
+	runs Stamp
+}
 
 // Cursor is the cursor of v; that of a state of the past is the zero one.
 func (v View) Cursor() Cursor {
-	c := Cursor{held: make(map[uint64]uint64, v.snap().vector.len())}
-	for origin, seq := range v.Vector() {
-		c.held[origin] = seq
+	c := Cursor{held: map[uint64]uint64{}}
+	for h := range v.Heads() {
+		c.held[h.Origin] = h.Seq
+	}
+	for _, r := range v.snap().retired.all() {
+		c.runs = maxStamp(c.runs, r.at)
 	}
 	return c
 }
 
-// cursorVersion is the first byte of a cursor's bytes.
-const cursorVersion = 1
+// holds is how many operations of an origin c holds, of those that v knows.
+func (c Cursor) holds(v View, origin uint64) uint64 {
+	if seq, named := c.held[origin]; named {
+		return seq
+	}
+	if r, ok := v.snap().retired.get(origin); ok && r.at.Compare(c.runs) <= 0 {
+		return r.seq
+	}
+	return 0
+}
+
+// A cursor's first byte: 1 is followed by origins and seqs, 2 has the newest retirement before them.
+const (
+	cursorPlain   = 1
+	cursorRetired = 2
+)
 
 // String is the cursor as text for ParseCursor: base64url without padding. Equal cursors have equal texts.
 func (c Cursor) String() string {
-	b := []byte{cursorVersion}
+	b := []byte{cursorPlain}
+	if !c.runs.IsZero() {
+		b = append([]byte{cursorRetired}, stampKey(c.runs)[1:]...)
+	}
 	for _, origin := range slices.Sorted(maps.Keys(c.held)) {
 		b = binary.BigEndian.AppendUint64(b, origin)
 		b = binary.AppendUvarint(b, c.held[origin])
@@ -45,10 +69,17 @@ func ParseCursor(text string) (Cursor, error) {
 		return Cursor{}, bad
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) == 0 || b[0] != cursorVersion {
+	if err != nil || len(b) == 0 || b[0] != cursorPlain && b[0] != cursorRetired {
 		return Cursor{}, bad
 	}
 	c := Cursor{held: map[uint64]uint64{}}
+	if b[0] == cursorRetired {
+		if len(b) < 17 {
+			return Cursor{}, bad
+		}
+		c.runs = stampOf(b[:17])
+		b = b[16:]
+	}
 	for b = b[1:]; len(b) > 0; {
 		if len(b) < 9 {
 			return Cursor{}, bad
@@ -84,15 +115,15 @@ func (s *Store) Since(ctx context.Context, c Cursor, v View, max int) (list []Re
 	if err != nil {
 		return nil, c, err
 	}
-	next = Cursor{held: maps.Clone(c.held)}
+	next = Cursor{held: maps.Clone(c.held), runs: c.runs}
 	if next.held == nil {
 		next.held = map[uint64]uint64{}
 	}
 	var queue origins
 	for origin, seq := range v.Vector() {
-		if seq > next.held[origin] {
+		if held := c.holds(v, origin); seq > held {
 			q := &originQueue{origin: origin, last: seq}
-			if err := q.fill(s, next.held[origin]); err != nil {
+			if err := q.fill(s, held); err != nil {
 				return nil, c, err
 			}
 			queue = append(queue, q)
@@ -118,6 +149,9 @@ func (s *Store) Since(ctx context.Context, c Cursor, v View, max int) (list []Re
 			}
 		}
 		heap.Fix(&queue, 0)
+	}
+	if len(queue) == 0 && v.Covers(c) {
+		next = v.Cursor()
 	}
 	return list, next, nil
 }

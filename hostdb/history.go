@@ -87,10 +87,13 @@ type reading struct {
 
 func (s *Store) reading() (reading, error) {
 	s.mu.Lock()
-	st := s.storage
+	st, missing := s.storage, s.fillingLocked()
 	s.mu.Unlock()
 	if st == nil {
 		return reading{}, refuse(ErrUnavailable, "history cannot be read: %v", s.Failure())
+	}
+	if missing > 0 {
+		return reading{}, refuse(ErrUnavailable, "this node joined a while ago and still fetches history: %d operations to go; ask another node, or again later", missing)
 	}
 	return reading{readStorage{st, s}, s.View()}, nil
 }

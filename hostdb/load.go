@@ -9,12 +9,40 @@ import (
 	"sync"
 )
 
-// load reads a replica's state from its storage and makes good what a crash left undone. newest is the highest stamp
-// time it holds.
-func load(st Storage) (s *snapshot, newest Time, err error) {
+// loaded is what a storage holds.
+type loaded struct {
+	state  *snapshot
+	newest Time                // the highest stamp time
+	logs   map[uint64]logStart // by origin; absent for a log that is whole
+	join   *joinRow            // a join that is not finished; then there is nothing else
+}
+
+// load reads a replica from its storage and makes good what a crash left undone.
+func load(st Storage) (l loaded, err error) {
 	if err := checkFormat(st); err != nil {
-		return nil, 0, err
+		return l, err
 	}
+	if l.join, err = loadJoin(st); err != nil || l.join != nil {
+		l.state = emptySnapshot()
+		return l, err
+	}
+	if l.state, l.newest, err = loadState(st); err != nil {
+		return l, err
+	}
+	if l.logs, err = loadLogs(st); err != nil {
+		return l, err
+	}
+	if err := l.state.redo(st); err != nil {
+		return l, err
+	}
+	if err := dropOrphanChunks(st, l.state); err != nil {
+		return l, err
+	}
+	return l, l.state.refold(st)
+}
+
+// loadState reads what the registers and heads say.
+func loadState(st Storage) (s *snapshot, newest Time, err error) {
 	s = emptySnapshot()
 	if newest, err = s.loadVector(st); err != nil {
 		return nil, 0, err
@@ -27,13 +55,7 @@ func load(st Storage) (s *snapshot, newest Time, err error) {
 	} else if found {
 		s.applied = binary.BigEndian.Uint64(b)
 	}
-	if err := s.redo(st); err != nil {
-		return nil, 0, err
-	}
-	if err := dropOrphanChunks(st, s); err != nil {
-		return nil, 0, err
-	}
-	return s, newest, s.refold(st)
+	return s, newest, nil
 }
 
 func checkFormat(st Storage) error {
@@ -52,6 +74,8 @@ func checkFormat(st Storage) error {
 		if err := addStampRows(st); err != nil {
 			return fmt.Errorf("upgrade the replica from format %d: %w", v, err)
 		}
+		return st.Commit([]Put{{key, u64(storageFormat)}})
+	case v < storageFormat:
 		return st.Commit([]Put{{key, u64(storageFormat)}})
 	}
 	return nil
@@ -89,7 +113,7 @@ func (s *snapshot) loadVector(st Storage) (newest Time, err error) {
 		copy(h.hash[:], row.Hash)
 		origin := binary.BigEndian.Uint64(key[1:])
 		s.vector = s.vector.set(origin, h)
-		s.version += elementHash(origin, h.seq)
+		s.version += elementHash(origin, h.seq, h.hash)
 		newest = max(newest, h.time)
 		return nil
 	})
@@ -139,6 +163,9 @@ func readEntry(st Storage, r storedRow, named *sync.Map) (*folding, error) {
 	value := r.value
 	if len(value) > 0 && value[0] == rowInParts {
 		var err error
+		if st == nil {
+			return nil, refuse(ErrInvalid, "row %q is in parts", r.key)
+		}
 		if value, err = joinParts(st, r.key, value, named); err != nil {
 			return nil, err
 		}
@@ -164,10 +191,58 @@ func readEntry(st Storage, r storedRow, named *sync.Map) (*folding, error) {
 	return f, nil
 }
 
+// stateBuilder makes the entries of a state from the rows of registers, which may come in any order but for members, which come
+// after their key.
+type stateBuilder struct {
+	folds map[string]*folding
+	order []*folding
+}
+
+func newStateBuilder() *stateBuilder { return &stateBuilder{folds: map[string]*folding{}} }
+
+func (b *stateBuilder) entry(f *folding) {
+	b.folds[id(f.ns, f.key)] = f
+	b.order = append(b.order, f)
+}
+
+// member takes a member's row; used is false when no key has it, or one of another generation: rubbish of a crash.
+func (b *stateBuilder) member(key, value []byte) (used bool, err error) {
+	var row memberRow
+	if err := decodeRow(key, value, &row); err != nil {
+		return false, err
+	}
+	f := b.folds[id(row.NS, row.Key)]
+	if f == nil || f.deleted != row.Base {
+		return false, nil
+	}
+	f.rememberMember(row.Name, memberRegister{})
+	f.members = f.members.set(row.Name, memberRegister{row.R.register(), row.Member, row.Order, row.Text})
+	f.membersStamp = maxStamp(f.membersStamp, row.R.Stamp)
+	if row.Name != "" {
+		f.maxOrder = max(f.maxOrder, row.Order)
+		if row.Member {
+			f.memberCount++
+		}
+	}
+	return true, nil
+}
+
+// into puts the entries into s, which nobody else sees yet.
+func (b *stateBuilder) into(s *snapshot) error {
+	err := inParallel(len(b.order), func(i int) error { b.order[i].finish(); return nil })
+	if err != nil {
+		return err
+	}
+	for _, f := range b.order {
+		s.entries = s.entries.set(id(f.ns, f.key), f.entry)
+		s.reindex(f)
+	}
+	return nil
+}
+
 // loadEntries reads the registers: the entries, then their members.
 func (s *snapshot) loadEntries(st Storage) error {
-	folds := map[string]*folding{}
-	var order []*folding
+	build := newStateBuilder()
 	var named sync.Map // names of the parts that rows use
 	err := scanRows(st, 'k', func(rows []storedRow) error {
 		read := make([]*folding, len(rows))
@@ -179,9 +254,8 @@ func (s *snapshot) loadEntries(st Storage) error {
 			return err
 		}
 		for _, f := range read {
-			folds[id(f.ns, f.key)] = f
+			build.entry(f)
 		}
-		order = append(order, read...)
 		return nil
 	})
 	if err != nil {
@@ -190,7 +264,7 @@ func (s *snapshot) loadEntries(st Storage) error {
 	var rubbish []Put
 	err = st.Scan([]byte{'p'}, nil, func(key, _ []byte) error {
 		if _, used := named.Load(string(key[:17])); !used {
-			rubbish = append(rubbish, Put{append([]byte(nil), key...), nil})
+			rubbish = append(rubbish, Put{bytes.Clone(key), nil})
 		}
 		return nil
 	})
@@ -198,46 +272,19 @@ func (s *snapshot) loadEntries(st Storage) error {
 		return err
 	}
 	err = st.Scan([]byte{'e'}, nil, func(key, value []byte) error {
-		var row memberRow
-		if err := decodeRow(key, value, &row); err != nil {
-			return err
+		used, err := build.member(key, value)
+		if err == nil && !used {
+			rubbish = append(rubbish, Put{bytes.Clone(key), nil})
 		}
-		f := folds[id(row.NS, row.Key)]
-		if f == nil || f.deleted != row.Base {
-			rubbish = append(rubbish, Put{append([]byte(nil), key...), nil})
-			return nil
-		}
-		f.rememberMember(row.Name, memberRegister{})
-		f.members = f.members.set(row.Name, memberRegister{row.R.register(), row.Member, row.Order, row.Text})
-		f.membersStamp = maxStamp(f.membersStamp, row.R.Stamp)
-		if row.Name != "" {
-			f.maxOrder = max(f.maxOrder, row.Order)
-			if row.Member {
-				f.memberCount++
-			}
-		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	err = inParallel(len(order), func(i int) error { order[i].finish(); return nil })
-	if err != nil {
+	if err := build.into(s); err != nil {
 		return err
 	}
-	for _, f := range order {
-		s.entries = s.entries.set(id(f.ns, f.key), f.entry)
-		s.reindex(f)
-	}
-	_, maxPuts := st.MaxBatch()
-	for len(rubbish) > 0 {
-		n := min(len(rubbish), maxPuts)
-		if err := st.Commit(rubbish[:n]); err != nil {
-			return err
-		}
-		rubbish = rubbish[n:]
-	}
-	return nil
+	return commitSplit(st, rubbish, st.Commit)
 }
 
 // redo folds the operations of the apply log whose registers a crash left behind, and stores them.

@@ -20,16 +20,22 @@ import (
 //	t stamp                 all operations in the order of their stamps: the seq (its origin is in the stamp)
 //	h ns NUL key NUL stamp  history of a key: the seq of the operation that touched it (its origin is in the stamp)
 //	v origin                the newest operation of an origin: seq, time, hash, node
+//	l origin                where the log of an origin begins, if it does not begin with its first operation
+//	f origin seq hash       an operation that does not belong to the chain held here, kept aside
 //	k ns NUL key            a key's registers but for its members
 //	e ns NUL key NUL member one member register
 //	p hash index            a part of a k row that is too large for one batch
 //	u origin seq            an operation with effects that this build does not know
-//	m name                  "format": version of these rows; "applied": the apply number that registers stand at
+//	m name                  "format": version of these rows; "applied": the apply number that registers stand at;
+//	                        "joining": a state that is being taken from another replica, see join.go
 //
 // Numbers in keys are big endian, so that rows sort by them. Each value of k, e and v begins with its own version.
 //
-// Format 2 has the t rows. An older replica gets them when it is opened.
-const storageFormat = 2
+// A line of the apply log whose origin is 0 stands for a state that was taken as a whole.
+//
+// Format 2 has the t rows. An older replica gets them when it is opened. In format 3 the log of an origin need not begin
+// with its first operation, which an older build would not see.
+const storageFormat = 3
 
 func rowKey(kind byte, numbers ...uint64) []byte {
 	k := []byte{kind}
@@ -116,6 +122,7 @@ const (
 	rowInParts   = 3
 	deflateAbove = 128 << 10
 	partBytes    = 256 << 10
+	maxRow       = 256 << 20 // far above what merges can make of documents of 1 MiB; a row of a stranger must not fill the memory
 )
 
 // closeRow makes a row's value of the CBOR that follows its first byte, which openRow left room for.
@@ -148,8 +155,11 @@ func decodeRow(key, b []byte, v any) error {
 		plain = b[1:]
 	case len(b) > 0 && b[0] == rowDeflated:
 		var err error
-		if plain, err = io.ReadAll(flate.NewReader(bytes.NewReader(b[1:]))); err != nil {
+		if plain, err = io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(b[1:])), maxRow+1)); err != nil {
 			return fmt.Errorf("decompress row %q: %w", key, err)
+		}
+		if len(plain) > maxRow {
+			return fmt.Errorf("row %q is longer than %d MiB", key, maxRow>>20)
 		}
 	default:
 		return fmt.Errorf("row %q has a version this build does not know: install the newer hostmesh again", key)

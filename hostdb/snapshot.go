@@ -1,6 +1,7 @@
 package hostdb
 
 import (
+	"encoding/binary"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -20,14 +21,16 @@ type snapshot struct {
 	modified   tree[string, Time]     // namespace -> newest write of data there, deletes included
 	digests    tree[string, sum256]   // by namespace
 	vector     tree[uint64, head]
-	version    uint64 // sum of hashes of the vector's elements
-	applied    uint64 // number of operations applied here, in the order of the apply log
-	lateOps    uint64 // operations with effects that this build cannot fold
+	retired    tree[uint64, retiredRun] // runs that need not be named when replicas are compared
+	retiredSum uint64                   // sum of hashes of retired's elements
+	version    uint64                   // sum of hashes of the vector's elements
+	applied    uint64                   // number of operations applied here, in the order of the apply log
+	lateOps    uint64                   // operations with effects that this build cannot fold
 }
 
-// head is the last operation known of an origin.
+// head is what is held of an origin.
 type head struct {
-	seq  uint64
+	seq  uint64 // of the newest operation, as time and hash are
 	time Time
 	hash Hash
 	node string // who made the run, if its first operation said
@@ -56,7 +59,10 @@ func (s *snapshot) fold(op *Operation, hash Hash) (*snapshot, []*folding) {
 		h.node = op.Node
 	}
 	n.vector = n.vector.set(op.Origin, h)
-	n.version += elementHash(op.Origin, h.seq) - elementHash(op.Origin, was.seq)
+	n.version += elementHash(op.Origin, h.seq, h.hash) - elementHash(op.Origin, was.seq, was.hash)
+	if r, ok := n.retired.get(op.Origin); ok && was.seq < r.seq && h.seq >= r.seq {
+		n.retiredSum += r.sum(op.Origin)
+	}
 	if !op.known() {
 		n.lateOps++
 	}
@@ -89,13 +95,14 @@ func (n *snapshot) effects(op *Operation) []*folding {
 	return touched
 }
 
-// elementHash must be the same on every node: FNV-1a over the sixteen bytes.
-func elementHash(origin, seq uint64) uint64 {
+// elementHash must be the same on every node: FNV-1a over origin, seq and the beginning of the operation's hash, so that
+// chains which fork have versions that differ.
+func elementHash(origin, seq uint64, hash Hash) uint64 {
 	if seq == 0 {
 		return 0
 	}
 	h := uint64(14695981039346656037)
-	for _, w := range [2]uint64{origin, seq} {
+	for _, w := range [3]uint64{origin, seq, binary.BigEndian.Uint64(hash[:8])} {
 		for range 8 {
 			h = (h ^ w&0xff) * 1099511628211
 			w >>= 8
@@ -136,8 +143,11 @@ func (n *snapshot) reindex(f *folding) {
 	if newest, _ := n.modified.get(e.ns); newest < max(e.dataStamp.Time, e.deleted.Time, e.lateEdit.Time) {
 		n.modified = n.modified.set(e.ns, max(e.dataStamp.Time, e.deleted.Time, e.lateEdit.Time))
 	}
-	if e.ns == Hosts && f.dataTouched {
+	switch {
+	case e.ns == Hosts && f.dataTouched:
 		n.reindexHost(was, e)
+	case e.ns == System && f.dataTouched && isRetirement(e.key):
+		n.reindexRetired(was, e)
 	}
 }
 

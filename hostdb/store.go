@@ -60,6 +60,7 @@ type Store struct {
 	cfg   Config
 	view  atomic.Pointer[snapshot]
 	acker atomic.Pointer[Acker]
+	skew  atomic.Pointer[func() (time.Duration, int)]
 
 	mu       sync.Mutex    // guards the fields below
 	storage  Storage       // nil while it has failed or is closed
@@ -75,9 +76,12 @@ type Store struct {
 	closed   bool
 	watchers map[chan struct{}]struct{}
 	counts   Counts
-	pasts    []past // states asked for lately, oldest first
+	pasts    []past              // states asked for lately, oldest first
+	logs     map[uint64]logStart // where the log of an origin begins, if not with its first operation
+	join     *joinRow            // a state that is being taken from another replica; nil when none is
 
 	pastTurn chan struct{} // a slot for who makes a state of the past
+	filling  sync.Mutex    // held by Fill and by what else changes where logs begin; taken before mu
 }
 
 // run is our own chain of operations since the storage was opened.
@@ -132,17 +136,23 @@ func (s *Store) openLocked() error {
 	if err != nil {
 		return fmt.Errorf("open replica: %w", err)
 	}
-	state, newest, err := load(st)
+	l, err := load(st)
 	if err != nil {
 		return errors.Join(fmt.Errorf("load replica: %w", err), st.Close())
 	}
-	s.storage, s.failure, s.head = st, nil, state
-	s.clock.see(max(newest, TimeOf(s.cfg.Clock.Now())))
+	s.storage, s.failure = st, nil
+	s.takeLocked(l)
+	return nil
+}
+
+// takeLocked makes what a storage holds the state of this replica.
+func (s *Store) takeLocked(l loaded) {
+	s.head, s.logs, s.join = l.state, l.logs, l.join
+	s.clock.see(max(l.newest, TimeOf(s.cfg.Clock.Now())))
 	s.run = run{}
 	s.pasts = nil
-	s.view.Store(state)
+	s.view.Store(l.state)
 	s.pokeLocked()
-	return nil
 }
 
 // View is what the replica holds now, durably. It takes no lock.
@@ -195,6 +205,8 @@ func (s *Store) writableLocked() error {
 		return ErrClosed
 	case s.storage == nil:
 		return refuse(ErrUnavailable, "the store cannot be written: %v", s.failure)
+	case s.join != nil:
+		return refuse(ErrUnavailable, "this node is taking its first copy of HostDB from another one: write there, or wait")
 	}
 	return nil
 }
@@ -326,13 +338,17 @@ func (s *Store) Close() error {
 }
 
 // Operations are the raw operations of an origin after seq, in order, up to about maxBytes but at least one; none
-// when there is nothing newer or it is not durable yet.
+// when there is nothing newer or it is not durable yet. ErrGone when the log held here begins later.
 func (s *Store) Operations(origin, after uint64, maxBytes int) ([][]byte, error) {
 	s.mu.Lock()
 	st := s.storage
+	low := s.logs[origin].low
 	s.mu.Unlock()
-	if st == nil {
+	switch {
+	case st == nil:
 		return nil, refuse(ErrUnavailable, "the store cannot be read for others: %v", s.Failure())
+	case after < low:
+		return nil, refuse(ErrGone, "operations of %016x after %d: the log held here begins after %d", origin, after, low)
 	}
 	var out [][]byte
 	end := errors.New("enough")
