@@ -29,6 +29,8 @@ type VerifyReport struct {
 	Unknown     uint64 // rows of kinds that this build does not know: read, and not judged
 	Late        uint64 // operations with effects that this build does not know
 	Redo        uint64 // operations whose registers a crash left behind; the next opening makes them
+	Forks       uint64 // operations kept aside, because they do not continue the chain that is held
+	Joining     bool   // a state is being taken from another replica, and is not all there yet
 	// Whole says that the log holds every operation, so that the registers were compared with a fold of all of it. Without
 	// it they were only read.
 	Whole bool
@@ -80,7 +82,7 @@ const (
 func Verify(ctx context.Context, st Storage, opt VerifyOptions) (VerifyReport, error) {
 	v := &verifier{
 		ctx: ctx, st: st, opt: opt,
-		heads: map[uint64]*verifyHead{}, last: map[uint64]*chainEnd{}, tail: map[opID]*tailOp{},
+		logs: map[uint64]logStart{}, heads: map[uint64]uint64{}, last: map[uint64]*chainEnd{}, tail: map[opID]*tailOp{},
 		folds: map[string]*folding{}, keyRows: map[string][16]byte{}, memberRows: map[string]memberSum{},
 		chunks: map[opID]uint64{}, late: map[opID]bool{},
 	}
@@ -110,16 +112,6 @@ func (s *Store) Verify(ctx context.Context, progress func(rows uint64)) (VerifyR
 type opID struct{ origin, seq uint64 }
 
 func (o opID) String() string { return fmt.Sprintf("operation %016x/%d", o.origin, o.seq) }
-
-// verifyHead is what verify reads of a v row.
-type verifyHead struct {
-	Seq     uint64 `cbor:"1,keyasint"`
-	Time    Time   `cbor:"2,keyasint"`
-	Hash    []byte `cbor:"3,keyasint"`
-	Node    string `cbor:"4,keyasint,omitempty"`
-	Low     uint64 `cbor:"5,keyasint,omitempty"` // operations up to it are not held
-	LowHash []byte `cbor:"6,keyasint,omitempty"`
-}
 
 // chainEnd is how far an origin's chain was read.
 type chainEnd struct {
@@ -151,12 +143,14 @@ type verifier struct {
 	opt    VerifyOptions
 	report VerifyReport
 
-	base  uint64 // operations up to this number of the apply log have their registers for sure
-	heads map[uint64]*verifyHead
-	whole bool
-	last  map[uint64]*chainEnd
-	tail  map[opID]*tailOp
-	later []*Operation // not among those that are expected
+	base   uint64 // operations up to this number of the apply log have their registers for sure
+	logs   map[uint64]logStart
+	heads  map[uint64]uint64 // as v rows name them
+	whole  bool
+	joined bool // the apply log begins with a state that was taken as a whole
+	last   map[uint64]*chainEnd
+	tail   map[opID]*tailOp
+	later  []*Operation // not among those that are expected
 
 	applied    uint64 // in the snapshot
 	number     uint64 // of the apply log's newest line
@@ -181,12 +175,7 @@ func (v *verifier) find(where, remedy, format string, args ...any) {
 }
 
 // low is the newest operation of an origin that need not be held.
-func (v *verifier) low(origin uint64) uint64 {
-	if h := v.heads[origin]; h != nil {
-		return h.Low
-	}
-	return 0
-}
+func (v *verifier) low(origin uint64) uint64 { return v.logs[origin].low }
 
 // before reads what must be known before the rows pass by: where each origin's log begins.
 func (v *verifier) before() error {
@@ -195,18 +184,26 @@ func (v *verifier) before() error {
 	} else if found && len(b) == 8 {
 		v.base = binary.BigEndian.Uint64(b)
 	}
-	v.whole = true
-	return v.st.Scan([]byte{'v'}, nil, func(key, value []byte) error {
-		var h verifyHead
-		if len(key) == 9 && decodeRow(key, value, &h) == nil { // what is wrong with it is said when it passes by
-			v.heads[binary.BigEndian.Uint64(key[1:])] = &h
-			v.whole = v.whole && h.Low == 0
+	_, found, err := v.st.Get(joinKey)
+	if err != nil {
+		return err
+	}
+	v.report.Joining = found
+	v.whole = !found
+	return v.st.Scan([]byte{'l'}, nil, func(key, value []byte) error {
+		if len(key) != 9 || len(value) != logRowSize || value[0] != rowPlain {
+			v.find(fmt.Sprintf("row %q", key), remedyReplica, "it does not say where the log of an origin begins")
+			return nil
 		}
+		l := logStart{low: binary.BigEndian.Uint64(value[1:]), filling: value[logRowSize-1] == 1}
+		copy(l.hash[:], value[9:])
+		v.logs[binary.BigEndian.Uint64(key[1:])] = l
+		v.whole = v.whole && l.low == 0
 		return nil
 	})
 }
 
-// read looks at every row. Kinds come in the order of their letters: a c e h k m o p t u v.
+// read looks at every row. Kinds come in the order of their letters: a c e f h k l m o p t u v.
 func (v *verifier) read() error {
 	return v.st.Scan(nil, nil, func(key, value []byte) error {
 		v.report.Rows++
@@ -242,6 +239,9 @@ func (v *verifier) read() error {
 			v.metaRow(key, value)
 		case 'o':
 			return v.operation(key, value)
+		case 'f':
+			v.report.Forks++
+		case 'l': // read before
 		case 'p':
 			if len(key) < 17 {
 				v.find(fmt.Sprintf("row %q", key), remedyReplica, "it is no part of a row")

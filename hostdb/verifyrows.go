@@ -20,6 +20,10 @@ func (v *verifier) applyLine(key, value []byte) {
 		v.find(fmt.Sprintf("line %d of the apply log", number), remedyReplica, "it follows line %d", v.number)
 	}
 	v.number = number
+	if op.origin == 0 {
+		v.joined = true
+		return
+	}
 	if number > v.base {
 		v.tail[op] = &tailOp{number: number}
 	}
@@ -141,6 +145,7 @@ func (v *verifier) metaRow(key, value []byte) {
 		} else if n := binary.BigEndian.Uint64(value); n > storageFormat {
 			v.find("the format", remedyUpgrade, "it is %d, this build knows up to %d", n, storageFormat)
 		}
+	case string(joinKey[1:]):
 	case "applied":
 		if len(value) != 8 {
 			v.find("the end of the apply log", remedyReplica, "its row has another form")
@@ -201,8 +206,8 @@ func (v *verifier) chain(at opID, op *Operation) {
 		if at.seq > low+1 {
 			v.find(at.String(), remedyReplica, "the operations from %d to %d before it are missing", low+1, at.seq-1)
 		}
-		if h := v.heads[at.origin]; h != nil && at.seq == low+1 && low > 0 && len(h.LowHash) > 0 && !bytes.Equal(op.After, h.LowHash) {
-			v.find(at.String(), remedyReplica, "it does not continue the operation that was dropped before it")
+		if l := v.logs[at.origin]; low > 0 && at.seq == low+1 && !bytes.Equal(op.After, l.hash[:]) {
+			v.find(at.String(), remedyReplica, "it does not continue the operation before it, which is not held")
 		}
 	} else if at.seq != c.seq+1 {
 		v.find(at.String(), remedyReplica, "the operations from %d to %d before it are missing", c.seq+1, at.seq-1)
@@ -300,15 +305,16 @@ func (v *verifier) headRow(key, value []byte) {
 	}
 	origin := binary.BigEndian.Uint64(key[1:])
 	where := fmt.Sprintf("end of origin %016x", origin)
-	var h verifyHead
+	var h headRow
 	if err := decodeRow(key, value, &h); err != nil {
 		v.find(where, remedyReplica, "it cannot be read: %v", err)
 		return
 	}
+	v.heads[origin] = h.Seq
 	c := v.last[origin]
 	delete(v.last, origin)
 	switch {
-	case c == nil && h.Seq == h.Low: // all of it was dropped
+	case c == nil && (h.Seq == v.low(origin) || v.report.Joining): // none of it is held
 	case c == nil:
 		v.find(where, remedyReplica, "none of its %d operations is there", h.Seq)
 	case h.Seq > c.seq:
