@@ -237,6 +237,9 @@ func (d *dataDir) fill(c dirContents) error {
 // flock takes the lock. It ends with the process, so a killed agent leaves none behind.
 func (d *dataDir) flock() error {
 	f, err := os.OpenFile(d.file(lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("lock data directory: %w", readOnlyDisk(d.path))
+	}
 	if err != nil {
 		return fmt.Errorf("lock data directory: %w", err)
 	}
@@ -318,12 +321,25 @@ func writeFile(path string, content []byte, mode fs.FileMode) (err error) {
 
 // freeSpace tells how much of a file system is free for the agent, and below how much writes are refused.
 func freeSpace(path string) (free, floor int64, err error) {
+	free, floor, _, err = lookAtDisk(path)
+	return free, floor, err
+}
+
+// lookAtDisk is freeSpace that also tells whether the file system is read-only. The kernel makes it so after errors of the
+// disk, too, and what is written through a memory map then ends the process (SIGBUS).
+func lookAtDisk(path string) (free, floor int64, readOnly bool, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
-		return 0, 0, fmt.Errorf("look at the file system of %s: %w", path, err)
+		return 0, 0, false, fmt.Errorf("look at the file system of %s: %w", path, err)
 	}
 	size := int64(st.Blocks) * int64(st.Bsize)
-	return int64(st.Bavail) * int64(st.Bsize), max(minFree, size/50), nil
+	return int64(st.Bavail) * int64(st.Bsize), max(minFree, size/50), st.Flags&unix.ST_RDONLY != 0, nil
+}
+
+// readOnlyDisk is the refusal to write to a read-only file system.
+func readOnlyDisk(path string) error {
+	return fmt.Errorf("the file system of %s is read-only, by its mount or because the kernel found errors (dmesg says which): "+
+		"mount it read-write, or move data_dir", path)
 }
 
 // minFree and 2 % of the file system: enough for what is under way, for the logs of others, and for a person to clean up.
@@ -331,9 +347,12 @@ const minFree = 256 << 20
 
 // checkSpace is the rule for refusing writes.
 func checkSpace(path string) error {
-	free, floor, err := freeSpace(path)
+	free, floor, readOnly, err := lookAtDisk(path)
 	if err != nil {
 		return err
+	}
+	if readOnly {
+		return readOnlyDisk(path)
 	}
 	if free < floor {
 		return fmt.Errorf("%w: %d MiB are free on the file system of %s, writes need %d MiB: free some space, or move data_dir",
