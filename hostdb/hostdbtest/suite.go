@@ -29,7 +29,8 @@ func TestStorage(t *testing.T, open func(t *testing.T, dir string) hostdb.Storag
 		{"ScanBack", testScanBack},
 		{"ScanStopsAtError", testScanStops},
 		{"ScanPanic", testScanPanic},
-		{"ScanSnapshot", testScanSnapshot},
+		{"ScanSnapshot", func(t *testing.T, s *subject) { testScanSnapshot(t, s, []byte("k")) }},
+		{"ScanSnapshotOfAll", func(t *testing.T, s *subject) { testScanSnapshot(t, s, nil) }},
 		{"SlicesAreNotKept", testSlices},
 		{"GetReturnsACopy", testGetCopy},
 		{"LargeValues", testLargeValues},
@@ -341,12 +342,12 @@ func testScanPanic(t *testing.T, s *subject) {
 	}
 }
 
-func testScanSnapshot(t *testing.T, s *subject) {
+func testScanSnapshot(t *testing.T, s *subject, prefix []byte) {
 	for i := range 100 {
 		s.put(fmt.Sprintf("k%02d", i), "old")
 	}
 	n := 0
-	err := s.Scan([]byte("k"), nil, func(k, v []byte) error {
+	err := s.Scan(prefix, nil, func(k, v []byte) error {
 		if n == 0 { // changed before, at and after where the scan is
 			s.put("k00", "new", "k000", "new", "k50", "new", "k505", "new", "k99", "new", "k999", "new")
 			s.commit([]hostdb.Put{{Key: []byte("k70")}})
