@@ -53,6 +53,33 @@ func (w *written) writes(k refKey) bool {
 	})
 }
 
+// refPlace is one register.
+type refPlace struct {
+	refKey
+	what hostdb.Resource
+	at   string
+}
+
+// places are the registers that w writes.
+func (w *written) places() map[refPlace]bool {
+	out := map[refPlace]bool{}
+	for _, e := range w.op.Effects {
+		p := refPlace{refKey: refKey{e.NS, e.Key}}
+		switch e.Kind {
+		case hostdb.SetLeaf, hostdb.UnsetLeaf:
+			p.what, p.at = hostdb.Data, hostdb.PathOf(e.Path...).String()
+		case hostdb.PutMember, hostdb.RemoveMember:
+			p.what, p.at = hostdb.Members, e.Member
+		case hostdb.SetPerms:
+			p.what = hostdb.Perms
+		default:
+			continue
+		}
+		out[p] = true
+	}
+	return out
+}
+
 func (w *written) creates(k refKey) bool {
 	return slices.ContainsFunc(w.op.Effects, func(e hostdb.Effect) bool {
 		return e.Kind == hostdb.CreateKey && refKey{e.NS, e.Key} == k
@@ -352,61 +379,43 @@ func (w *world) checkDeleted(r *replica) {
 // What a writer had seen is taken from what he held, not from what his operation says.
 func (w *world) checkLosers(r *replica) {
 	v := r.store.View()
-	type place struct {
-		refKey
-		what hostdb.Resource
-		at   string
-	}
-	type effect struct {
-		*written
-		base hostdb.Stamp
-	}
-	registers := map[place][]effect{}
+	registers := map[refPlace][]*written{}
 	newest := map[refKey]hostdb.Stamp{}
 	held := w.held(vectorOf(v))
 	for _, x := range held {
 		for k, d := range x.knew {
 			newest[k] = newer(newest[k], d)
 		}
-		for _, e := range x.op.Effects {
-			p := place{refKey: refKey{e.NS, e.Key}}
-			switch e.Kind {
-			case hostdb.SetLeaf, hostdb.UnsetLeaf:
-				p.what, p.at = hostdb.Data, hostdb.PathOf(e.Path...).String()
-			case hostdb.PutMember, hostdb.RemoveMember:
-				p.what, p.at = hostdb.Members, e.Member
-			case hostdb.SetPerms:
-				p.what = hostdb.Perms
-			default:
-				continue
-			}
-			registers[p] = append(registers[p], effect{written: x, base: x.knew[p.refKey]})
+		for p := range x.places() {
+			registers[p] = append(registers[p], x)
 		}
 	}
 	for p, list := range registers {
-		list = slices.DeleteFunc(list, func(x effect) bool { return x.base != newest[p.refKey] })
+		live := func(x *written) bool { return x.knew[p.refKey] == newest[p.refKey] }
+		list = slices.DeleteFunc(list, func(x *written) bool { return !live(x) })
 		if len(list) == 0 {
 			continue
 		}
-		winner := slices.MaxFunc(list, func(a, b effect) int { return a.op.Stamp().Compare(b.op.Stamp()) })
-		var saw, lost hostdb.Stamp // newest that the winner's writer held here, and did not hold
-		for _, x := range list {
-			switch {
-			case x.written == winner.written:
-			case winner.holds(x.written):
+		winner := slices.MaxFunc(list, func(a, b *written) int { return a.op.Stamp().Compare(b.op.Stamp()) })
+		var saw, lost hostdb.Stamp              // newest that the winner's writer held here, and did not hold
+		for _, x := range w.held(winner.past) { // maybe lost since with the directory that had it
+			if live(x) && x.places()[p] {
 				saw = newer(saw, x.op.Stamp())
-			default:
+			}
+		}
+		for _, x := range list {
+			if x != winner && !winner.holds(x) {
 				lost = newer(lost, x.op.Stamp())
 			}
+		}
+		if lost.IsZero() {
+			continue
 		}
 		listed := slices.ContainsFunc(slices.Collect(v.Conflicts(p.ns, p.key)), func(c hostdb.Conflict) bool {
 			return c.What == p.what && c.At == p.at && c.Winner == winner.op.Stamp() && c.Loser == lost
 		})
 		if saw.Less(lost) && !listed {
 			w.Fatalf("%s: %s lost %v to %s, which is not listed", r.name, lost, p, winner.op.Stamp())
-		}
-		if lost.IsZero() {
-			continue
 		}
 		if _, err := r.store.Revision(lost); err != nil {
 			w.Fatalf("%s: the loser of %v: %v", r.name, p, err)
@@ -424,13 +433,15 @@ func (w *world) checkLosers(r *replica) {
 		}
 		// What the deleter saw is told by its newest stamp: an older write to the key that he had not seen goes unlisted.
 		var saw hostdb.Stamp
+		for _, x := range w.held(deleter.past) { // maybe lost since with the directory that had it
+			if known, touches := x.knew[k]; touches && known.Less(d) && x.writes(k) {
+				saw = newer(saw, x.op.Stamp())
+			}
+		}
 		var late *written
 		for _, x := range held {
-			switch known, touches := x.knew[k]; {
-			case !touches || !known.Less(d) || !x.writes(k):
-			case deleter.holds(x):
-				saw = newer(saw, x.op.Stamp())
-			case late == nil || late.op.Stamp().Less(x.op.Stamp()):
+			known, touches := x.knew[k]
+			if touches && known.Less(d) && x.writes(k) && !deleter.holds(x) && (late == nil || late.op.Stamp().Less(x.op.Stamp())) {
 				late = x
 			}
 		}
