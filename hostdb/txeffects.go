@@ -135,7 +135,7 @@ func (d *draft) effects(out []Effect, stamp Stamp) []Effect {
 	}
 	gen := base.deleted
 	if d.deleted && base.exists() {
-		out = append(out, Effect{Kind: DeleteKey, NS: d.ns, Key: d.key, Replaces: ref(base.newest())})
+		out = append(out, Effect{Kind: DeleteKey, NS: d.ns, Key: d.key, Replaces: ref(maxStamp(base.newest(), base.lateEdit))})
 		base, gen = &none, stamp
 	}
 	if !d.exists && d.key != DefaultKey {
@@ -146,7 +146,7 @@ func (d *draft) effects(out []Effect, stamp Stamp) []Effect {
 		out = append(out, e)
 	}
 	if d.exists && !base.exists() {
-		add(Effect{Kind: CreateKey, From: d.from}, base.created.stamp)
+		add(Effect{Kind: CreateKey, From: d.from}, base.lateEdit) // who makes it anew has seen what was lost with the old one
 	}
 	if len(d.touched) > 0 {
 		d.leafEffects(base, add)
