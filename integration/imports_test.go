@@ -61,6 +61,7 @@ var rules = map[string]rule{
 	"integration":          {[]string{"..."}, nil, "it may look at everything, and nothing may look at it"},
 	"integration/demo":     {[]string{"..."}, nil, "as integration"},
 	"integration/bench":    {[]string{"..."}, nil, "as integration"},
+	"integration/soak":     {[]string{"..."}, nil, "as integration"},
 }
 
 // owners are the packages that may import a library which is a decision of its own.

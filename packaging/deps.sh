@@ -7,6 +7,7 @@ build="gcc libc6-dev"                         # libvirt's binding is C; its head
 demo="$build bind9-dnsutils curl ca-certificates"
 test="$demo bind9-utils iproute2 libvirt0 git" # named-checkzone; network namespaces; libvirt's own test driver; histories
 test="$test slapd"                            # a directory to log in by
+test="$test e2fsprogs mount"                  # small file systems, which can be full
 
 case "${1:-}" in
 build) want=$build ;;

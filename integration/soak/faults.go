@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// fault is one way to break something. begin breaks it and says what it did; heal puts it right.
+type fault struct {
+	name  string
+	begin func(ctx context.Context, n *nemesis) (what string, heal func() error, err error)
+}
+
+// nemesis breaks things, one or two at a time, and heals them.
+type nemesis struct {
+	soak    *soak
+	rng     *rand.Rand
+	wires   wires
+	deck    []fault         // to be made before any is made again
+	under   map[string]bool // names of those that go on
+	victims map[*agent]bool // whose process or disk a fault has now
+	done    map[string]int
+}
+
+func (n *nemesis) faults() []fault {
+	all := []fault{
+		{"kill", killed}, {"freeze", frozen}, {"partition", partitioned}, {"one-way", muted}, {"slow link", slowed},
+		{"disk full", filled}, {"clock", skewed}, {"clock far off", farOff},
+	}
+	return slices.DeleteFunc(all, func(f fault) bool {
+		return strings.HasPrefix(f.name, "clock") && !n.soak.clocks ||
+			n.soak.only != "" && !strings.Contains(","+n.soak.only+",", ","+f.name+",")
+	})
+}
+
+// victim is an agent whose process no other fault has.
+func (n *nemesis) victim() *agent {
+	for {
+		a := n.soak.agents[n.rng.IntN(len(n.soak.agents))]
+		if !n.victims[a] {
+			n.victims[a] = true
+			return a
+		}
+	}
+}
+
+func killed(_ context.Context, n *nemesis) (string, func() error, error) {
+	a := n.victim()
+	a.want(false)
+	return "kill -9 of " + a.short, func() error { a.want(true); delete(n.victims, a); return nil }, nil
+}
+
+func frozen(_ context.Context, n *nemesis) (string, func() error, error) {
+	a := n.victim()
+	a.signal(syscall.SIGSTOP)
+	return a.short + " is stopped", func() error { a.signal(syscall.SIGCONT); delete(n.victims, a); return nil }, nil
+}
+
+func partitioned(_ context.Context, n *nemesis) (string, func() error, error) {
+	order := n.rng.Perm(len(n.soak.agents))
+	size := 1 + n.rng.IntN(2)
+	var side, rest []*agent
+	for i, at := range order {
+		if i < size {
+			side = append(side, n.soak.agents[at])
+		} else {
+			rest = append(rest, n.soak.agents[at])
+		}
+	}
+	what := fmt.Sprintf("partition: %s | %s", names(side), names(rest))
+	return what, n.wires.join, n.wires.split(side)
+}
+
+func muted(_ context.Context, n *nemesis) (string, func() error, error) {
+	a := n.soak.agents[n.rng.IntN(len(n.soak.agents))]
+	to := slices.DeleteFunc(slices.Clone(n.soak.agents), func(b *agent) bool { return b == a })
+	if n.rng.IntN(2) == 0 {
+		at := n.rng.IntN(len(to))
+		to = to[at : at+1]
+	}
+	return fmt.Sprintf("one-way cut: %s is not heard by %s", a.short, names(to)), func() error { return n.wires.unmute(a, to) }, n.wires.mute(a, to)
+}
+
+func slowed(_ context.Context, n *nemesis) (string, func() error, error) {
+	a := n.soak.agents[n.rng.IntN(len(n.soak.agents))]
+	return "slow link to " + a.short + ": 1 Mbit/s", func() error { return n.wires.fast(a) }, n.wires.slow(a)
+}
+
+// fillPace is how fast the foreign file grows. An agent has to notice on the way from its floor of 256 MiB to nothing.
+const (
+	fillStep  = 32 << 20
+	fillEvery = 200 * time.Millisecond
+	diskFloor = 256 << 20
+)
+
+func filled(ctx context.Context, n *nemesis) (string, func() error, error) {
+	a := n.victim()
+	leave := int64(0) // sometimes it is really full, sometimes just below the floor
+	if n.rng.IntN(3) == 0 {
+		leave = 64 << 20
+	}
+	heal := func() error {
+		err := a.disk.give()
+		a.full.Store(false)
+		delete(n.victims, a)
+		return err
+	}
+	// What is far above the floor goes at once.
+	free, err := a.disk.free()
+	if err != nil {
+		return "", heal, err
+	}
+	if at := free - diskFloor - 64<<20; at > 0 {
+		if _, err := a.disk.take(at); err != nil {
+			return "", heal, err
+		}
+	}
+	a.full.Store(true)
+	for full := false; !full; {
+		if free, err = a.disk.free(); err != nil {
+			return "", heal, err
+		}
+		if free <= leave {
+			break
+		}
+		if full, err = a.disk.take(min(fillStep, free-leave)); err != nil {
+			return "", heal, err
+		}
+		if !pause(ctx, fillEvery) {
+			break
+		}
+	}
+	free, err = a.disk.free()
+	return fmt.Sprintf("disk of %s full: %d MiB free", a.short, free>>20), heal, err
+}
+
+func skewed(_ context.Context, n *nemesis) (string, func() error, error) {
+	a := n.soak.agents[n.rng.IntN(len(n.soak.agents))]
+	by := time.Duration(100+n.rng.IntN(400)) * time.Millisecond
+	if n.rng.IntN(2) == 0 {
+		by = -by
+	}
+	return fmt.Sprintf("clock of %s off by %s", a.short, by), func() error { return a.setClock(0) }, a.setClock(by)
+}
+
+// farOff sets a clock wrong by minutes. The agent must not write then: what it wrote would win over whatever others
+// write for minutes, or lose to it.
+func farOff(_ context.Context, n *nemesis) (string, func() error, error) {
+	a := n.soak.agents[n.rng.IntN(len(n.soak.agents))]
+	by := time.Duration(60+n.rng.IntN(120)) * time.Second
+	if n.rng.IntN(2) == 0 {
+		by = -by
+	}
+	err := a.setClock(by)
+	begin, before := n.soak.clock(), a.acked.Load()
+	return fmt.Sprintf("clock of %s off by %s", a.short, by), func() error {
+		n.soak.say("%s acknowledged %d writes in the %s that its clock was off by %s", a.short, a.acked.Load()-before, round(n.soak.clock()-begin), by)
+		return a.setClock(0)
+	}, err
+}
+
+// run breaks and heals until ctx ends; then all is healed.
+func (n *nemesis) run(ctx context.Context) error {
+	long := n.soak.length > 5*time.Minute
+	span := func(from, to time.Duration) time.Duration {
+		if !long {
+			from, to = from/3, to/5
+		}
+		return from + rand64(n.rng, to-from)
+	}
+	if !pause(ctx, span(6*time.Second, 10*time.Second)) {
+		return nil
+	}
+	for ctx.Err() == nil {
+		heal, err := n.one(ctx)
+		if err != nil {
+			return err
+		}
+		pause(ctx, span(6*time.Second, 25*time.Second))
+		heal2 := func() error { return nil }
+		if ctx.Err() == nil && n.rng.IntN(5) < 2 {
+			if heal2, err = n.one(ctx); err != nil {
+				return err
+			}
+			pause(ctx, span(6*time.Second, 15*time.Second))
+		}
+		if err := heal(); err != nil {
+			return err
+		}
+		if n.rng.IntN(2) == 0 {
+			pause(ctx, span(3*time.Second, 5*time.Second))
+		}
+		if err := heal2(); err != nil {
+			return err
+		}
+		pause(ctx, span(6*time.Second, 20*time.Second)) // all is well
+	}
+	return nil
+}
+
+func rand64(rng *rand.Rand, d time.Duration) time.Duration {
+	return time.Duration(rng.Int64N(int64(max(d, 1))))
+}
+
+// one makes the next fault. The heal that it returns also says so.
+func (n *nemesis) one(ctx context.Context) (heal func() error, err error) {
+	for i := 0; ; i++ {
+		if len(n.deck) == 0 {
+			n.deck = n.faults()
+			n.rng.Shuffle(len(n.deck), func(i, j int) { n.deck[i], n.deck[j] = n.deck[j], n.deck[i] })
+		}
+		at := slices.IndexFunc(n.deck, func(f fault) bool { return !n.under[strings.TrimSuffix(f.name, " far off")] })
+		if at < 0 {
+			n.deck = nil
+			if i > 0 {
+				return func() error { return nil }, nil // it is the only one that was asked for
+			}
+			continue
+		}
+		f := n.deck[at]
+		n.deck = slices.Delete(n.deck, at, at+1)
+		what, put, err := f.begin(ctx, n)
+		if err != nil {
+			if put != nil {
+				_ = put() // the first error is the one to tell
+			}
+			return nil, fmt.Errorf("%s: %w", f.name, err)
+		}
+		family := strings.TrimSuffix(f.name, " far off")
+		n.under[family] = true
+		n.done[f.name]++
+		n.soak.begun(what)
+		return func() error {
+			delete(n.under, family)
+			n.soak.healed(what)
+			if err := put(); err != nil {
+				return fmt.Errorf("heal %s: %w", what, err)
+			}
+			return nil
+		}, nil
+	}
+}

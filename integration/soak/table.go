@@ -1,0 +1,144 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"hostmesh/node/api"
+)
+
+// Growth that is no leak. A short run begins with empty agents and says little, so it is held to nothing.
+const (
+	judgedFrom    = 20 * time.Minute // length of a run
+	maxRSSGrowth  = 1.5              // of the median of the last quarter over that of the first,
+	spareRSS      = 48 << 20         // and this for the caches that fill
+	maxGrowth     = 1.3              // likewise of goroutines and open files,
+	spareHandles  = 30
+	warmUp        = 15 * time.Second // of each start, not looked at
+	reasonsListed = 12
+)
+
+// table prints what the run took, and judges whether it grew.
+func (s *soak) table() {
+	s.mu.Lock()
+	samples := s.samples
+	why := maps.Clone(s.why)
+	s.mu.Unlock()
+	ops := s.ackedN.Load()
+	fmt.Printf("\n%s in %s, seed %d\n\n", s.figures(), s.length, s.seed)
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out, "agent\tstarts\tacknowledged\tRSS 1st quarter\tlast quarter\tpeak\tgrowth/op\tgoroutines\topen files\tdatabase\tdisk/op")
+	for i, a := range s.agents {
+		list := s.steady(samples[i])
+		first, last := quarters(list, s.length)
+		if len(first) == 0 || len(last) == 0 {
+			fmt.Fprintf(out, "%s\t%d\t%d\ttoo few samples\n", a.name, a.starts.Load(), a.acked.Load())
+			continue
+		}
+		rss := func(x sample) int64 { return x.rss }
+		goroutines := func(x sample) int64 { return x.goroutines }
+		fds := func(x sample) int64 { return x.fds }
+		database := func(x sample) int64 { return x.database }
+		r1, r2 := median(first, rss), median(last, rss)
+		peak := slices.MaxFunc(samples[i], func(x, y sample) int { return cmp.Compare(x.rss, y.rss) }).rss
+		// Between the middles of the two quarters lie three quarters of the operations.
+		perOp := float64(r2-r1) / max(1, float64(ops)*3/4)
+		db := median(last[len(last)-1:], database)
+		fmt.Fprintf(out, "%s\t%d\t%d\t%.1f MiB\t%.1f MiB\t%.1f MiB\t%.0f B\t%d -> %d\t%d -> %d\t%.1f MiB\t%.0f B\n",
+			a.name, a.starts.Load(), a.acked.Load(), mib(r1), mib(r2), mib(peak), perOp,
+			median(first, goroutines), median(last, goroutines), median(first, fds), median(last, fds), mib(db), float64(db)/max(1, float64(ops)))
+		if s.length < judgedFrom {
+			continue
+		}
+		if float64(r2) > float64(r1)*maxRSSGrowth+spareRSS {
+			s.defect("the memory of %s is not flat: %.1f MiB in the first quarter, %.1f MiB in the last", a.name, mib(r1), mib(r2))
+		}
+		if x, y := median(first, goroutines), median(last, goroutines); float64(y) > float64(x)*maxGrowth+spareHandles {
+			s.defect("the goroutines of %s are not flat: %d in the first quarter, %d in the last", a.name, x, y)
+		}
+		if x, y := median(first, fds), median(last, fds); float64(y) > float64(x)*maxGrowth+spareHandles {
+			s.defect("the open files of %s are not flat: %d in the first quarter, %d in the last", a.name, x, y)
+		}
+	}
+	_ = out.Flush() // to the terminal
+	fmt.Println("\nwhy writes were refused or are unknown, as often as:")
+	reasons := slices.SortedFunc(maps.Keys(why), func(a, b string) int { return cmp.Or(-cmp.Compare(why[a], why[b]), cmp.Compare(a, b)) })
+	for _, r := range reasons[:min(len(reasons), reasonsListed)] {
+		fmt.Printf("%8d  %s\n", why[r], r)
+	}
+	if n := len(s.defects); n == 0 {
+		fmt.Println("\nno acknowledged write is lost, and all agents are equal")
+	} else {
+		fmt.Printf("\n%d defects:\n", n)
+		for _, d := range s.defects[:min(n, maxDefects)] {
+			fmt.Println(" ", d)
+		}
+	}
+}
+
+// steady leaves out what is of the first moments of a start, if enough remains.
+func (s *soak) steady(list []sample) []sample {
+	if s.length < judgedFrom {
+		return list
+	}
+	var out []sample
+	begun := map[int64]time.Duration{}
+	for _, x := range list {
+		if _, known := begun[x.started]; !known {
+			begun[x.started] = x.at
+		}
+		if x.at-begun[x.started] >= warmUp {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// quarters are the samples of the first and last quarter of a run.
+func quarters(list []sample, length time.Duration) (first, last []sample) {
+	for _, x := range list {
+		switch {
+		case x.at < length/4:
+			first = append(first, x)
+		case x.at > length*3/4:
+			last = append(last, x)
+		}
+	}
+	return first, last
+}
+
+// median is of a list that is not empty.
+func median(list []sample, of func(sample) int64) int64 {
+	var values []int64
+	for _, x := range list {
+		values = append(values, of(x))
+	}
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+func mib(n int64) float64 { return float64(n) / (1 << 20) }
+
+// own is what differs between messages that say the same.
+var own = regexp.MustCompile(`(w\d+-[a-z]+\d+(-other)?|once-w\d+-\d+|w\d+-\d+|shared-[a-z]+\d+|\d+[.\d]*( ?[KMGkm]i?B|m?s)?|[0-9a-f]{16}|/\S*agent\.sock)`)
+
+// reasonOf is an error without what is of one write alone.
+func reasonOf(err error) string {
+	var e *api.Error
+	text := err.Error()
+	if errors.As(err, &e) {
+		text = e.Error()
+	}
+	text = own.ReplaceAllString(text, "…")
+	if len(text) > 160 {
+		text = text[:160] + "…"
+	}
+	return text
+}
