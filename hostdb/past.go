@@ -19,7 +19,8 @@ type past struct {
 
 // At is the state as of a stamp: the fold of all operations now known with stamps up to it. The zero Stamp gives an empty
 // replica. It costs the operations between it and the nearest state that is at hand: now, the beginning, or one asked for
-// lately. Its View answers everything a View does, but that it has no Version, no Applied and no cursor.
+// lately. Its View answers everything a View does, but that it has no Version, no Applied and no cursor. ErrDropped before the
+// Horizon.
 func (s *Store) At(ctx context.Context, cut Stamp) (View, error) {
 	select {
 	case s.pastTurn <- struct{}{}: // one at a time: each may take memory for a whole replica
@@ -31,17 +32,33 @@ func (s *Store) At(ctx context.Context, cut Stamp) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	s.mu.Lock()
-	kept := slices.Clone(s.pasts)
-	s.mu.Unlock()
-	for _, p := range kept {
-		if p.cut == cut {
-			return View{p.state}, nil
+	var state *snapshot
+	for again := true; again; {
+		h, err := loadHorizon(r.st)
+		if err != nil {
+			return View{}, fmt.Errorf("read the state as of %s: %w", cut, err)
 		}
-	}
-	state, err := r.at(ctx, cut, kept)
-	if err != nil {
-		return View{}, fmt.Errorf("read the state as of %s: %w", cut, err)
+		if cut.Less(h.at) {
+			return View{}, h.dropped("there is no state as of " + momentOf(cut))
+		}
+		s.mu.Lock()
+		// A state from before the horizon is right, but what leads from it to others is gone.
+		s.pasts = slices.DeleteFunc(s.pasts, func(p past) bool { return p.cut.Less(h.at) })
+		kept := slices.Clone(s.pasts)
+		s.mu.Unlock()
+		for _, p := range kept {
+			if p.cut == cut {
+				return View{p.state}, nil
+			}
+		}
+		state, err = r.at(ctx, cut, kept)
+		now, failed := loadHorizon(r.st)
+		if again = failed == nil && now != h; again {
+			continue // operations may have gone from the log while they were read
+		}
+		if err = errors.Join(err, failed); err != nil {
+			return View{}, fmt.Errorf("read the state as of %s: %w", cut, err)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,6 +69,14 @@ func (s *Store) At(ctx context.Context, cut Stamp) (View, error) {
 		}
 	}
 	return View{state}, nil
+}
+
+// momentOf is a stamp as people name a moment.
+func momentOf(cut Stamp) string {
+	if cut.IsZero() {
+		return "the beginning"
+	}
+	return cut.Time.Wall().UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
 // forgetPastsLocked drops the kept states that an operation belongs to.
@@ -103,9 +128,17 @@ func pastOf(s *snapshot) *snapshot {
 	return &n
 }
 
-func (r reading) forward(ctx context.Context, from past, cut Stamp) (*snapshot, error) {
-	n := pastOf(from.state)
-	err := r.each(ctx, from.cut, func(op *Operation) error {
+// forward folds the operations after from, up to cut. The beginning is the base, and everything that is held is folded into it.
+func (r reading) forward(ctx context.Context, from past, cut Stamp) (n *snapshot, err error) {
+	if from.cut.IsZero() {
+		n, err = r.base(ctx)
+	} else {
+		n = pastOf(from.state)
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = r.each(ctx, from.cut, func(op *Operation) error {
 		if cut.Less(op.Stamp()) {
 			return errEnough
 		}
@@ -136,42 +169,68 @@ func (r reading) backward(ctx context.Context, from past, cut Stamp) (*snapshot,
 	if err != nil && !errors.Is(err, errEnough) {
 		return nil, err
 	}
-	ops, err := r.touching(ctx, touched, cut)
-	if err != nil {
+	if err := r.refold(ctx, touched, cut, nil); err != nil {
 		return nil, err
+	}
+	n.replaceAll(touched)
+	return n, nil
+}
+
+// refold makes for each key the fold of the base and of the operations up to cut that are held, without those that except names; nil for
+// a key that then is not known.
+func (r reading) refold(ctx context.Context, keys map[string]*folding, cut Stamp, except func(Stamp) bool) error {
+	for key := range keys {
+		f, err := baseOf(r.st, key)
+		if err != nil {
+			return err
+		}
+		if f.dataTouched {
+			keys[key] = f
+		}
+	}
+	ops, err := r.touching(ctx, keys, cut)
+	if err != nil {
+		return err
 	}
 	for _, at := range ops {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return err
+		}
+		if except != nil && except(at) {
+			continue
 		}
 		op, err := r.operation(at)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if op == nil {
 			continue
 		}
 		for i := range op.Effects {
 			x := &op.Effects[i]
-			f, is := touched[id(x.NS, x.Key)]
+			f, is := keys[id(x.NS, x.Key)]
 			if !is || !x.foldable() {
 				continue
 			}
 			if f == nil {
 				f = beginFold(nil, x.NS, x.Key)
-				touched[id(x.NS, x.Key)] = f
+				keys[id(x.NS, x.Key)] = f
 			}
 			f.effect(at, x)
 		}
 	}
+	return nil
+}
+
+// replaceAll puts other states of keys in the place of those that n, which the caller owns, has.
+func (n *snapshot) replaceAll(keys map[string]*folding) {
 	spaces := map[string]bool{}
-	for key, f := range touched {
+	for key, f := range keys {
 		spaces[n.replace(key, f)] = true
 	}
 	for ns := range spaces {
 		n.remodify(ns)
 	}
-	return n, nil
 }
 
 // touching are the stamps up to cut of the operations that touch any of keys, oldest first.
@@ -242,7 +301,8 @@ func (n *snapshot) remodify(ns string) {
 }
 
 // Replay calls fn for each revision after a stamp, oldest first, with the state that it leads to. It stops at fn's error.
-// What arrives late, with a stamp that has been passed, is not shown.
+// What arrives late, with a stamp that has been passed, is not shown. ErrDropped when after is before the Horizon: all that is held is
+// shown from there on.
 func (s *Store) Replay(ctx context.Context, after Stamp, fn func(rev Revision, v View) error) error {
 	then, err := s.At(ctx, after)
 	if err != nil {
@@ -253,11 +313,19 @@ func (s *Store) Replay(ctx context.Context, after Stamp, fn func(rev Revision, v
 		return err
 	}
 	state := then.snap()
-	return r.each(ctx, after, func(op *Operation) error {
+	err = r.each(ctx, after, func(op *Operation) error {
 		state = pastOf(state)
 		state.effects(op)
 		return fn(r.revision(op), View{state})
 	})
+	if err != nil {
+		return err
+	}
+	h, err := loadHorizon(r.st)
+	if err == nil && after.Less(h.at) { // some may have gone before they were read
+		err = h.dropped("history cannot be replayed from " + momentOf(after))
+	}
+	return err
 }
 
 // Formerly is the name that ns/key had in the state then, as of cut, following renames backwards; ok is false when it
