@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -25,6 +26,7 @@ type nemesis struct {
 	under   map[string]bool // names of those that go on
 	victims map[*agent]bool // whose process or disk a fault has now
 	done    map[string]int
+	made    int // faults so far
 }
 
 func (n *nemesis) faults() []fault {
@@ -148,27 +150,41 @@ func skewed(_ context.Context, n *nemesis) (string, func() error, error) {
 	return fmt.Sprintf("clock of %s off by %s", a.short, by), func() error { return a.setClock(0) }, a.setClock(by)
 }
 
+// noticed is how long an agent has to see that its clock is far off.
+const noticed = 10 * time.Second
+
 // farOff sets a clock wrong by minutes. The agent must not write then: what it wrote would win over whatever others
-// write for minutes, or lose to it.
+// write for minutes, or lose to it. Cut off from the others it cannot know; so nothing is said of what it does under
+// another fault.
 func farOff(_ context.Context, n *nemesis) (string, func() error, error) {
 	a := n.soak.agents[n.rng.IntN(len(n.soak.agents))]
-	by := time.Duration(60+n.rng.IntN(120)) * time.Second
+	by := time.Minute + rand64(n.rng, 2*time.Minute)
+	if !n.soak.long() {
+		by /= 3
+	}
+	by = by.Round(time.Second)
 	if n.rng.IntN(2) == 0 {
 		by = -by
 	}
-	err := a.setClock(by)
+	alone, made := len(n.under) == 0, n.made
 	begin, before := n.soak.clock(), a.acked.Load()
+	var late atomic.Int64 // what it had acknowledged when it had to have noticed
+	late.Store(-1)
+	timer := time.AfterFunc(noticed, func() { late.Store(a.acked.Load()) })
 	return fmt.Sprintf("clock of %s off by %s", a.short, by), func() error {
+		timer.Stop()
 		n.soak.say("%s acknowledged %d writes in the %s that its clock was off by %s", a.short, a.acked.Load()-before, round(n.soak.clock()-begin), by)
+		if from := late.Load(); alone && n.made == made+1 && from >= 0 && a.acked.Load() > from {
+			n.soak.defect("%s acknowledged %d writes although its clock had been off by %s for %s", a.name, a.acked.Load()-from, by, noticed)
+		}
 		return a.setClock(0)
-	}, err
+	}, a.setClock(by)
 }
 
 // run breaks and heals until ctx ends; then all is healed.
 func (n *nemesis) run(ctx context.Context) error {
-	long := n.soak.length > 5*time.Minute
 	span := func(from, to time.Duration) time.Duration {
-		if !long {
+		if !n.soak.long() {
 			from, to = from/3, to/5
 		}
 		return from + rand64(n.rng, to-from)
@@ -234,6 +250,7 @@ func (n *nemesis) one(ctx context.Context) (heal func() error, err error) {
 		family := strings.TrimSuffix(f.name, " far off")
 		n.under[family] = true
 		n.done[f.name]++
+		n.made++
 		n.soak.begun(what)
 		return func() error {
 			delete(n.under, family)

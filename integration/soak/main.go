@@ -97,14 +97,31 @@ func (s *soak) outside(ctx context.Context, base string) (err error) {
 			err = errors.Join(errors.New("it did not stop when it was told to"), <-ended)
 		}
 	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("the run failed (%w); the agents' logs stay in %s", err, s.logs()), s.removeDisks())
+	switch {
+	case ctx.Err() != nil:
+		return errors.Join(errors.New("interrupted"), s.freeDisks(), os.RemoveAll(s.dir))
+	case err != nil:
+		return errors.Join(fmt.Errorf("the run failed (%w); the agents' logs stay in %s", err, s.logs()), s.freeDisks(), s.removeAllButLogs())
 	}
-	return errors.Join(s.removeDisks(), os.RemoveAll(s.dir))
+	return errors.Join(s.freeDisks(), os.RemoveAll(s.dir))
 }
 
-// removeDisks takes away what is large. A disk that is still in use although its namespace is gone is an error.
-func (s *soak) removeDisks() error {
+func (s *soak) removeAllButLogs() error {
+	list, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, entry := range list {
+		if path := filepath.Join(s.dir, entry.Name()); path != s.logs() {
+			errs = append(errs, os.RemoveAll(path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// freeDisks waits until the kernel has given the loop devices back, and removes what is large.
+func (s *soak) freeDisks() error {
 	images, err := filepath.Glob(filepath.Join(s.dir, "*.img"))
 	if err != nil {
 		return err

@@ -127,6 +127,9 @@ func (s *soak) count(o outcome, err error) {
 	s.why[reason]++
 }
 
+// long reports whether there is time for faults that last.
+func (s *soak) long() bool { return s.length > 5*time.Minute }
+
 // diskSize leaves room above the floor for what a run writes.
 func (s *soak) diskSize() int64 {
 	if s.length > 10*time.Minute {
