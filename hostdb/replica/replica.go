@@ -1,5 +1,6 @@
 // Package replica keeps the replicas of a mesh equal. It owns who is sent which operations and when: pushing what was
-// written here, pulling what is missing, comparing with a random peer and repairing, and counting who holds a write.
+// written here, pulling what is missing, comparing with a random peer and repairing, counting who holds a write, taking a
+// whole state when a replica is empty, fetching history behind it, and what is done where replicas turn out to differ.
 //
 // It leaves to hostdb what operations mean and how they merge, and to the Peers it is given how messages travel. It
 // never looks into an operation: bytes that this build does not understand are passed on all the same.
@@ -8,11 +9,17 @@
 //
 // A write is pushed at once, and the answer to the push is its acknowledgement: the peer holds it durably. Up to
 // Config.Fanout peers the writer pushes to each of them; in a larger mesh along a tree that every node computes from
-// the same list (see children), where each passes on what it received.
+// the same list (see children), where each passes on what it received. Who pushes to a node that fails, or does not answer
+// within a second, pushes to that node's children as well, so that a sick box does not cut off those behind it.
 //
-// A push may be lost, and no push reaches a node that was away. So each node also pulls: from every peer it sees
-// coming up, and every few seconds from a random one. It sends its vector and gets exactly the operations it lacks,
-// piece by piece. With the answer comes the peer's version and its digests: equal versions must have equal digests.
+// A push may be lost, and no push reaches a node that was away. So each node also pulls: from peers it sees coming up, and
+// every few seconds from a random one. It compares versions, then what is held of each origin, and gets exactly the
+// operations it lacks, piece by piece. With the answer comes the peer's version and its digests: equal versions must have
+// equal digests.
+//
+// An empty replica that meets a large one takes its state in pieces instead, then the operations since, and fetches the
+// history behind it while it serves already. What nobody waits for is under a budget of bytes per second, and a peer that
+// has too much to do says when to come again.
 package replica
 
 import (
@@ -30,7 +37,8 @@ import (
 type Peers interface {
 	// Alive are the ids of the other nodes that can be reached, as far as is known.
 	Alive() []string
-	// Call sends a request and returns the answer.
+	// Call sends a request and returns the answer. The error of a peer that does not know the name has a method
+	// ErrorCode() string that returns "no_handler".
 	Call(ctx context.Context, node, name string, req []byte) ([]byte, error)
 	// Handle serves requests of one name.
 	Handle(name string, h func(ctx context.Context, from string, req []byte) ([]byte, error))
@@ -45,60 +53,150 @@ type Config struct {
 	Peers  Peers
 	Logger *slog.Logger
 
+	// Members are the ids of all nodes that were not removed, this one included, whether they are alive or not. Without it
+	// no run is retired, and those count as members that were heard of.
+	Members func() []string
+	// Sick reports that this node had better doubt itself, because so many members failed at once: nothing is then concluded
+	// from what the others lack or say. Nil is never.
+	Sick func() bool
+	// Clock is the wall that is compared with those of peers; nil is the system's.
+	Clock hostdb.Clock
+	// Evidence keeps a document about replicas that differ, for people; nil keeps none.
+	Evidence func(name string, data []byte) error
+
 	// Fanout is how many peers one node pushes to. A mesh of at most Fanout+1 nodes is one hop wide.
 	Fanout int
+	// Pushes is how many pushes are under way at a time. One that is not answered within a second counts in a second lot of
+	// as many, so that slow peers do not stop the others.
+	Pushes int
 	// RepairEvery is the mean time between two comparisons with a random peer.
 	RepairEvery time.Duration
 	// MessageBytes is about how many bytes of operations one message carries; one operation may be larger.
 	MessageBytes int
 	// CallTimeout bounds one message and its answer.
 	CallTimeout time.Duration
-	// ServePulls is how many pulls are answered at a time; further ones are told to try later.
+	// ServePulls is how many pulls, pieces of state and of history are answered at a time; further ones are told to try later.
 	ServePulls int
+	// BytesPerSecond bounds what this node sends of repair, states and history, and what it fetches of history.
+	BytesPerSecond int
+	// JoinOperations is how many operations a peer must hold for an empty replica to take its state rather than all of them.
+	JoinOperations uint64
+	// RetireEvery is the shortest time between two retirements of runs by this node, unless more than 64 are due.
+	RetireEvery time.Duration
 }
 
 // DefaultConfig returns the defaults; Store, NodeID and Peers must still be set.
 func DefaultConfig() Config {
 	return Config{
-		Fanout:       64,              // a mesh of this size needs one hop, and a writer's uplink bears it
-		RepairEvery:  3 * time.Second, // what a push missed is back within seconds; a comparison costs one small message
-		MessageBytes: 1 << 20,         // large enough to fill a round trip, small enough not to delay others
-		CallTimeout:  10 * time.Second,
-		ServePulls:   4, // a mass restart must not read the whole log for everybody at once
+		Fanout:         64,              // a mesh of this size needs one hop, and a writer's uplink bears it
+		Pushes:         64,              // all children at once: people wait for the slowest hop
+		RepairEvery:    3 * time.Second, // what a push missed is back within seconds; a comparison costs one small message
+		MessageBytes:   1 << 20,         // large enough to fill a round trip, small enough not to delay others
+		CallTimeout:    10 * time.Second,
+		ServePulls:     4,        // a mass restart must not read the whole log for everybody at once
+		BytesPerSecond: 32 << 20, // a quarter of a gigabit link, so that repair never starves what people wait for
+		JoinOperations: 1000,     // below, a pull of operations is one message or two, and history is there at once
+		RetireEvery:    time.Hour,
 	}
 }
+
+func (c *Config) fill() {
+	def := DefaultConfig()
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&c.Fanout, def.Fanout)
+	set(&c.Pushes, def.Pushes)
+	set(&c.MessageBytes, def.MessageBytes)
+	set(&c.ServePulls, def.ServePulls)
+	set(&c.BytesPerSecond, def.BytesPerSecond)
+	setTime := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	setTime(&c.RepairEvery, def.RepairEvery)
+	setTime(&c.CallTimeout, def.CallTimeout)
+	setTime(&c.RetireEvery, def.RetireEvery)
+	if c.JoinOperations == 0 {
+		c.JoinOperations = def.JoinOperations
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Clock == nil {
+		c.Clock = systemClock{}
+	}
+	if c.Sick == nil {
+		c.Sick = func() bool { return false }
+	}
+}
+
+type systemClock struct{}
+
+func (systemClock) Now() time.Time { return time.Now() }
 
 // Replica keeps one Store equal to those of its peers. It is safe for concurrent use.
 type Replica struct {
 	cfg     Config
 	log     *slog.Logger
-	serving chan struct{} // slots for pulls that are answered
+	serving chan struct{} // slots for requests that are answered
+	fast    chan struct{} // slots for pushes
+	slow    chan struct{} // slots for pushes that were not answered within pushPatience
+	budget  *budget
+	clocks  clocks
 
-	mu      sync.Mutex // guards the fields below
-	senders map[string]*sender
-	acks    chan struct{} // closed and replaced whenever a peer holds more, or fails
-	synced  bool
-	pulling bool      // one pull runs at a time
-	turns   []*sender // that wait for theirs
-	counts  Counts
-	floors  map[string]hostdb.Time // node -> everything it wrote with a lower stamp is here
-	alarms  map[string]time.Time   // alarms raised, by text, so that each is logged once a while
-	ended   context.Context        // ends with Run; nil before it
-	wg      sync.WaitGroup
+	mu       sync.Mutex // guards the fields below
+	roster   *roster
+	peers    map[string]*peer // those that were spoken to, and are alive or members
+	vectors  vectors
+	picked   *picture      // of the newest version that was compared
+	acks     chan struct{} // closed and replaced whenever a peer holds more, or fails; nil while nobody waits
+	acked    acked
+	synced   bool
+	caught   chan struct{} // closed when synced
+	wanted   []string      // peers to pull from
+	pullers  int
+	fetch    fetching
+	join     joining
+	fill     filling
+	forks    map[uint64]*fork
+	forkAsks map[forkAsk]*patience
+	aside    map[uint64]Aside
+	doubt    doubt
+	pins     []pin
+	retired  time.Time // when this node retired runs last
+	counts   Counts
+	alarms   map[string]time.Time // alarms raised, by text, so that each is logged once a while
+	ctx      context.Context      // of Run; nil before it
+	over     bool                 // Run ends: nothing is started any more
+	wg       sync.WaitGroup
 }
 
 // Counts are totals since Open.
 type Counts struct {
 	PushedOps     uint64 // operations sent by push, each peer counted
 	PushErrors    uint64
+	TakenOver     uint64 // times the children of a peer that failed or was slow were pushed to in its place
 	Pulls         uint64 // pulls that brought an answer
 	PullErrors    uint64
 	PulledOps     uint64 // operations that a pull brought
 	ServedOps     uint64 // operations sent in answers to pulls
-	Busy          uint64 // pulls turned away
+	Busy          uint64 // requests turned away: too many ran, or the budget was spent
+	TurnedAway    uint64 // times a peer turned us away
 	Mismatches    uint64 // equal versions with unequal digests
+	Repairs       uint64 // registers made good after that
 	HeldAside     uint64 // times an origin was held back for its clock
 	Forks         uint64 // times an origin's chain did not continue ours
+	Refused       uint64 // messages of peers that broke the rules
+	JoinPieces    uint64 // pieces of a state that were taken
+	ServedPieces  uint64 // pieces of our state that were sent
+	JoinFailures  uint64 // states that were given up
+	FilledOps     uint64 // operations of history that were fetched behind a state
+	ServedHistory uint64 // operations of history that were sent
+	RetiredRuns   uint64 // runs that this node retired
 	BytesSent     uint64
 	BytesReceived uint64
 }
@@ -108,47 +206,40 @@ func Open(cfg Config) (*Replica, error) {
 	if cfg.Store == nil || cfg.Peers == nil || cfg.NodeID == "" {
 		return nil, errors.New("replica: Store, NodeID and Peers are required")
 	}
-	def := DefaultConfig()
-	if cfg.Fanout == 0 {
-		cfg.Fanout = def.Fanout
-	}
-	if cfg.RepairEvery == 0 {
-		cfg.RepairEvery = def.RepairEvery
-	}
-	if cfg.MessageBytes == 0 {
-		cfg.MessageBytes = def.MessageBytes
-	}
-	if cfg.CallTimeout == 0 {
-		cfg.CallTimeout = def.CallTimeout
-	}
-	if cfg.ServePulls == 0 {
-		cfg.ServePulls = def.ServePulls
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.fill()
 	r := &Replica{
-		cfg:     cfg,
-		log:     cfg.Logger,
-		serving: make(chan struct{}, cfg.ServePulls),
-		senders: map[string]*sender{},
-		acks:    make(chan struct{}),
-		floors:  map[string]hostdb.Time{},
-		alarms:  map[string]time.Time{},
+		cfg:      cfg,
+		log:      cfg.Logger,
+		serving:  make(chan struct{}, cfg.ServePulls),
+		fast:     make(chan struct{}, cfg.Pushes),
+		slow:     make(chan struct{}, cfg.Pushes),
+		budget:   newBudget(cfg.BytesPerSecond),
+		roster:   newRoster(cfg.NodeID, nil),
+		peers:    map[string]*peer{},
+		caught:   make(chan struct{}),
+		forks:    map[uint64]*fork{},
+		forkAsks: map[forkAsk]*patience{},
+		aside:    map[uint64]Aside{},
+		alarms:   map[string]time.Time{},
+	}
+	if err := r.recallForks(); err != nil {
+		return nil, err
 	}
 	cfg.Peers.Handle(pushName, r.servePush)
 	cfg.Peers.Handle(pullName, r.servePull)
+	cfg.Peers.Handle(stateName, r.serveState)
+	cfg.Peers.Handle(historyName, r.serveHistory)
 	cfg.Store.SetAcker(r)
+	cfg.Store.SetSkew(r.Skew)
 	return r, nil
 }
 
-// Run pushes and pulls until ctx ends.
+// Run pushes and pulls until ctx ends. It is called once.
 func (r *Replica) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer r.wg.Wait()
-	defer cancel()
+	defer r.end(cancel)
 	r.mu.Lock()
-	r.ended = ctx
+	r.ctx = ctx
 	r.mu.Unlock()
 
 	written, stopWritten := r.cfg.Store.Watch()
@@ -157,77 +248,145 @@ func (r *Replica) Run(ctx context.Context) error {
 	defer stopChanged()
 	repair := time.NewTimer(jitter(r.cfg.RepairEvery))
 	defer repair.Stop()
+	chores := time.NewTicker(choresEvery)
+	defer chores.Stop()
 
-	r.meet(ctx)
+	r.meet()
+	r.resumeJoin()
+	r.fillHistory()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-			r.meet(ctx)
+			r.meet()
 		case <-written:
 			r.pushOwn()
 		case <-repair.C:
-			r.repair(ctx)
+			r.repair()
 			repair.Reset(jitter(r.cfg.RepairEvery))
+		case <-chores.C:
+			r.fillHistory()
+			r.retire(ctx)
+			r.forgetAside()
 		}
 	}
+}
+
+// choresEvery is how often that is looked at which may wait.
+const choresEvery = 20 * time.Second
+
+// end waits for everything that Run started.
+func (r *Replica) end(cancel context.CancelFunc) {
+	r.mu.Lock()
+	r.over = true
+	r.wakeLocked()
+	r.mu.Unlock()
+	cancel()
+	r.wg.Wait()
 }
 
 // Close is idempotent; what runs ends with Run's context.
 func (r *Replica) Close() error { return nil }
 
-// jitter is a random time around d, so that nodes that started together do not stay in step.
-func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
+// goLocked starts fn under Run's context, unless Run is not running. The caller holds mu.
+func (r *Replica) goLocked(fn func(ctx context.Context)) bool {
+	if r.over || r.ctx == nil {
+		return false
+	}
+	ctx := r.ctx
+	r.wg.Go(func() { fn(ctx) })
+	return true
+}
 
-// meet begins to send to peers that came up, pulls from them once, and forgets those that went.
-func (r *Replica) meet(ctx context.Context) {
-	alive := map[string]bool{}
-	for _, node := range r.cfg.Peers.Alive() {
-		alive[node] = true
+// largeMeet is how many peers that came up at once are pulled from in a mesh that is wider than one hop.
+const largeMeet = 3
+
+// meet follows a change of membership: it forgets peers that went, and pulls from such as came up. In a mesh of one hop those
+// are all, since each is asked for acknowledgements; in a larger one a few, chosen at random by each node, so that nobody is
+// asked by thousands at once.
+func (r *Replica) meet() {
+	now := newRoster(r.cfg.NodeID, r.cfg.Peers.Alive())
+	keep := map[string]bool{}
+	for _, node := range r.members() {
+		keep[node] = true
 	}
-	var fresh []*sender
+	var fresh []string
 	r.mu.Lock()
-	for node, s := range r.senders {
-		if !alive[node] {
-			s.stop()
-			delete(r.senders, node)
+	was := r.roster
+	r.roster = now
+	for _, node := range now.nodes {
+		if node != now.self && !was.has(node) {
+			fresh = append(fresh, node)
 		}
 	}
-	for node := range alive {
-		if r.senders[node] == nil {
-			s := newSender(r, node)
-			r.senders[node] = s
-			fresh = append(fresh, s)
+	for node, p := range r.peers {
+		if !now.has(node) {
+			p.leaveLocked()
+			if !keep[node] && r.cfg.Members != nil {
+				p.rebase(nil)
+				delete(r.peers, node)
+				delete(r.acked.by, node)
+			}
 		}
+	}
+	if now.others() > r.cfg.Fanout {
+		fresh = some(fresh, now.others())
+	}
+	for _, node := range fresh {
+		r.wantPullLocked(node)
 	}
 	r.wakeLocked()
 	r.mu.Unlock()
-	for _, s := range fresh {
-		sctx, stop := context.WithCancel(ctx)
-		s.stop = stop
-		r.wg.Go(func() { s.run(sctx) })
+	r.pushOwn() // who is a child now may lack what is ours
+}
+
+// some are a few of the peers that came up. Where one came, all the others see it: so each pulls with a chance such that
+// about largeMeet of them do.
+func some(fresh []string, others int) []string {
+	rand.Shuffle(len(fresh), func(i, j int) { fresh[i], fresh[j] = fresh[j], fresh[i] })
+	n := 0
+	for range min(len(fresh), largeMeet) {
+		if len(fresh) >= largeMeet || rand.N(others) < largeMeet {
+			n++
+		}
 	}
+	return fresh[:n]
+}
+
+// members are the ids of all nodes that were not removed; nil when that is not known.
+func (r *Replica) members() []string {
+	if r.cfg.Members == nil {
+		return nil
+	}
+	return r.cfg.Members()
 }
 
 // wakeLocked lets those who await acknowledgements look again.
 func (r *Replica) wakeLocked() {
-	close(r.acks)
-	r.acks = make(chan struct{})
+	if r.acks != nil {
+		close(r.acks)
+		r.acks = nil
+	}
 }
 
 // repair compares with a random peer and pulls what is missing.
-func (r *Replica) repair(ctx context.Context) {
-	alive := r.cfg.Peers.Alive()
-	if len(alive) == 0 {
-		return
-	}
-	node := alive[rand.N(len(alive))]
+func (r *Replica) repair() {
 	r.mu.Lock()
-	s := r.senders[node]
-	r.mu.Unlock()
-	if s != nil {
-		s.wantPull()
+	defer r.mu.Unlock()
+	r.pullAnyLocked()
+}
+
+// pullAnyLocked pulls from a random peer that is not busy.
+func (r *Replica) pullAnyLocked() {
+	nodes, now := r.roster.nodes, time.Now()
+	for range 4 {
+		node := nodes[rand.N(len(nodes))]
+		if p := r.peers[node]; node == r.cfg.NodeID || p != nil && now.Before(p.busyUntil) {
+			continue
+		}
+		r.wantPullLocked(node)
+		return
 	}
 }
 
@@ -236,6 +395,13 @@ func (r *Replica) Synced() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.synced
+}
+
+func (r *Replica) syncedLocked() {
+	if !r.synced {
+		r.synced = true
+		close(r.caught)
+	}
 }
 
 // Settled reports whether nothing with a stamp up to cut can arrive any more: each of members, which are all nodes but this
@@ -247,37 +413,17 @@ func (r *Replica) Settled(cut hostdb.Stamp, members []string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, node := range members {
-		if r.floors[node] <= cut.Time {
+		if p := r.peers[node]; p == nil || p.floor <= cut.Time {
 			return false
 		}
 	}
 	return true
 }
 
-// Await implements hostdb.Acker. It returns at once when nobody can be reached.
-func (r *Replica) Await(ctx context.Context, origin, seq uint64, want int) int {
-	for {
-		r.mu.Lock()
-		held, hopeful := 0, 0
-		for _, s := range r.senders {
-			switch {
-			case s.have[origin] >= seq:
-				held++
-			case !s.failing:
-				hopeful++
-			}
-		}
-		wake, ended := r.acks, r.ended == nil || r.ended.Err() != nil
-		r.mu.Unlock()
-		if held >= want || hopeful == 0 || ended {
-			return held
-		}
-		select {
-		case <-wake:
-		case <-ctx.Done():
-			return held
-		}
-	}
+func (r *Replica) count(fn func(*Counts)) {
+	r.mu.Lock()
+	fn(&r.counts)
+	r.mu.Unlock()
 }
 
 // alarm logs what an operator must see, once in ten minutes for each text.

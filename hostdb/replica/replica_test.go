@@ -371,8 +371,8 @@ func TestUnequalDigestsAreAnAlarm(t *testing.T) {
 		ms := mesh(t, f, 2, Config{Logger: slog.New(slog.NewTextHandler(&out, nil)), RepairEvery: time.Hour})
 		defer stopAll(ms)
 		synctest.Wait()
-		v := ms[0].store.View()
-		ms[0].replica.compare("node001", &pullAnswer{Version: v.Version().String(), Algorithm: hostdb.DigestAlgorithm, Digests: map[string]string{hostdb.Hosts: "00"}})
+		pic := ms[0].replica.picture()
+		ms[0].replica.compare("node001", pic, &pullAnswer{Version: pic.version, Algorithm: hostdb.DigestAlgorithm, Digests: map[string]string{hostdb.Hosts: "00"}})
 		if !strings.Contains(out.String(), "replicas with equal versions differ") || ms[0].replica.Status().Counts.Mismatches != 1 {
 			t.Errorf("no alarm: %q", out.String())
 		}
