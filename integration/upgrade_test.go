@@ -251,8 +251,8 @@ func TestUpgrade(t *testing.T) {
 		}
 	}
 
-	t.Run("new joins old", func(t *testing.T) {
-		three := join(now)
+	three := join(now)
+	t.Run("new joins old", s.within(func(t *testing.T) {
 		differences(t, "an old mesh", before, "what joined it", s.alike(one, two, three))
 		// A session of the first release does not say with which password it was made: this release wants another
 		// login, and its sessions are good at both.
@@ -264,21 +264,19 @@ func TestUpgrade(t *testing.T) {
 		writes(three, one)
 		three.ofEveryKind("mixed") // and the old ones understand all of it
 		writes(two, three)
-	})
+	}))
 	if t.Failed() {
 		return
 	}
-	three := s.boxes[2]
-
-	t.Run("one is upgraded", func(t *testing.T) {
+	t.Run("one is upgraded", s.within(func(t *testing.T) {
 		was := s.alike(one, two, three)
 		one.stop()
 		one.becomes(now)
 		differences(t, "before the upgrade", was, "after it", one.everything())
 		s.allAlive()
 		writes(one, two, three)
-	})
-	t.Run("killed and upgraded", func(t *testing.T) {
+	}))
+	t.Run("killed and upgraded", s.within(func(t *testing.T) {
 		two.kill()
 		one.mustPut("hosts/meanwhile", "Owner: one\n")
 		was := one.everything() // what the killed one has to get
@@ -287,8 +285,8 @@ func TestUpgrade(t *testing.T) {
 		differences(t, "before the upgrade", was, "after it", two.everything())
 		s.allAlive()
 		writes(two, one)
-	})
-	t.Run("old history", func(t *testing.T) {
+	}))
+	t.Run("old history", s.within(func(t *testing.T) {
 		for _, b := range s.boxes {
 			log := b.hm("db", "log", "-n", "1000")
 			for _, what := range []string{"before: import", "before: value renamed", "before: host renamed in all lists", "before: host deleted from all lists", "before: namespace", "mixed: perms"} {
@@ -309,21 +307,21 @@ func TestUpgrade(t *testing.T) {
 		if a, b := one.hm("db", "log", "-n", "1000"), two.hm("db", "log", "-n", "1000"); a != b {
 			t.Errorf("the logs differ:\n%s\n%s", a, b)
 		}
-	})
-	t.Run("old joins new", func(t *testing.T) {
-		was := s.alike(s.running()...)
-		four := join(then)
+	}))
+	was := s.alike(s.running()...)
+	four := join(then)
+	t.Run("old joins new", s.within(func(t *testing.T) {
 		differences(t, "a new mesh", was, "an old build that joined it", s.alike(one, two, three, four))
 		s.allAlive()
 		writes(four, one, two)
 		four.ofEveryKind("late")
 		writes(three, four)
-	})
+	}))
 	if t.Failed() {
 		return
 	}
-	t.Run("effects of a newer version", func(t *testing.T) { newerEffects(t, s, s.boxes[3]) })
-	t.Run("going back", func(t *testing.T) {
+	t.Run("effects of a newer version", s.within(func(t *testing.T) { newerEffects(t, s, four) }))
+	t.Run("going back", s.within(func(t *testing.T) {
 		was := s.alike(s.running()...)
 		two.stop()
 		two.binary = then
@@ -336,7 +334,7 @@ func TestUpgrade(t *testing.T) {
 		differences(t, "before the old build tried", was, "after it", two.everything())
 		s.allAlive()
 		writes(two, one)
-	})
+	}))
 }
 
 // newerEffects gives an old box an operation with an effect that neither build knows, as a peer of a version to come would.
