@@ -395,23 +395,6 @@ func TestGarbageIsRefused(t *testing.T) {
 	}
 }
 
-func FuzzMessages(f *testing.F) {
-	good, _ := encode(pullRequest{Vector: map[uint64]uint64{1: 2}, Bytes: 100})
-	f.Add(good)
-	store, err := hostdb.Open(hostdb.Config{OpenStorage: func() (hostdb.Storage, error) { return hostdbtest.NewMemory(), nil }, NodeID: "n"})
-	if err != nil {
-		f.Fatal(err)
-	}
-	r, err := Open(Config{Store: store, NodeID: "n", Peers: port{newFabric(), "n"}})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		_, _ = r.servePush(t.Context(), "x", body)
-		_, _ = r.servePull(t.Context(), "x", body)
-	})
-}
-
 func TestChildrenMakeATree(t *testing.T) {
 	var nodes []string
 	for i := range 200 {
