@@ -22,6 +22,7 @@ func TestMain(m *testing.M) {
 		"memory": memoryChild,
 		"use":    useChild,
 		"commit": commitChild,
+		"store":  storeChild,
 	}
 	if task := tasks[os.Getenv(childTask)]; task != nil {
 		if err := task(os.Getenv(childDir)); err != nil {
