@@ -22,6 +22,9 @@ func load(st Storage) (l loaded, err error) {
 	if err := checkFormat(st); err != nil {
 		return l, err
 	}
+	if err := finishPlan(st); err != nil {
+		return l, err
+	}
 	if l.join, err = loadJoin(st); err != nil || l.join != nil {
 		l.state = emptySnapshot()
 		return l, err
@@ -160,34 +163,10 @@ func inParallel(n int, fn func(i int) error) error {
 
 // readEntry makes an entry of its row; its members come from rows of their own. named collects the parts it uses.
 func readEntry(st Storage, r storedRow, named *sync.Map) (*folding, error) {
-	value := r.value
-	if len(value) > 0 && value[0] == rowInParts {
-		var err error
-		if st == nil {
-			return nil, refuse(ErrInvalid, "row %q is in parts", r.key)
-		}
-		if value, err = joinParts(st, r.key, value, named); err != nil {
-			return nil, err
-		}
-	}
-	var row entryRow
-	if err := decodeRow(r.key, value, &row); err != nil {
+	f := &folding{}
+	if err := new(entryReader).entry(st, r, named, f); err != nil {
 		return nil, err
 	}
-	f := beginFold(nil, row.NS, row.Key)
-	e := f.entry
-	e.deleted, e.deleteSaw, e.deleteKnown, e.lateEdit = row.Deleted, row.DeleteSaw, row.DeleteKnown, row.LateEdit
-	e.created, e.from = row.Created.register(), row.From
-	e.perms = permsRegister{row.Perms.register(), row.PermsValue}
-	e.dataStamp = e.created.stamp
-	e.leaves = make([]Leaf, 0, len(row.Leaves))
-	e.leafRegs = make([]*register, 0, len(row.Leaves))
-	for _, l := range row.Leaves {
-		e.leaves = append(e.leaves, Leaf{shared(Path(l.Path)), l.Value})
-		e.leafRegs = append(e.leafRegs, f.share(l.R.register()))
-		e.dataStamp = maxStamp(e.dataStamp, l.R.Stamp)
-	}
-	f.dataTouched, f.permsTouched = true, true
 	return f, nil
 }
 
@@ -242,27 +221,13 @@ func (b *stateBuilder) into(s *snapshot) error {
 
 // loadEntries reads the registers: the entries, then their members.
 func (s *snapshot) loadEntries(st Storage) error {
-	build := newStateBuilder()
+	var l loading
 	var named sync.Map // names of the parts that rows use
-	err := scanRows(st, 'k', func(rows []storedRow) error {
-		read := make([]*folding, len(rows))
-		err := inParallel(len(rows), func(i int) (err error) {
-			read[i], err = readEntry(st, rows[i], &named)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		for _, f := range read {
-			build.entry(f)
-		}
-		return nil
-	})
-	if err != nil {
+	if err := l.read(st, &named); err != nil {
 		return err
 	}
 	var rubbish []Put
-	err = st.Scan([]byte{'p'}, nil, func(key, _ []byte) error {
+	err := st.Scan([]byte{'p'}, nil, func(key, _ []byte) error {
 		if _, used := named.Load(string(key[:17])); !used {
 			rubbish = append(rubbish, Put{bytes.Clone(key), nil})
 		}
@@ -271,8 +236,9 @@ func (s *snapshot) loadEntries(st Storage) error {
 	if err != nil {
 		return err
 	}
+	members := memberLoader{loading: l, names: hostNames(l.order)}
 	err = st.Scan([]byte{'e'}, nil, func(key, value []byte) error {
-		used, err := build.member(key, value)
+		used, err := members.add(key, value)
 		if err == nil && !used {
 			rubbish = append(rubbish, Put{bytes.Clone(key), nil})
 		}
@@ -281,9 +247,11 @@ func (s *snapshot) loadEntries(st Storage) error {
 	if err != nil {
 		return err
 	}
-	if err := build.into(s); err != nil {
+	members.finish()
+	if err := l.finish(); err != nil {
 		return err
 	}
+	s.index(l.order, l.ids)
 	return commitSplit(st, rubbish, st.Commit)
 }
 

@@ -1,5 +1,7 @@
 package hostdb
 
+import "slices"
+
 // appendEntry appends an entry's row, but for its members.
 func appendEntry(b []byte, e *entry) []byte {
 	fields := uint64(6)
@@ -39,13 +41,36 @@ func appendRegister(b []byte, r *register) []byte {
 
 // readEntryRow reads what appendEntry writes; ok is false for anything else, be it a row of another build.
 func readEntryRow(b []byte, row *entryRow) (ok bool) {
+	var d entryReader
+	ok = d.read(b, row)
+	row.Key = string(d.key)
+	return ok
+}
+
+// entryReader reads many rows. What rows have in common is one copy, and a row's values are one piece of memory: what
+// a replica holds is mostly short texts.
+type entryReader struct {
+	ns     string
+	paths  map[string]string
+	values []byte
+	ends   []int
+	key    []byte   // of the last row
+	row    entryRow // the last row, but for its key; its leaves are void at the next
+
+	reg            *register   // made last
+	regs, lastRegs []*register // memory to use again; made last
+}
+
+func (d *entryReader) read(b []byte, row *entryRow) (ok bool) {
 	r := cborReader{rest: b}
+	d.key = nil
 	r.fields(func(key uint64) {
 		switch key {
 		case 1:
-			row.NS = r.text()
+			d.ns = r.same(d.ns)
+			row.NS = d.ns
 		case 2:
-			row.Key = r.text()
+			d.key = r.bytes()
 		case 3:
 			row.Deleted = r.stamp()
 		case 4:
@@ -59,15 +84,7 @@ func readEntryRow(b []byte, row *entryRow) (ok bool) {
 		case 8:
 			row.From = r.text()
 		case 9:
-			row.Leaves = make([]leafRow, r.count(cborArray))
-			for i := range row.Leaves {
-				l := &row.Leaves[i]
-				if r.count(cborArray) != 3 {
-					r.bad = true
-					return
-				}
-				l.Path, l.Value, l.R = r.text(), Value(r.text()), r.register()
-			}
+			row.Leaves = d.leaves(&r, row.Leaves[:0])
 		case 10:
 			row.Perms = r.register()
 		case 11:
@@ -77,6 +94,46 @@ func readEntryRow(b []byte, row *entryRow) (ok bool) {
 		}
 	})
 	return r.done()
+}
+
+// leaves reads the leaves into the memory of a row that is not needed any more.
+func (d *entryReader) leaves(r *cborReader, into []leafRow) []leafRow {
+	n := r.count(cborArray)
+	into = slices.Grow(into, n)[:n]
+	d.values, d.ends = d.values[:0], d.ends[:0]
+	for i := range into {
+		if r.count(cborArray) != 3 {
+			r.bad = true
+		}
+		if r.bad {
+			return nil
+		}
+		l := &into[i]
+		l.Path = d.path(r.bytes())
+		d.values = append(d.values, r.bytes()...)
+		d.ends = append(d.ends, len(d.values))
+		l.R = r.register()
+	}
+	values, begin := Value(d.values), 0
+	for i, end := range d.ends {
+		into[i].Value = values[begin:end]
+		begin = end
+	}
+	return into
+}
+
+const maxSharedPaths = 1 << 14 // of one reader: documents have a few hundred among them, unless their keys are names
+
+func (d *entryReader) path(b []byte) string {
+	if p, ok := d.paths[string(b)]; ok {
+		return p
+	}
+	if d.paths == nil || len(d.paths) >= maxSharedPaths {
+		d.paths = map[string]string{}
+	}
+	p := string(shared(Path(b)))
+	d.paths[p] = p
+	return p
 }
 
 func (r *cborReader) register() registerRow {
@@ -107,15 +164,17 @@ func appendMember(b []byte, e *entry, name string, m *memberRegister) []byte {
 	return fieldText(b, 8, m.text)
 }
 
-// readMemberRow reads what appendMember writes; ok is false for anything else.
+// readMemberRow reads what appendMember writes; ok is false for anything else. Names that the row before had, which is in
+// row, are not made again.
 func readMemberRow(b []byte, row *memberRow) (ok bool) {
-	r := cborReader{rest: b}
+	r, last := cborReader{rest: b}, *row
+	*row = memberRow{}
 	r.fields(func(key uint64) {
 		switch key {
 		case 1:
-			row.NS = r.text()
+			row.NS = r.same(last.NS)
 		case 2:
-			row.Key = r.text()
+			row.Key = r.same(last.Key)
 		case 3:
 			row.Name = r.text()
 		case 4:

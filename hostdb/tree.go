@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"hash/maphash"
 	"iter"
+	"slices"
 )
 
 // tree is an ordered persistent map: set and delete copy one path and share the rest, so a View costs what changed.
@@ -94,6 +95,51 @@ func treeSplit[K cmp.Ordered, V any](n *treeNode[K, V], k K) (l, r *treeNode[K, 
 		c.right = rl
 		return &c, rr
 	}
+}
+
+// treeBuilder makes a tree of pairs that come in the order of their keys, in linear time and with nothing to throw away:
+// the tree that set would make of them. The zero treeBuilder is ready.
+type treeBuilder[K cmp.Ordered, V any] struct {
+	spine []*treeNode[K, V] // the right edge, from the root down
+	n     int
+}
+
+// add appends a pair; its key must be above all before it.
+func (b *treeBuilder[K, V]) add(k K, v V) {
+	n := &treeNode[K, V]{key: k, val: v, pri: treePriority(k)}
+	at := len(b.spine)
+	for at > 0 && !b.spine[at-1].above(n.pri, k) {
+		at--
+	}
+	if at < len(b.spine) {
+		n.left = b.spine[at]
+	}
+	if at > 0 {
+		b.spine[at-1].right = n
+	}
+	b.spine = append(b.spine[:at], n)
+	b.n++
+}
+
+// tree is what was added. The builder begins anew.
+func (b *treeBuilder[K, V]) tree() (t tree[K, V]) {
+	if len(b.spine) > 0 {
+		t = tree[K, V]{root: b.spine[0], n: b.n}
+	}
+	*b = treeBuilder[K, V]{spine: b.spine[:0]}
+	return t
+}
+
+// treeOfSet is the tree of some keys, which it sorts.
+func treeOfSet(keys []string) tree[string, struct{}] {
+	slices.Sort(keys)
+	var b treeBuilder[string, struct{}]
+	for i, k := range keys {
+		if i == 0 || keys[i-1] != k {
+			b.add(k, struct{}{})
+		}
+	}
+	return b.tree()
 }
 
 func (t tree[K, V]) delete(k K) tree[K, V] {
