@@ -318,6 +318,7 @@ func (w *world) steps() map[string]func(*rapid.T) {
 			}
 		},
 	}
+	maps.Copy(steps, w.abilities(func(r *replica) { last = r }))
 	out := map[string]func(*rapid.T){"": func(*rapid.T) {
 		if last != nil {
 			w.look(last)
@@ -377,4 +378,5 @@ func (w *world) settle() {
 	w.look(late)
 	w.reopen(late, late.storage.Snapshot())
 	w.look(late)
+	w.retain()
 }

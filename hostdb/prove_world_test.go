@@ -196,16 +196,21 @@ func (w *world) write(r *replica, fn func(*hostdb.Tx) error) {
 		}
 		return
 	}
-	if _, used := r.spent[c.Revision.Origin]; used {
-		w.Fatalf("%s writes under %016x, as it did before it was opened again", r.name, c.Revision.Origin)
+	w.wrote(r, past, c.Revision)
+}
+
+// wrote takes note of what r has just written, when it held past.
+func (w *world) wrote(r *replica, past map[uint64]uint64, id hostdb.Stamp) {
+	if _, used := r.spent[id.Origin]; used {
+		w.Fatalf("%s writes under %016x, as it did before it was opened again", r.name, id.Origin)
 	}
-	seq := r.store.View().Seq(c.Revision.Origin)
-	raws, err := r.store.Operations(c.Revision.Origin, seq-1, 1)
-	if err != nil || len(raws) != 1 || seq != past[c.Revision.Origin]+1 {
-		w.Fatalf("%s wrote %s, and gives %d operations of it (%v)", r.name, c.Revision, len(raws), err)
+	seq := r.store.View().Seq(id.Origin)
+	raws, err := r.store.Operations(id.Origin, seq-1, 1)
+	if err != nil || len(raws) != 1 || seq != past[id.Origin]+1 {
+		w.Fatalf("%s wrote %s, and gives %d operations of it (%v)", r.name, id, len(raws), err)
 	}
 	w.record(past, raws[0])
-	r.pasts = append(r.pasts, c.Revision)
+	r.pasts = append(r.pasts, id)
 }
 
 // errStale is returned by a write whose condition names another state than there is.
@@ -286,6 +291,7 @@ func answers(v hostdb.View) string {
 	for c := range v.AllConflicts() {
 		fmt.Fprintf(&b, "conflict %v\n", c)
 	}
+	fmt.Fprintf(&b, "heads %v retired %s\n", slices.Collect(v.Heads()), v.Retired())
 	return b.String()
 }
 
