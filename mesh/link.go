@@ -48,6 +48,7 @@ func (s *streams) greet(ctx context.Context, addr netip.AddrPort, want string) (
 		case errors.Is(err, errVersion):
 			s.refuse.refuse(addr, refuseProtocol, "err", err)
 		case errors.Is(err, ErrRemoved):
+			s.castOut.Store(true)
 			s.refuse.refuse(addr, refuseRemoved, "err", err)
 		}
 		return nil, hello{}, err

@@ -384,7 +384,7 @@ func (m *Mesh) Call(ctx context.Context, node, name string, req []byte) ([]byte,
 }
 
 // Remove takes a member off the mesh for good: it leaves the peer list, is no longer dialled, and its id is not accepted
-// again. All members that are alive are told; one that is away must be told when it is back, by calling Remove on it,
+// again. All members that are alive are told; one that is away must be told when it is back, by calling Remove or Bar on it,
 // which is harmless to repeat. It does not revoke the mesh key. A member that is alive is refused with ErrAlive: stop its
 // agent first. An unknown id is barred as well.
 func (m *Mesh) Remove(nodeID string) error {

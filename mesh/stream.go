@@ -35,6 +35,8 @@ type streams struct {
 	member func(id string) (Member, bool)
 	banned func(id string) bool
 
+	castOut atomic.Bool // another member refused this node, because it was removed
+
 	ctx    context.Context // ends handlers and dials
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -221,7 +223,7 @@ func (s *streams) judge(from netip.AddrPort, node string, h hello) (version byte
 	}
 	if s.banned(node) {
 		s.refuse.refuse(from, refuseRemoved, "node", node)
-		return 0, codeRemoved, "this node id was removed from the mesh; start with an empty data directory"
+		return 0, codeRemoved, "this node id was removed from the mesh: save what only this node has (hostmesh db export --unreplicated), and start with an empty data directory"
 	}
 	version, err := agree(h)
 	if err != nil {

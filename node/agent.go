@@ -46,9 +46,12 @@ type Agent struct {
 	loop    *loop
 	dns     *dnsd.Server // nil when DNS is not served
 	mirror  *mirror      // nil when no Git repository is kept
-	web     []*webServer
-	webCA   *webCA
-	metrics *prometheus.Registry
+	keeper  *keeper
+	// retention drops old history, where the configuration says so.
+	retention *retention
+	web       []*webServer
+	webCA     *webCA
+	metrics   *prometheus.Registry
 	// watchers are those who hear of every change.
 	watchers *api.Watchers
 	// hadData: this replica held something when the agent started, so it serves that, however stale.
@@ -211,6 +214,8 @@ func (a *Agent) openMesh() error {
 func (a *Agent) openReplica() error {
 	cfg := replica.DefaultConfig()
 	cfg.Store, cfg.NodeID, cfg.Peers, cfg.Logger = a.store, a.dir.nodeID, replicaPeers{a.mesh}, a.log
+	cfg.Members, cfg.Clock, cfg.Evidence = a.memberIDs, a.clock, a.dir.keepEvidence
+	cfg.Sick = func() bool { return a.mesh.View().MassSuspicion() }
 	r, err := replica.Open(cfg)
 	if err != nil {
 		return err
@@ -227,6 +232,7 @@ func (a *Agent) openDaemons() error {
 	cfg.observe, cfg.log = a.cfg.Observe, a.log
 	a.loop = newLoop(cfg, a.store, a.mesh)
 	a.openMirror()
+	a.retention = newRetention(a)
 	return a.openDNS()
 }
 
@@ -251,6 +257,7 @@ func (a *Agent) openWeb() error {
 		cert = own.get(a.clock.Now, a.log)
 	}
 	a.openWatch()
+	a.keeper = newKeeper(a)
 	h := a.handler()
 	ln, err := listenSocket(a.SocketPath())
 	if err != nil {
@@ -330,6 +337,8 @@ func (a *Agent) services() *services {
 	}
 	s.add("users", a.seedUsers)
 	s.add("watch", a.runWatch) // stops before the servers do
+	s.add("removals", a.removals().run)
+	s.add("retention", a.retention.run)
 	s.add("replica", a.replica.Run)
 	s.add("mesh", a.mesh.Run)
 	return s

@@ -35,6 +35,7 @@ func (a *Agent) Status() api.Status {
 		s.Hypervisor = h.status(a.cfg.Libvirt)
 	}
 	s.Problems = append(s.Problems, a.dnsProblems()...)
+	s.Problems = append(s.Problems, a.removals().problems()...)
 	return s
 }
 
@@ -85,7 +86,9 @@ func (a *Agent) hostdbStatus(v hostdb.View, mv mesh.View) api.HostDBStatus {
 	if err := a.store.Failure(); err != nil {
 		s.Failure = err.Error()
 	}
-	for _, p := range a.replica.Status().Peers {
+	st := a.replica.Status()
+	s.Replication = a.replicationStatus(st, mv)
+	for _, p := range st.Peers {
 		m, known := mv.Get(p.Node)
 		if !known {
 			continue // removed

@@ -45,6 +45,9 @@ type Config struct {
 	Objects    Objects   // also transactions
 	Watchers   *Watchers // the caller closes them
 	Git        GitHistories
+	Keeper     Keeper
+	Mender     Mender
+	Nodes      Nodes
 
 	// Identify tells who makes a request; ok is false when nobody is known to. An error is for proof that was given
 	// and is not good: the request is refused with its text. nil = nobody is ever known, so all writes are refused.
@@ -108,6 +111,15 @@ func NewHandler(cfg Config) http.Handler {
 	}
 	if cfg.Git != nil {
 		registerGit(a, cfg.Git)
+	}
+	if cfg.Keeper != nil {
+		registerKeep(a, cfg.Keeper)
+	}
+	if cfg.Mender != nil {
+		registerMend(a, cfg.Mender)
+	}
+	if cfg.Nodes != nil {
+		registerNodes(a, cfg.Nodes)
 	}
 	if cfg.ReadOnly != nil {
 		registerReadOnly(a, cfg.ReadOnly)
