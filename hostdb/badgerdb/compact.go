@@ -9,23 +9,47 @@ import (
 )
 
 const (
-	// compactAt is how many tables of level 0 start a compaction. Reads search level 0 table by table, and each of
-	// its tables is a whole memtable.
+	// compactAt is how many tables of level 0 start a compaction, at the least.
 	compactAt = 2
 
-	// waitAt is how many of them make writers wait for it.
+	// waitAt is how many of them make writers wait for it, at the least.
 	waitAt = 4
+
+	// mergeShare is the part of all data that level 0 may hold: a merge rewrites everything, so it must not come before that
+	// is worth it. Then each byte is rewritten some mergeShare times, however much there is.
+	mergeShare = 4
+
+	// maxLevel0 is how many tables level 0 may hold, since a lookup asks each of them: of full memtables that is
+	// reached at a gigabyte or so.
+	maxLevel0 = 48
 
 	// neverStall is Badger's own limit, at which it stops in the middle of a write, and of an Open, until one of its
 	// compactors has made room. It has none, so this is far above what waitAt and a row of crashes leave behind.
 	neverStall = 1000
 )
 
+// levels is how much there is to merge.
+type levels struct {
+	tables int   // in level 0, each a memtable or less
+	bytes  int64 // of these
+	below  int64 // bytes of the other levels
+}
+
+// due reports whether the tables of level 0 are to be merged with the others.
+func (l levels) due() bool {
+	return l.tables >= compactAt && (l.bytes >= l.below/mergeShare || l.tables >= maxLevel0)
+}
+
+// full reports whether writers wait for that.
+func (l levels) full() bool {
+	return l.tables >= waitAt && (l.bytes >= l.below/mergeShare*2 || l.tables >= maxLevel0+waitAt)
+}
+
 // compactor merges the tables of level 0 into the others. Badger's own compactors look for work twenty times a second
 // each, which was most of what a resting agent cost. But only a full memtable makes work, and the writer sees it.
 type compactor struct {
 	log     *slog.Logger
-	level0  func() int   // number of tables in level 0
+	levels  func() levels
 	flatten func() error // merges all levels into one
 
 	poke     chan struct{} // one slot: there may be work
@@ -40,15 +64,24 @@ type compactor struct {
 
 func newCompactor(bdb *badger.DB, log *slog.Logger) *compactor {
 	return startCompactor(log,
-		func() int { return bdb.Levels()[0].NumTables },
+		func() (l levels) {
+			for _, at := range bdb.Levels() {
+				if at.Level == 0 {
+					l.tables, l.bytes = at.NumTables, at.Size
+				} else {
+					l.below += at.Size
+				}
+			}
+			return l
+		},
 		func() (err error) {
 			defer guard(&err)()
 			return classify(bdb.Flatten(1))
 		})
 }
 
-func startCompactor(log *slog.Logger, level0 func() int, flatten func() error) *compactor {
-	c := &compactor{log: log, level0: level0, flatten: flatten,
+func startCompactor(log *slog.Logger, levels func() levels, flatten func() error) *compactor {
+	c := &compactor{log: log, levels: levels, flatten: flatten,
 		poke: make(chan struct{}, 1), stop: make(chan struct{}), exited: make(chan struct{})}
 	c.changed.L = &c.mu
 	c.look() // a crash may have left tables
@@ -67,11 +100,11 @@ func (c *compactor) look() {
 
 // wait blocks a writer while level 0 is too long, but not for a compactor that fails or is closed.
 func (c *compactor) wait() {
-	for c.level0() >= waitAt {
+	for c.levels().full() {
 		c.look()
 		c.mu.Lock()
 		// Asked again under the lock, because a compaction that ended before it has called already.
-		wait := !c.giveWay && c.level0() >= waitAt
+		wait := !c.giveWay && c.levels().full()
 		if wait {
 			c.changed.Wait()
 		}
@@ -91,9 +124,10 @@ func (c *compactor) run() {
 			return
 		case <-c.poke:
 		}
-		for before := c.level0(); before >= compactAt; before = c.level0() {
+		for before := c.levels(); before.due(); before = c.levels() {
 			err := c.flatten()
-			stuck := err != nil || c.level0() >= max(before, waitAt)
+			after := c.levels()
+			stuck := err != nil || after.full() && after.tables >= before.tables
 			c.ended(stuck)
 			if err != nil {
 				c.log.Warn("cannot compact, will try again", "err", err)

@@ -36,12 +36,12 @@ func load(t *testing.T, db *DB, size int) {
 func eventuallyCompacted(t *testing.T, db *DB) {
 	t.Helper()
 	for range 600 {
-		if db.Stats().Level0 < compactAt {
+		if !db.compactor.levels().due() {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	t.Fatalf("level 0 keeps %d tables", db.Stats().Level0)
+	t.Fatalf("level 0 is not merged: %+v", db.compactor.levels())
 }
 
 // Nothing but our compactor takes tables from level 0, so a writer that waits for room without anyone to make it
@@ -86,7 +86,7 @@ func TestOpenWithManyTablesInLevel0(t *testing.T) {
 // A compaction that fails, as on a full disk, must not hold writers, nor the Close that waits for them.
 func TestFailedCompactionHoldsNobody(t *testing.T) {
 	var tries atomic.Int64
-	c := startCompactor(slog.New(slog.DiscardHandler), func() int { return waitAt }, func() error {
+	c := startCompactor(slog.New(slog.DiscardHandler), func() levels { return levels{tables: waitAt} }, func() error {
 		tries.Add(1)
 		return errors.New("no space")
 	})
@@ -102,7 +102,7 @@ func TestWriterWaitsForCompaction(t *testing.T) {
 	var tables atomic.Int64
 	tables.Store(waitAt)
 	finish := make(chan struct{})
-	c := startCompactor(slog.New(slog.DiscardHandler), func() int { return int(tables.Load()) }, func() error {
+	c := startCompactor(slog.New(slog.DiscardHandler), func() levels { return levels{tables: int(tables.Load())} }, func() error {
 		<-finish
 		tables.Store(0)
 		return nil
@@ -116,5 +116,34 @@ func TestWriterWaitsForCompaction(t *testing.T) {
 	close(finish)
 	if n := <-left; n != 0 {
 		t.Errorf("went on with %d tables in level 0", n)
+	}
+}
+
+// What a write costs in merges does not grow with what is there: each byte is rewritten a few times, and writers that keep pace
+// with the compactor never wait.
+func TestMergesFollowWrites(t *testing.T) {
+	const table = 5 << 20 // of a memtable, packed
+	for _, size := range []int64{100 << 20, 900 << 20} {
+		var l levels
+		var rewritten int64
+		for written := int64(0); written < size; written += table {
+			if l.full() {
+				t.Fatalf("a writer waits at %+v", l)
+			}
+			l.tables, l.bytes = l.tables+1, l.bytes+table
+			if l.due() {
+				l = levels{below: l.below + l.bytes}
+				rewritten += l.below
+			}
+		}
+		if rewritten > (mergeShare+2)*size {
+			t.Errorf("%d bytes written, %d rewritten", size, rewritten)
+		}
+		if l.tables > maxLevel0 {
+			t.Errorf("%d tables in level 0", l.tables)
+		}
+	}
+	if l := (levels{tables: maxLevel0, bytes: maxLevel0, below: 1 << 40}); !l.due() {
+		t.Error("a lookup would ask ever more tables")
 	}
 }

@@ -148,7 +148,7 @@ type Stats struct {
 	ValueLog int64 // bytes of the value log on disk; it holds nothing, so a few KiB
 	WAL      int64 // bytes of write-ahead logs on disk
 	Tables   int   // number of tables
-	Level0   int   // of these not yet compacted; at 4 writers wait
+	Level0   int   // of these not yet merged with the others, see compact.go
 	Failed   bool  // a write failed, and Commit refuses until the directory is opened anew
 }
 
