@@ -14,6 +14,7 @@ type Fork struct {
 	Revision    Stamp  // of the operation that is kept aside
 	Ours        Stamp  // of the operation that is part of this replica; zero when history does not hold it
 	User, Log   string // of the operation that is kept aside
+	Effects     []Effect
 	Seen        time.Time
 }
 
@@ -69,7 +70,7 @@ func (s *Store) Forks() ([]Fork, error) {
 			return err
 		}
 		f := Fork{Origin: op.Origin, Seq: op.Seq, Node: view.OriginNode(op.Origin), Revision: op.Stamp(), User: op.User, Log: op.Log,
-			Seen: time.UnixMilli(int64(binary.BigEndian.Uint64(value)))}
+			Effects: legible(op.Effects), Seen: time.UnixMilli(int64(binary.BigEndian.Uint64(value)))}
 		if raw, err := readOp(st, op.Origin, op.Seq); err != nil {
 			return err
 		} else if raw != nil {

@@ -61,6 +61,8 @@ type Config struct {
 	Auth AuthConfig
 	// Mirror keeps a Git repository up to date with HostDB.
 	Mirror MirrorConfig
+	// History says what of HostDB's history is kept.
+	History HistoryConfig
 	// Observe runs every plan, shows what it would do, and touches nothing. DNS is served: it only answers.
 	Observe bool
 	// Dev is for trying things: an empty data directory becomes a mesh of its own, on loopback, with DNS on port 7953.
@@ -259,6 +261,9 @@ func (c *Config) validate() error {
 		bad("auth.ldap.url: set it, or leave auth.ldap out")
 	}
 	if _, err := c.Mirror.interval(); err != nil {
+		bad("%w", err)
+	}
+	if _, err := c.History.policy(); err != nil {
 		bad("%w", err)
 	}
 	if c.Mirror.Git == "" && c.Mirror.Every != "" {

@@ -82,6 +82,8 @@ func knobs() []knob {
 		on("ldap-insecure", "auth.ldap.insecure", "allow passwords in clear to a directory off loopback", func(c *Config) *bool { return &c.Auth.LDAP.Insecure }),
 		text("mirror-git", "mirror.git", "DIR", "keep the history in a Git repository (default: none)", func(c *Config) *string { return &c.Mirror.Git }),
 		text("mirror-every", "mirror.every", "DURATION", "least time between two updates of it (default: 10s)", func(c *Config) *string { return &c.Mirror.Every }),
+		text("history-keep", "history.keep", "DURATION", "drop operations of history that are older, such as 400d (default: all is kept)", func(c *Config) *string { return &c.History.Keep }),
+		text("history-at-least", "history.at_least", "N", "keep the N newest operations all the same", func(c *Config) *string { return &c.History.AtLeast }),
 		on("observe", "observe", "run every plan, show what it would do, and touch nothing", func(c *Config) *bool { return &c.Observe }),
 		on("dev", "dev", "try it: a mesh of its own on loopback, made in an empty data directory", func(c *Config) *bool { return &c.Dev }),
 	}

@@ -23,6 +23,7 @@ func Diagnose(s Status) []Problem {
 	d.store(s)
 	d.mesh(s)
 	d.replicas(s.HostDB)
+	d.replication(s.HostDB.Replication)
 	d.daemons(s)
 	if h := s.Hypervisor; h != nil && h.Error != "" {
 		d.error("hypervisor", h.Error, "start libvirt, correct the libvirt knob, or leave it out on a box without virtual machines")
@@ -66,14 +67,6 @@ func (d *diagnosis) store(s Status) {
 	if lead := time.Duration(s.HostDB.ClockLeadMS) * time.Millisecond; lead >= clockNotice {
 		d.notice("clock", fmt.Sprintf("new writes are stamped %s ahead of this box's clock, because it was set back or another box's is fast; from 1s on they are refused", lead),
 			"compare the clocks of the boxes (chronyc tracking)")
-	}
-	if n := s.HostDB.HeldAside; n > 0 {
-		d.error("clock", fmt.Sprintf("%s held aside since the start, because the clock of the box that made them is far ahead", count(n, "operation was", "operations were")),
-			"compare the clocks of the boxes (chronyc tracking)")
-	}
-	if n := s.HostDB.Forks; n > 0 {
-		d.error("hostdb", fmt.Sprintf("%s not continue the history held here: a data directory was copied and both copies write", count(n, "operation does", "operations do")),
-			"find the box whose data directory was copied or restored, and empty it there")
 	}
 	if n := s.HostDB.Unfolded; n > 0 {
 		d.notice("hostdb", fmt.Sprintf("%s of a newer version of hostmesh kept but not understood here", count(n, "operation", "operations")), "upgrade this agent")

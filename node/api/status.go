@@ -61,17 +61,18 @@ type MeshStatus struct {
 
 // HostDBStatus is this node's replica of the host database.
 type HostDBStatus struct {
-	Version     string          `json:"version" doc:"Names the state: equal versions hold the same operations"`
-	Applied     uint64          `json:"applied" doc:"Operations in this replica's apply log"`
-	Hosts       int             `json:"hosts"`
-	Tags        int             `json:"tags"`
-	Failure     string          `json:"failure,omitempty" doc:"Why writes are refused at the moment; empty when they are not"`
-	ReadOnly    *ReadOnly       `json:"read_only,omitempty" doc:"Why the whole mesh refuses writes; absent while it does not"`
-	ClockLeadMS int64           `json:"clock_lead_ms" doc:"How far stamps run ahead of the wall clock, in milliseconds"`
-	HeldAside   uint64          `json:"held_aside" doc:"Operations of others refused for a stamp too far ahead, since the start"`
-	Forks       uint64          `json:"forks" doc:"Operations whose predecessor is not the one held here, since the start; anything but 0 needs a person"`
-	Unfolded    uint64          `json:"unfolded" doc:"Operations of a newer format that are kept and forwarded but not understood by this build"`
-	Peers       []ReplicaStatus `json:"peers" nullable:"false" doc:"The other replicas, as far as this node heard of them, sorted by name"`
+	Version     string            `json:"version" doc:"Names the state: equal versions hold the same operations"`
+	Applied     uint64            `json:"applied" doc:"Operations in this replica's apply log"`
+	Hosts       int               `json:"hosts"`
+	Tags        int               `json:"tags"`
+	Failure     string            `json:"failure,omitempty" doc:"Why writes are refused at the moment; empty when they are not"`
+	ReadOnly    *ReadOnly         `json:"read_only,omitempty" doc:"Why the whole mesh refuses writes; absent while it does not"`
+	ClockLeadMS int64             `json:"clock_lead_ms" doc:"How far stamps run ahead of the wall clock, in milliseconds"`
+	HeldAside   uint64            `json:"held_aside" doc:"Operations of others refused for a stamp too far ahead, since the start"`
+	Forks       uint64            `json:"forks" doc:"Operations whose predecessor is not the one held here, since the start; anything but 0 needs a person"`
+	Unfolded    uint64            `json:"unfolded" doc:"Operations of a newer format that are kept and forwarded but not understood by this build"`
+	Peers       []ReplicaStatus   `json:"peers" nullable:"false" doc:"The other replicas, as far as this node heard of them, sorted by name"`
+	Replication ReplicationStatus `json:"replication"`
 }
 
 // ReplicaStatus compares another node's replica with this node's.
