@@ -36,6 +36,8 @@ Every change has a message (-m): it stands in the history for ever.`,
 		a.dbTxnCommand(),
 		a.dbLogCommand(), a.dbShowCommand(), a.dbDiffCommand(), a.dbBlameCommand(),
 		a.dbRollbackCommand(), a.dbUndoCommand(), a.dbConflictsCommand(), a.dbReadOnlyCommand(),
+		a.dbForksCommand(), a.dbRestampCommand(),
+		a.dbBackupCommand(), a.dbRestoreCommand(), a.dbVerifyCommand(), a.dbCompactCommand(),
 	)
 	return cmd
 }
