@@ -42,6 +42,7 @@ var rules = map[string]rule{
 	"hostdb/section":       {[]string{"hostdb"}, []string{badger, miekgdns}, "sections are pure structs; daemons read them, not they the daemons"},
 	"hostdb/doctor":        {[]string{"hostdb"}, []string{badger, serf, miekgdns}, "what is wrong with HostDB is a pure function of a view, the same on every node; DNS's rules on names are restated"},
 	"hostdb/badgerdb":      {[]string{"hostdb"}, nil, "a Storage knows bytes, not operations"},
+	"hostdb/backup":        {[]string{"hostdb"}, []string{badger, serf, huma}, "a file of rows needs no database, and no network"},
 	"hostdb/replica":       {[]string{"hostdb"}, []string{badger, serf, memberlist}, "replication must run over any Peers, so that it can be simulated"},
 	"hostdb/rest":          {[]string{"hostdb", "hostdb/auth"}, []string{badger, serf}, "HTTP needs the store and who somebody is, never the mesh"},
 	"hostdb/rest/resttest": {nil, []string{badger, serf}, "the transcript sees /v1 as its clients do: over HTTP"},
@@ -61,6 +62,7 @@ var rules = map[string]rule{
 	"integration":          {[]string{"..."}, nil, "it may look at everything, and nothing may look at it"},
 	"integration/demo":     {[]string{"..."}, nil, "as integration"},
 	"integration/bench":    {[]string{"..."}, nil, "as integration"},
+	"integration/powercut": {nil, []string{badger, serf, memberlist}, "what runs in the virtual machine sees the agent as its clients do"},
 	"integration/soak":     {[]string{"..."}, nil, "as integration"},
 }
 
