@@ -76,6 +76,18 @@ func (h horizon) dropped(what string) error {
 		what, h.at.Time.Wall().UTC().Format("2006-01-02 15:04:05 UTC"), h.at)
 }
 
+// missing is the error for a revision that is not held.
+func (r reading) missing(id Stamp) error {
+	h, err := loadHorizon(r.st)
+	switch {
+	case err != nil:
+		return err
+	case h.at.Less(id):
+		return refuse(ErrNotFound, "this replica holds no revision %s", id)
+	}
+	return h.dropped("revision " + id.String() + " is not held")
+}
+
 // Horizon is where history begins: the state as of that stamp is the oldest that can be shown, and the revisions after it are held. ok
 // is false when all of history is held.
 func (s *Store) Horizon() (at Stamp, ok bool, err error) {

@@ -1,6 +1,7 @@
 package hostdb
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -85,10 +86,11 @@ type Side struct {
 	Revision Revision
 	Value    string // a value in canonical YAML, the text of an access list, the name of a member; "" when Gone
 	Gone     bool   // it removed what stood there
+	Dropped  bool   // history does not hold it any more: of Revision only the id and the time are known, and no Value
 }
 
-// Sides are the two writes of a conflict. The loser's value is in history alone. ErrNotFound when history does not hold
-// one of them.
+// Sides are the two writes of a conflict. The loser's value is in history alone, and gone with what retention dropped. ErrNotFound when
+// history never held one of them.
 func (s *Store) Sides(c Conflict) (winner, loser Side, err error) {
 	if winner, err = s.side(c, c.Winner); err == nil {
 		loser, err = s.side(c, c.Loser)
@@ -101,6 +103,9 @@ func (s *Store) Sides(c Conflict) (winner, loser Side, err error) {
 
 func (s *Store) side(c Conflict, id Stamp) (Side, error) {
 	rev, err := s.Revision(id)
+	if errors.Is(err, ErrDropped) {
+		return Side{Revision: Revision{ID: id, At: id.Time.Wall()}, Dropped: true}, nil
+	}
 	if err != nil {
 		return Side{}, err
 	}

@@ -189,7 +189,7 @@ func (r reading) operation(id Stamp) (*Operation, error) {
 	return r.readStamp(id, row)
 }
 
-// Revision is the operation with an id; ErrNotFound when this replica does not hold it.
+// Revision is the operation with an id; ErrNotFound when this replica does not hold it, ErrDropped when it does not any more.
 func (s *Store) Revision(id Stamp) (Revision, error) {
 	r, err := s.reading()
 	if err != nil {
@@ -200,7 +200,7 @@ func (s *Store) Revision(id Stamp) (Revision, error) {
 	case err != nil:
 		return Revision{}, fmt.Errorf("read revision %s: %w", id, err)
 	case op == nil:
-		return Revision{}, refuse(ErrNotFound, "this replica holds no revision %s", id)
+		return Revision{}, r.missing(id)
 	}
 	return r.revision(op), nil
 }
@@ -453,7 +453,11 @@ func (s *Store) cutAt(ctx context.Context, t time.Time) (Stamp, error) {
 	if err != nil && !errors.Is(err, errEnough) {
 		return Stamp{}, err
 	}
-	if written || err == nil {
+	h, failed := loadHorizon(r.st)
+	if failed != nil {
+		return Stamp{}, failed
+	}
+	if h.at.IsZero() && (written || err == nil) || !h.at.IsZero() && !cut.Less(h.at) {
 		return cut, nil
 	}
 	var last Stamp
@@ -466,6 +470,9 @@ func (s *Store) cutAt(ctx context.Context, t time.Time) (Stamp, error) {
 	})
 	if err != nil && !errors.Is(err, errEnough) {
 		return Stamp{}, err
+	}
+	if last.Less(h.at) {
+		return Stamp{}, h.dropped("nothing is known as of " + t.UTC().Format("2006-01-02 15:04:05 UTC"))
 	}
 	return last, nil
 }

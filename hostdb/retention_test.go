@@ -449,3 +449,51 @@ func TestBaseOfAJoiner(t *testing.T) {
 		}
 	}
 }
+
+// What people ask about a time that was dropped is refused with the reason; a conflict tells what is known of a side that is gone.
+func TestDroppedHistoryIsTold(t *testing.T) {
+	a, b := openBox(t, "a"), openBox(t, "b")
+	write(t, a, put("hosts", "web1", parse(t, "{cpu: 2}")))
+	exchange(t, a, b)
+	write(t, b, path("web1", "4", "cpu"))
+	a.clock.now = a.clock.now.Add(time.Second)
+	write(t, a, path("web1", "8", "cpu"))
+	b.clock.now = a.clock.now
+	exchange(t, a, b)
+	list := revisionsOf(t, a)
+	retain(t, a, []*box{a, b}, list[1].ID)
+	ctx := t.Context()
+	if _, err := a.store.Revision(list[1].ID); !errors.Is(err, hostdb.ErrDropped) {
+		t.Errorf("a revision that was dropped: %v", err)
+	}
+	if _, err := a.store.Revision(hostdb.Stamp{Time: list[2].ID.Time + 1, Origin: 1}); !errors.Is(err, hostdb.ErrNotFound) {
+		t.Errorf("a revision that never was: %v", err)
+	}
+	for _, text := range []string{"2020-01-31", list[0].ID.String(), "1h"} {
+		if _, err := a.store.Cut(ctx, text); !errors.Is(err, hostdb.ErrDropped) || !strings.Contains(err.Error(), "retention") {
+			t.Errorf("as of %s: %v", text, err)
+		}
+	}
+	if cut, err := a.store.Cut(ctx, "0s"); err != nil || at(t, a, cut).Data("hosts", "web1").Text("cpu") != "8" {
+		t.Errorf("as of now: %v", err)
+	}
+	got, more, err := a.store.Revisions(ctx, hostdb.RevisionQuery{Scope: hostdb.Scope{NS: "hosts", Key: "web1"}})
+	if err != nil || more || len(got) != 1 {
+		t.Errorf("%d revisions, more %v: %v", len(got), more, err)
+	}
+	lines, err := a.store.Blame(ctx, a.store.View(), hostdb.Scope{NS: "hosts", Key: "web1"})
+	if err != nil || len(lines) != 1 || lines[0].User != "test" {
+		t.Errorf("blame: %+v, %v", lines, err)
+	}
+	n := 0
+	for c := range a.store.View().AllConflicts() {
+		n++
+		winner, loser, err := a.store.Sides(c)
+		if err != nil || winner.Dropped || winner.Value != "8\n" || !loser.Dropped || loser.Revision.ID != list[1].ID || loser.Revision.At.IsZero() {
+			t.Errorf("the sides of %+v are %+v and %+v: %v", c, winner, loser, err)
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d conflicts", n)
+	}
+}

@@ -58,8 +58,8 @@ func (h history) conflict(c hostdb.Conflict) api.Conflict {
 }
 
 func conflictSide(s hostdb.Side) api.ConflictSide {
-	side := api.ConflictSide{Revision: s.Revision.ID.String(), User: s.Revision.User, Time: s.Revision.At.UTC(), Log: s.Revision.Log, Held: true}
-	if !s.Gone {
+	side := api.ConflictSide{Revision: s.Revision.ID.String(), User: s.Revision.User, Time: s.Revision.At.UTC(), Log: s.Revision.Log, Held: !s.Dropped}
+	if !s.Gone && !s.Dropped {
 		value := strings.TrimSuffix(s.Value, "\n")
 		side.Value = &value
 	}
