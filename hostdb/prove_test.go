@@ -20,7 +20,7 @@ func TestProveMerge(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {
 				cryptotest.SetGlobalRandom(t, rapid.Uint64().Draw(rt, "origins")) // so that a failure comes again
 				w := newWorld(rt, boxes)
-				for range 3 {
+				for range 2 {
 					rt.Repeat(w.steps())
 					w.T = rt
 					if rapid.Bool().Draw(rt, "exchange") {
