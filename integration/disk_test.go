@@ -345,7 +345,7 @@ func TestDiskGoes(t *testing.T) {
 	l.write(4, nil, func() { l.atLeast(l.len() + 50) })
 	// The writers are done: a kernel that takes a file system away in the middle of an fsync may report that as a success.
 	d.run("mount", "-o", "remount,abort", d.at)
-	t.Log(b.refusesWrites("read-only", "dmesg"))
+	t.Log(b.refusesWrites("read-only", "file system"))
 	check()
 	b.saysWrong("read-only")
 	t.Logf("%d writes were acknowledged until the file system was gone", l.len())

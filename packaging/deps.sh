@@ -8,6 +8,7 @@ demo="$build bind9-dnsutils curl ca-certificates"
 test="$demo bind9-utils iproute2 libvirt0 git" # named-checkzone; network namespaces; libvirt's own test driver; histories
 test="$test slapd"                            # a directory to log in by
 test="$test e2fsprogs mount"                  # small file systems, which can be full
+test="$test qemu-system-x86"                  # a machine whose power is cut
 
 case "${1:-}" in
 build) want=$build ;;

@@ -5,7 +5,12 @@ set -euo pipefail
 dir=$1
 [[ -e $dir/vmlinuz ]] && exit 0
 
-package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
+newest() { apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[^ ]*\)/\1/p' | sed -n 1p; }
+package=$(newest || true)
+if [[ -z $package && $(id -u) -eq 0 ]]; then
+	apt-get update -qq
+	package=$(newest || true)
+fi
 if [[ -z $package ]]; then
 	echo "apt knows no linux-image-cloud-amd64: run apt-get update" >&2
 	exit 1
