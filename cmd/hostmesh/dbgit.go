@@ -240,9 +240,9 @@ func gitReportText(w io.Writer, r api.GitImportReport) {
 }
 
 func (a *app) dbExportCommand() *cobra.Command {
-	var repo, branch, asOf string
+	var repo, branch, asOf, unreplicated string
 	cmd := &cobra.Command{
-		Use:   "export {DIR | --git REPO}",
+		Use:   "export {DIR | --git REPO | --unreplicated FILE}",
 		Short: "Write the host database as a directory, or its history as a Git repository",
 		Long: `Writes the host database as a directory in the layout that "hostmesh db import"
 reads. DIR must not exist yet, or be empty. --as-of writes it as it was.
@@ -251,12 +251,21 @@ With --git the history is written into a repository instead, which is made if
 it does not exist: a commit for each revision, by its user, with its time and
 message. Exporting again adds what is new. The branch is the export's own: if
 somebody else has committed there, it is refused. The revision of each commit
-stands in its note: git log --notes=hostmesh.`,
+stands in its note: git log --notes=hostmesh.
+
+With --unreplicated the operations that no other member is known to hold are
+written into a file of JSON lines instead: what is lost when this node is. An
+agent that has met nobody since its start writes all it has. Only an
+administrator may.`,
 		Example: `  hostmesh db export /root/inventory
   hostmesh db export /root/inventory-of-march --as-of 2026-03-01
   hostmesh db export --git /var/lib/hostmesh/history.git`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
+			case unreplicated != "" && (repo != "" || branch != "" || asOf != "" || len(args) > 0):
+				return usagef("--unreplicated stands alone: it takes its own FILE")
+			case unreplicated != "":
+				return nil
 			case repo == "" && len(args) != 1:
 				return usagef("name one directory, or a repository with --git")
 			case repo != "" && len(args) > 0:
@@ -274,6 +283,9 @@ stands in its note: git log --notes=hostmesh.`,
 				return err
 			}
 			defer c.Close()
+			if unreplicated != "" {
+				return a.exportUnreplicated(ctx, c, unreplicated)
+			}
 			if repo != "" {
 				return a.exportGit(ctx, c, repo, orDefault(branch, layout.DefaultBranch))
 			}
@@ -283,6 +295,7 @@ stands in its note: git log --notes=hostmesh.`,
 	cmd.Flags().StringVar(&repo, "git", "", "write the history into the repository `REPO`")
 	cmd.Flags().StringVar(&branch, "branch", "", "with --git: the `BRANCH` (default: main)")
 	cmd.Flags().StringVar(&asOf, "as-of", "", "as it was at a revision or time: `WHEN`, such as 2026-03-01 or 90m")
+	cmd.Flags().StringVar(&unreplicated, "unreplicated", "", "write the operations that nobody else holds into `FILE`")
 	return cmd
 }
 

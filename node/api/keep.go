@@ -22,6 +22,8 @@ type Keeper interface {
 	// WriteBackup writes a backup of the replica, as package backup does. An error from before the first byte says why there is
 	// nothing to read.
 	WriteBackup(ctx context.Context, w io.Writer) error
+	// WriteUnreplicated writes the operations that no other member is known to hold, as lines of ExportedOperation.
+	WriteUnreplicated(ctx context.Context, w io.Writer) error
 	// Verify holds the rows of the replica against each other.
 	Verify(ctx context.Context, progress func(KeepProgress)) (VerifyReport, error)
 	// Compact makes the database as small as it can be.
@@ -108,6 +110,7 @@ func registerKeep(a huma.API, k Keeper) {
 		}
 		return streamed(backupType, k.WriteBackup), nil
 	})
+	registerUnreplicated(a, k)
 	registerTask(a, huma.Operation{
 		OperationID: "verify", Path: "/api/v1/db/verify", Summary: "Hold the rows of the replica against each other",
 		Description: "Only an administrator may. It reads everything and takes the memory of a second replica.",
