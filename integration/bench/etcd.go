@@ -22,28 +22,28 @@ type etcd struct {
 	ended         chan struct{}
 }
 
-// etcdBinary finds etcd, and installs Debian's package when it may.
-func etcdBinary(ctx context.Context) (string, error) {
-	path, err := exec.LookPath("etcd")
+// debian finds a program, and installs the Debian package that has it when it may.
+func debian(ctx context.Context, program, pkg string) (string, error) {
+	path, err := exec.LookPath(program)
 	if !errors.Is(err, exec.ErrNotFound) {
 		return path, err
 	}
 	if os.Getuid() != 0 {
-		return "", errors.New("etcd is not there: install it with apt-get install etcd-server")
+		return "", fmt.Errorf("%s is not there: install it with apt-get install %s", program, pkg)
 	}
-	fmt.Fprint(os.Stderr, " (installing etcd-server)")
-	for _, args := range [][]string{{"update", "-qq"}, {"install", "-y", "-qq", "--no-install-recommends", "etcd-server"}} {
+	fmt.Fprintf(os.Stderr, " (installing %s)", pkg)
+	for _, args := range [][]string{{"update", "-qq"}, {"install", "-y", "-qq", "--no-install-recommends", pkg}} {
 		cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-o", "DPkg::Lock::Timeout=120"}, args...)...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if _, err := output(cmd); err != nil {
 			return "", err
 		}
 	}
-	return exec.LookPath("etcd")
+	return exec.LookPath(program)
 }
 
 func (b *bench) startEtcd(ctx context.Context) (_ *etcd, err error) {
-	binary, err := etcdBinary(ctx)
+	binary, err := debian(ctx, "etcd", "etcd-server")
 	if err != nil {
 		return nil, err
 	}

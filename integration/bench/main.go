@@ -30,7 +30,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, b.pick(8*time.Minute, 2*time.Minute))
+	ctx, cancel := context.WithTimeout(ctx, b.pick(15*time.Minute, 3*time.Minute))
 	defer cancel()
 
 	err := b.open(*binary, *base)
@@ -101,6 +101,7 @@ func (b *bench) measurements() []measurement {
 		{"start", b.start},
 		{"join", b.join},
 		{"rest", b.rest},
+		{"spread", b.spread},
 		{"write", b.write},
 		{"growth", b.growth},
 	}
@@ -127,7 +128,7 @@ func (b *bench) run(ctx context.Context, only string) error {
 			failed = append(failed, m.name)
 			continue
 		}
-		if m.name == "write" {
+		if m.name == "spread" || m.name == "write" {
 			b.endMesh() // from here on no agent that is not measured runs
 		}
 		began := time.Now()
