@@ -103,7 +103,7 @@ func (s *Store) Update(ctx context.Context, req Request, fn func(*Tx) error) (Co
 // lockAndPrepare takes mu and prepares; it returns with mu held. When fn panics it lets mu go: nothing was changed.
 func (s *Store) lockAndPrepare(req Request, fn func(*Tx) error) (p *pending, tx *Tx, err error) {
 	returned := false
-	s.mu.Lock()
+	s.lockToWrite()
 	defer func() {
 		if !returned {
 			s.mu.Unlock()
@@ -163,6 +163,29 @@ func (s *Store) prepareLocked(req Request, fn func(*Tx) error) (*pending, *Tx, e
 	return &pending{op: op, hash: hash, state: state, touched: touched, done: make(chan struct{})}, tx, nil
 }
 
+// lockToWrite takes mu, after those who want to write alone.
+func (s *Store) lockToWrite() {
+	s.mu.Lock()
+	for s.alone > 0 {
+		s.idle.Wait()
+	}
+}
+
+// lockAlone takes mu when nothing is on its way to the disk, and keeps writers out until unlockAlone.
+func (s *Store) lockAlone() {
+	s.mu.Lock()
+	s.alone++
+	for s.flushing {
+		s.idle.Wait()
+	}
+}
+
+func (s *Store) unlockAlone() {
+	s.alone--
+	s.idle.Broadcast()
+	s.mu.Unlock()
+}
+
 // lastOwnRunLocked is the newest run that this node made before this one.
 func (s *Store) lastOwnRunLocked() (origin uint64, last head, ok bool) {
 	for o, h := range s.head.vector.all() {
@@ -180,7 +203,7 @@ func (s *Store) Apply(ctx context.Context, raws [][]byte) (applied int, err erro
 	ops, err := s.parseNew(raws)
 	var last *pending
 	var forked []byte
-	s.mu.Lock()
+	s.lockToWrite()
 	for _, op := range ops {
 		p, refused := s.acceptLocked(op)
 		if refused != nil {
@@ -269,7 +292,24 @@ func (s *Store) flushOrWait(p *pending) {
 		return
 	}
 	s.flushing = true
+	s.flushUntil(p)
+	<-p.done
+}
+
+// flushUntil writes what is queued until p is durable or has failed; what is left then, another goroutine writes: who writes for others shall not do so
+// for ever. It is called with mu held, by whoever set flushing, and returns without it.
+func (s *Store) flushUntil(p *pending) {
 	for len(s.queue) > 0 && s.storage != nil {
+		select {
+		case <-p.done:
+			go func() {
+				s.mu.Lock()
+				s.flushUntil(&pending{})
+			}()
+			s.mu.Unlock()
+			return
+		default:
+		}
 		batch, st, applied := s.queue, s.storage, s.view.Load().applied
 		s.queue = nil
 		s.mu.Unlock()
@@ -284,7 +324,6 @@ func (s *Store) flushOrWait(p *pending) {
 	s.flushing = false
 	s.idle.Broadcast()
 	s.mu.Unlock()
-	<-p.done
 }
 
 // settleLocked publishes the first n of batch and fails the others, if any, for err.

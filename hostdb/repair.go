@@ -71,11 +71,8 @@ type Difference struct {
 // StateOf or Refold; operations that came meanwhile are folded into it from the log. ErrMoved when right has or lacks others.
 // Writes wait until it is done.
 func (s *Store) Repair(ctx context.Context, right View) ([]Difference, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.flushing {
-		s.idle.Wait()
-	}
+	s.lockAlone()
+	defer s.unlockAlone()
 	if err := s.writableLocked(); err != nil {
 		return nil, err
 	}

@@ -61,11 +61,8 @@ func (s *Store) Restamp(ctx context.Context, what Restamping) (Restamped, error)
 	}
 	s.filling.Lock()
 	defer s.filling.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.flushing {
-		s.idle.Wait()
-	}
+	s.lockAlone()
+	defer s.unlockAlone()
 	if err := s.writableLocked(); err != nil {
 		return Restamped{}, err
 	}

@@ -27,7 +27,11 @@ import (
 //	p hash index            a part of a k row that is too large for one batch
 //	u origin seq            an operation with effects that this build does not know
 //	m name                  "format": version of these rows; "applied": the apply number that registers stand at;
-//	                        "joining": a state that is being taken from another replica, see join.go
+//	                        "joining": a state that is being taken from another replica, see join.go;
+//	                        "horizon": where history begins, see base.go; "plan": see plan.go
+//	b, d, q                 as k, e and p, of the state that dropped history is folded into, see base.go
+//	w number                a step of a plan, see plan.go
+//	x time index            what a restamp did, see restamp.go
 //
 // Numbers in keys are big endian, so that rows sort by them. Each value of k, e and v begins with its own version.
 //

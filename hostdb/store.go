@@ -72,7 +72,8 @@ type Store struct {
 	queue    []*pending
 	queued   int // bytes of raw operations in queue and under way
 	flushing bool
-	idle     sync.Cond // on mu: flushing became false
+	idle     sync.Cond // on mu: flushing became false, or alone 0
+	alone    int       // who waits to write alone, or does
 	closed   bool
 	watchers map[chan struct{}]struct{}
 	counts   Counts

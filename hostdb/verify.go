@@ -30,6 +30,7 @@ type VerifyReport struct {
 	Late        uint64 // operations with effects that this build does not know
 	Redo        uint64 // operations whose registers a crash left behind; the next opening makes them
 	Forks       uint64 // operations kept aside, because they do not continue the chain that is held
+	Kept        uint64 // rows that stand for dropped history, and those of restamps: read, and not judged
 	Joining     bool   // a state is being taken from another replica, and is not all there yet
 	// Whole says that the log holds every operation, so that the registers were compared with a fold of all of it. Without
 	// it they were only read.
@@ -242,6 +243,8 @@ func (v *verifier) read() error {
 		case 'f':
 			v.report.Forks++
 		case 'l': // read before
+		case 'b', 'd', 'q', 'w', 'x': // what retention folded, plans and records of restamps: nothing else says what they should be
+			v.report.Kept++
 		case 'p':
 			if len(key) < 17 {
 				v.find(fmt.Sprintf("row %q", key), remedyReplica, "it is no part of a row")

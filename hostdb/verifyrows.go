@@ -145,7 +145,7 @@ func (v *verifier) metaRow(key, value []byte) {
 		} else if n := binary.BigEndian.Uint64(value); n > storageFormat {
 			v.find("the format", remedyUpgrade, "it is %d, this build knows up to %d", n, storageFormat)
 		}
-	case string(joinKey[1:]):
+	case string(joinKey[1:]), string(horizonKey[1:]), string(planKey[1:]):
 	case "applied":
 		if len(value) != 8 {
 			v.find("the end of the apply log", remedyReplica, "its row has another form")

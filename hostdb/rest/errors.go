@@ -68,6 +68,7 @@ var codes = []struct {
 	{hostdb.ErrWrittenOver, codeChanged},
 	{hostdb.ErrNoNamespace, codeDenied}, // as upstream, which asks for permission first
 	{hostdb.ErrNotFound, codeNotFound},
+	{hostdb.ErrDropped, codeNotFound}, // as a revision that never was: upstream knows no other code
 	{hostdb.ErrNoParent, codeNoParent},
 	{hostdb.ErrNotAllowed, codeNotAllowed},
 	{hostdb.ErrClock, codeClock},

@@ -45,6 +45,8 @@ func problemOf(err error) *huma.ErrorModel {
 		status = http.StatusForbidden
 	case is(ErrNotFound, hostdb.ErrNotFound, hostdb.ErrNoNamespace, hostdb.ErrNoParent):
 		status = http.StatusNotFound
+	case is(hostdb.ErrDropped, hostdb.ErrGone):
+		status = http.StatusGone
 	case is(hostdb.ErrExists, hostdb.ErrWrittenOver):
 		status = http.StatusConflict
 	case is(ErrChangedSince):
