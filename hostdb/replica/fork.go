@@ -2,6 +2,8 @@ package replica
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -136,6 +138,30 @@ func (r *Replica) foundFork(ctx context.Context, node string, origin, seq uint64
 	}
 	r.alarm("an origin's chain forks: two boxes write under one identity, or a peer changed history; both sides are kept",
 		"peer", node, "origin", originName(origin), "writer", writer)
+}
+
+// maxBehind is how many origins in which a peer is behind are looked at in one comparison.
+const maxBehind = 8
+
+// checkBehind looks whether a peer that holds fewer operations of an origin holds the beginning of our chain. The peer finds out
+// when it gets ours; we would not.
+func (r *Replica) checkBehind(ctx context.Context, node string, behind []shortHead) {
+	for _, h := range behind[:min(len(behind), maxBehind)] {
+		r.mu.Lock()
+		barred := r.barredLocked(node, h.origin)
+		r.mu.Unlock()
+		if barred {
+			continue
+		}
+		ops, _, _, err := r.cfg.Store.OperationsUntil(h.origin, h.seq, 1)
+		if err != nil || len(ops) == 0 {
+			continue
+		}
+		hash := sha256.Sum256(ops[len(ops)-1])
+		if binary.BigEndian.Uint64(hash[:8]) != h.hash {
+			r.foundFork(ctx, node, h.origin, h.seq)
+		}
+	}
 }
 
 // keepOthers fetches the peer's operations of an origin backwards until they are ours, and keeps those that are not.

@@ -29,6 +29,10 @@ const (
 // pushRequest carries operations, in order within each origin.
 type pushRequest struct {
 	Ops [][]byte `cbor:"1,keyasint"`
+	// Held says to who may be empty how many operations the sender's state is made of; 0 when that is not said. Partial says that
+	// not all of them are held one by one.
+	Held    uint64 `cbor:"2,keyasint,omitempty"`
+	Partial bool   `cbor:"3,keyasint,omitempty"`
 }
 
 // pushAnswer says what the receiver holds durably of the origins in the request.

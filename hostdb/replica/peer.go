@@ -23,12 +23,14 @@ type peer struct {
 	pulled    bool     // a pull is wanted or runs
 	retrying  bool     // a pull will be tried again
 	failing   bool     // the last message went wrong
+	filled    bool     // it was seen to hold something
 	differs   bool     // the last comparison at equal versions found unequal digests
 	protocol  uint8    // 0 while it is not known
 	version   string   // when it was last compared
 	fails     int      // in a row
 	lastErr   string
 	lastOK    time.Time
+	busies    int // times in a row that it was busy
 	busyUntil time.Time
 	floor     hostdb.Time // everything it wrote with a lower stamp is here
 }
@@ -50,11 +52,18 @@ func (p *peer) leaveLocked() {
 	p.protocol, p.busyUntil = 0, time.Time{} // it may come back as another build
 }
 
+// saidVersion notes what a peer is at.
+func (p *peer) saidVersion(version string) {
+	p.version = version
+	p.filled = version != emptyVersion && version != ""
+}
+
 // overLimitLocked is how many origins of a peer may differ from a vector of ours: 4 MiB for all peers together.
 func (r *Replica) overLimitLocked() int { return max(8, (1<<18)/max(1, len(r.peers))) }
 
 // holdsLocked notes what a peer holds of one origin, exactly or at least.
 func (r *Replica) holdsLocked(p *peer, origin, seq uint64) {
+	p.filled = p.filled || seq > 0
 	p.set(origin, seq, r.overLimitLocked())
 	r.ackLocked(p, origin, seq)
 }
@@ -154,6 +163,7 @@ func unknownName(err error) bool {
 // settleLocked notes how a message went.
 func (r *Replica) settleLocked(p *peer, err error) {
 	p.failing = err != nil
+	p.busies = 0
 	if err != nil {
 		p.fails++
 		p.lastErr = clip(err.Error())

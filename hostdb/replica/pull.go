@@ -162,7 +162,8 @@ func (r *Replica) pull(ctx context.Context, p *peer) error {
 func (r *Replica) turnedAway(p *peer, ms int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p.busyUntil = time.Now().Add(jitter(retryAfter(ms)))
+	p.busies++
+	p.busyUntil = time.Now().Add(max(jitter(retryAfter(ms)), backoff(p.busies)))
 	return errBusy
 }
 
@@ -170,7 +171,7 @@ func (r *Replica) turnedAway(p *peer, ms int) error {
 func (r *Replica) follow(ctx context.Context, p *peer, pic *picture, answer *pullAnswer) error {
 	d := r.differences(pic, answer)
 	r.mu.Lock()
-	p.version = answer.Version
+	p.saidVersion(answer.Version)
 	r.comparedLocked(p, pic, d.theirs)
 	r.mu.Unlock()
 	for _, h := range d.forked {
@@ -186,6 +187,10 @@ func (r *Replica) follow(ctx context.Context, p *peer, pic *picture, answer *pul
 		r.joinFrom(p.node)
 		return nil
 	}
+	if pic.held == 0 && answer.Held == 0 && !r.allEmpty() {
+		r.lookFurther()
+		return nil
+	}
 	whole, err := r.takeLacking(ctx, p, d.lacking, answer)
 	if err != nil {
 		return err
@@ -196,8 +201,40 @@ func (r *Replica) follow(ctx context.Context, p *peer, pic *picture, answer *pul
 	}
 	r.syncedLocked()
 	r.mu.Unlock()
+	r.checkBehind(ctx, p.node, d.behind)
 	r.offer(p, d.missing)
 	return nil
+}
+
+// allEmpty reports whether every live peer was empty when it was compared. Until then an empty replica that meets another one
+// has reached nothing: both may be joiners.
+func (r *Replica) allEmpty() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, node := range r.roster.nodes {
+		if p := r.peers[node]; node != r.cfg.NodeID && (p == nil || p.version != emptyVersion) {
+			return false
+		}
+	}
+	return true
+}
+
+// lookFurther asks another peer soon: where thousands join at once, most are empty yet.
+func (r *Replica) lookFurther() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.looking || r.synced {
+		return
+	}
+	r.looked++
+	looked := r.looked
+	r.looking = r.goLocked(func(ctx context.Context) {
+		pause(ctx, backoff(looked))
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.looking = false
+		r.pullAnyLocked()
+	})
 }
 
 // differences reads the heads of an answer.
@@ -451,7 +488,7 @@ func (r *Replica) oldReached(p *peer, answer *pullAnswer, whole bool) {
 		}
 	}
 	r.mu.Lock()
-	p.version = answer.Version
+	p.saidVersion(answer.Version)
 	r.comparedLocked(p, pic, d.theirs)
 	if whole {
 		p.floor = max(p.floor, answer.Floor)

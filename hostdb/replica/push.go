@@ -133,6 +133,7 @@ func (r *Replica) pushOrigin(ctx context.Context, p *peer, origin uint64) (sent 
 	r.mu.Lock()
 	have := p.seq(origin)
 	barred := r.barredLocked(p.node, origin)
+	maybeEmpty := !p.filled
 	r.mu.Unlock()
 	last := r.cfg.Store.View().Seq(origin)
 	if have >= last || barred {
@@ -159,7 +160,11 @@ func (r *Replica) pushOrigin(ctx context.Context, p *peer, origin uint64) (sent 
 	}
 	patience := time.AfterFunc(pushPatience, func() { r.late(p, origin, s) })
 	var answer pushAnswer
-	err = r.call(ctx, p.node, pushName, pushRequest{Ops: ops}, &answer)
+	req := pushRequest{Ops: ops}
+	if maybeEmpty {
+		req.Held, req.Partial = r.picture().held, r.partial()
+	}
+	err = r.call(ctx, p.node, pushName, req, &answer)
 	patience.Stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()

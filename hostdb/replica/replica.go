@@ -156,6 +156,8 @@ type Replica struct {
 	acks     chan struct{} // closed and replaced whenever a peer holds more, or fails; nil while nobody waits
 	acked    acked
 	synced   bool
+	looking  bool          // another peer will be asked soon
+	looked   int           // how often that was
 	caught   chan struct{} // closed when synced
 	wanted   []string      // peers to pull from
 	pullers  int

@@ -39,7 +39,7 @@ func (r *Replica) servePush(ctx context.Context, from string, body []byte) ([]by
 	before := r.cfg.Store.View()
 	held := map[uint64]bool{}
 	taken := 0
-	if why := r.notYet(ctx); why != "" {
+	if why := r.notYet(ctx, from, &req); why != "" {
 		answer.Reason = why
 	} else {
 		var err error
@@ -77,11 +77,15 @@ func (r *Replica) servePush(ctx context.Context, from string, body []byte) ([]by
 }
 
 // notYet waits for an empty replica to compare with somebody, and says why it takes no single operations: once it holds one
-// it cannot take a whole state, and others may have no longer what came before.
-func (r *Replica) notYet(ctx context.Context) string {
-	if r.cfg.Store.View().Applied() > 0 {
+// it cannot take a whole state, and others may have no longer what came before. Where the sender says that there is little before,
+// and all of it to be had, it is taken at once.
+func (r *Replica) notYet(ctx context.Context, from string, req *pushRequest) string {
+	if r.cfg.Store.View().Applied() > 0 || r.Synced() || req.Held > 0 && req.Held <= r.cfg.JoinOperations && !req.Partial {
 		return ""
 	}
+	r.mu.Lock()
+	r.wantPullLocked(from) // it holds something
+	r.mu.Unlock()
 	t := time.NewTimer(joinWait)
 	defer t.Stop()
 	select {
@@ -171,7 +175,7 @@ func (r *Replica) answerComparison(from string, req *pullRequest, answer *pullAn
 		answer.Partial = r.partial()
 	}
 	if req.Version == pic.version {
-		r.learn(from, pic, nil)
+		r.learn(from, req.Version, pic, nil)
 		return nil
 	}
 	answer.Mask = diffBuckets(pic, theirs, req.Sums)
@@ -185,7 +189,7 @@ func (r *Replica) answerComparison(from string, req *pullRequest, answer *pullAn
 		return nil
 	}
 	d := compareHeads(pic.heads, theirs) // seen from here: what the asker lacks is missing there
-	r.learn(from, pic, d.theirs)
+	r.learn(from, req.Version, pic, d.theirs)
 	return r.give(d.missing, answer, bytes)
 }
 
@@ -216,12 +220,13 @@ func diffBuckets(pic *picture, theirs []shortHead, sums []uint64) uint64 {
 }
 
 // learn notes what an asker said it holds.
-func (r *Replica) learn(from string, pic *picture, over []pair) {
+func (r *Replica) learn(from, version string, pic *picture, over []pair) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.roster.has(from) {
 		p := r.peerLocked(from)
 		p.protocol = protocol
+		p.saidVersion(version)
 		r.comparedLocked(p, pic, over)
 	}
 }

@@ -105,6 +105,7 @@ func addSat(a, b uint64) uint64 {
 type difference struct {
 	lacking []pair      // theirs that go on after ours: origin, and what is held here
 	missing []pair      // ours that go on after theirs: origin, and what they hold
+	behind  []shortHead // theirs that ours go on after, if they hold any
 	forked  []shortHead // theirs with our seq and another hash
 	theirs  []pair      // of each origin that differs: what they hold
 }
@@ -134,6 +135,9 @@ func compareHeads(ours, theirs []shortHead) difference {
 			d.theirs = append(d.theirs, pair{o.origin, t.seq})
 		case t.seq < o.seq:
 			d.missing = append(d.missing, pair{o.origin, t.seq})
+			if t.seq > 0 {
+				d.behind = append(d.behind, t)
+			}
 			d.theirs = append(d.theirs, pair{o.origin, t.seq})
 		case t.hash != o.hash:
 			d.forked = append(d.forked, t)
