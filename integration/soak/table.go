@@ -45,12 +45,11 @@ func (s *soak) table() {
 		rss := func(x sample) int64 { return x.rss }
 		goroutines := func(x sample) int64 { return x.goroutines }
 		fds := func(x sample) int64 { return x.fds }
-		database := func(x sample) int64 { return x.database }
 		r1, r2 := median(first, rss), median(last, rss)
 		peak := slices.MaxFunc(samples[i], func(x, y sample) int { return cmp.Compare(x.rss, y.rss) }).rss
 		// Between the middles of the two quarters lie three quarters of the operations.
 		perOp := float64(r2-r1) / max(1, float64(ops)*3/4)
-		db := median(last[len(last)-1:], database)
+		db := slices.MaxFunc(last, func(x, y sample) int { return cmp.Compare(x.database, y.database) }).database // 0 while it is closed
 		fmt.Fprintf(out, "%s\t%d\t%d\t%.1f MiB\t%.1f MiB\t%.1f MiB\t%.0f B\t%d -> %d\t%d -> %d\t%.1f MiB\t%.0f B\n",
 			a.name, a.starts.Load(), a.acked.Load(), mib(r1), mib(r2), mib(peak), perOp,
 			median(first, goroutines), median(last, goroutines), median(first, fds), median(last, fds), mib(db), float64(db)/max(1, float64(ops)))
@@ -68,6 +67,10 @@ func (s *soak) table() {
 		}
 	}
 	_ = out.Flush() // to the terminal
+	if waits := s.waits(); len(waits) > 0 {
+		at := func(q float64) time.Duration { return round(waits[min(int(q*float64(len(waits))), len(waits)-1)]) }
+		fmt.Printf("\nacknowledged after p50 %s, p99 %s, at most %s, faults included\n", at(0.5), at(0.99), at(1))
+	}
 	fmt.Println("\nwhy writes were refused or are unknown, as often as:")
 	reasons := slices.SortedFunc(maps.Keys(why), func(a, b string) int { return cmp.Or(-cmp.Compare(why[a], why[b]), cmp.Compare(a, b)) })
 	for _, r := range reasons[:min(len(reasons), reasonsListed)] {
@@ -81,6 +84,20 @@ func (s *soak) table() {
 			fmt.Println(" ", d)
 		}
 	}
+}
+
+// waits are how long the acknowledged writes waited for that, sorted. It is for the end, when nobody writes.
+func (s *soak) waits() []time.Duration {
+	var out []time.Duration
+	for _, w := range s.writers {
+		for _, e := range w.ledger.writes {
+			if e.outcome == acked {
+				out = append(out, e.answered-e.began)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // steady leaves out what is of the first moments of a start, if enough remains.
