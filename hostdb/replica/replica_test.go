@@ -34,13 +34,14 @@ type fabric struct {
 func newFabric() *fabric {
 	return &fabric{
 		handlers: map[string]map[string]func(context.Context, string, []byte) ([]byte, error){},
-		cut:      map[[2]string]bool{}, up: map[string]bool{}, changed: map[chan struct{}]bool{}, calls: map[string]int{},
+		cut:      map[[2]string]bool{}, deaf: map[[2]string]bool{}, up: map[string]bool{}, changed: map[chan struct{}]bool{}, calls: map[string]int{},
 	}
 }
 
 // set changes the fabric and tells everybody.
 func (f *fabric) set(fn func()) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	fn()
 	for ch := range f.changed {
 		select {
@@ -48,7 +49,6 @@ func (f *fabric) set(fn func()) {
 		default:
 		}
 	}
-	f.mu.Unlock()
 }
 
 func (f *fabric) reaches(a, b string) bool {
