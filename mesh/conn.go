@@ -28,6 +28,7 @@ type conn struct {
 	version byte
 	peer    Caller
 	dialled bool
+	number  uint64 // in the order of handshakes
 
 	out  chan []byte
 	done chan struct{} // closed when the connection is over; err is set then
@@ -48,6 +49,8 @@ func newConn(s *streams, nc net.Conn, r *bufio.Reader, version byte, peer Caller
 		s: s, nc: nc, r: r, version: version, peer: peer, dialled: dialled,
 		out:  make(chan []byte, outQueue),
 		done: make(chan struct{}),
+
+		number: s.made.Add(1),
 	}
 	if dialled {
 		c.slots = make(chan struct{}, s.cfg.MaxRequestsPerConn)

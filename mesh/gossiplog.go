@@ -119,15 +119,17 @@ func parseGossipLine(line string) (slog.Level, string) {
 }
 
 // gossipRefusal recognises the lines in which memberlist says that a peer's key or label is not ours. An empty reason
-// means that there was no label at all: a port scanner, or a serf of somebody else.
+// means that there was no label at all, or not all of a message: a port scanner, or a serf of somebody else.
 func gossipRefusal(text string) (addr netip.AddrPort, reason string, ok bool) {
 	switch {
-	case strings.Contains(text, `unacceptable label ""`):
+	case strings.Contains(text, `unacceptable label ""`), strings.Contains(text, "label header"), strings.Contains(text, "cannot decode label"),
+		strings.Contains(text, "UDP packet too short"):
 	case strings.Contains(text, "unacceptable label"),
 		strings.Contains(text, "Decrypt packet failed"),
 		strings.Contains(text, "No installed keys could decrypt"),
 		strings.Contains(text, "remote state is not encrypted"):
 		reason = refuseKey
+	case strings.Contains(text, "memberlist: failed to receive: "):
 	default:
 		return addr, "", false
 	}

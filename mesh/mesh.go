@@ -8,6 +8,7 @@ import (
 	"log"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/hashicorp/memberlist"
 	"github.com/hashicorp/serf/serf"
+
+	"hostmesh/mesh/door"
 )
 
 // Caller is who sent a request.
@@ -37,6 +40,7 @@ type Mesh struct {
 	label     string
 	joinPort  uint16 // of join addresses that have none
 	transport memberlist.NodeAwareTransport
+	guard     *guard // the same
 	gossipLog *log.Logger
 	refuse    *refusals
 	clones    *conflicts
@@ -97,6 +101,10 @@ func Open(cfg Config) (*Mesh, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open mesh: %w", err)
 	}
+	m.guard = newGuard(transport, m.refuse, door.Config{
+		Name: "gossip", Max: maxGossipConns, PerSource: maxGossipConnsOf, Logger: m.log, Now: cfg.Clock.Now, Trusted: m.known,
+	})
+	transport = m.guard
 	m.transport, cfg.GossipPort = transport, bound.Port()
 	lis, err := cfg.Network.Listen(netip.AddrPortFrom(cfg.Addr, cfg.StreamPort))
 	if err != nil {
@@ -123,7 +131,7 @@ func Open(cfg Config) (*Mesh, error) {
 		return true
 	})
 	m.streams = newStreams(&m.cfg, id, m.refuse, lis)
-	m.streams.banned = peers.isRemoved
+	m.streams.banned, m.streams.known = peers.isRemoved, m.known
 	m.streams.member = func(id string) (Member, bool) { return m.View().Get(id) }
 	return m, nil
 }
@@ -352,6 +360,11 @@ func (m *Mesh) keepPeers(ctx context.Context) {
 
 // View returns what is known now. It takes no lock and allocates nothing.
 func (m *Mesh) View() View { return View{m.board.view.Load()} }
+
+// known reports whether an address is that of a member.
+func (m *Mesh) known(addr netip.Addr) bool {
+	return slices.ContainsFunc(m.View().Members(), func(x Member) bool { return x.Addr == addr })
+}
 
 func (m *Mesh) self() Member { return m.View().Self() }
 

@@ -24,7 +24,7 @@ type Stats struct {
 	RefusedOther  uint64   `json:"refused_other"`            // removed nodes, wrong ids, unknown protocol versions
 	IDConflicts   uint64   `json:"id_conflicts"`             // times that one node id was claimed from two addresses for longer than a move takes
 	ConflictAddrs []string `json:"conflict_addrs,omitempty"` // of the last such claim: the one the mesh knows, and the other
-	Garbage       uint64   `json:"garbage"`                  // connections that did not speak the protocol, or were too slow
+	Garbage       uint64   `json:"garbage"`                  // connections and packets that did not speak the protocol, or were too slow
 	Overload      uint64   `json:"overload"`                 // connections and requests turned away
 }
 
@@ -36,7 +36,7 @@ func (m *Mesh) Stats() Stats {
 		CallsOut: s.callsOut.Load(), CallsIn: s.callsIn.Load(), ErrorsOut: s.errorsOut.Load(), ErrorsIn: s.errorsIn.Load(),
 		BytesOut: s.bytesOut.Load(), BytesIn: s.bytesIn.Load(),
 		RefusedKey: m.refuse.key.Load(), RefusedMesh: m.refuse.mesh.Load(), RefusedOther: m.refuse.rest.Load(),
-		Garbage: m.refuse.garbage.Load(), Overload: m.refuse.overload.Load(),
+		Garbage: m.refuse.garbage.Load(), Overload: m.refuse.overload.Load() + s.handshakes.Closed() + m.guard.closed(),
 	}
 	m.clones.fill(&st)
 	for _, x := range m.View().Members() {
@@ -86,9 +86,9 @@ func newCollector(m *Mesh) *collector {
 		errs:       desc("stream_call_errors_total", "Requests on peer streams that ended in an error.", "direction"),
 		bytes:      desc("stream_bytes_total", "Bytes on peer streams, without TLS.", "direction"),
 		refused:    desc("refused_peers_total", "Attempts of peers that were turned away.", "reason"),
-		garbage:    desc("stream_garbage_total", "Connections to the stream port that did not speak the protocol, or were too slow."),
+		garbage:    desc("stream_garbage_total", "Connections and packets to the gossip and stream ports that did not speak the protocol, or were too slow."),
 		clones:     desc("id_conflicts_total", "Claims of one node id from two addresses: a data directory was copied."),
-		turnedAway: desc("stream_overload_total", "Connections and requests turned away because all places were taken."),
+		turnedAway: desc("stream_overload_total", "Connections and requests turned away because all places were taken, or those of one source."),
 	}
 }
 

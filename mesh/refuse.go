@@ -20,6 +20,13 @@ const (
 // maxRemembered bounds what is remembered of strangers, who choose their addresses freely.
 const maxRemembered = 4096
 
+// What is logged of strangers at most, whatever addresses they give themselves: so many lines at once, and then one each
+// linesEvery.
+const (
+	linesAtOnce = 40
+	linesEvery  = 5 * time.Second
+)
+
 // refusals counts peers that are turned away and logs each address and reason once, not once per attempt: a box of
 // another mesh that is pointed here tries for ever.
 type refusals struct {
@@ -36,6 +43,9 @@ type refusals struct {
 	seen    map[refusal]bool
 	quiet   map[netip.Addr]time.Time // when garbage from there was last logged
 	skipped map[netip.Addr]int       // and how many were not since
+	lines   int                      // that may be logged at once
+	filled  time.Time                // when lines last grew
+	silent  int                      // lines that were left out since the last one
 }
 
 type refusal struct {
@@ -45,7 +55,23 @@ type refusal struct {
 
 func newRefusals(log *slog.Logger, now func() time.Time) *refusals {
 	return &refusals{log: log, now: now,
-		seen: make(map[refusal]bool), quiet: make(map[netip.Addr]time.Time), skipped: make(map[netip.Addr]int)}
+		seen: make(map[refusal]bool), quiet: make(map[netip.Addr]time.Time), skipped: make(map[netip.Addr]int),
+		lines: linesAtOnce, filled: now()}
+}
+
+// line reports whether a line may be logged, and how many were not since the last. The caller holds mu.
+func (r *refusals) line() (unlogged int, ok bool) {
+	now := r.now()
+	if n := int(min(now.Sub(r.filled)/linesEvery, linesAtOnce)); n > 0 {
+		r.lines, r.filled = min(r.lines+n, linesAtOnce), now
+	}
+	if r.lines == 0 {
+		r.silent++
+		return 0, false
+	}
+	r.lines--
+	unlogged, r.silent = r.silent, 0
+	return unlogged, true
 }
 
 // refuse counts one refusal, and logs it when it is the first of its kind from the address.
@@ -60,16 +86,22 @@ func (r *refusals) refuse(addr netip.AddrPort, reason string, args ...any) {
 	}
 	k := refusal{addr.Addr().Unmap(), reason}
 	r.mu.Lock()
-	known := r.seen[k]
-	if !known {
+	loud, unlogged := false, 0
+	if !r.seen[k] {
 		if len(r.seen) >= maxRemembered {
 			clear(r.seen)
 		}
-		r.seen[k] = true
+		if unlogged, loud = r.line(); loud {
+			r.seen[k] = true
+		}
 	}
 	r.mu.Unlock()
-	if !known {
-		r.log.Warn("peer refused", append([]any{"addr", addr.String(), "reason", reason}, args...)...)
+	if loud {
+		args = append([]any{"addr", addr.String(), "reason", reason}, args...)
+		if unlogged > 0 {
+			args = append(args, "unlogged", unlogged)
+		}
+		r.log.Warn("peer refused", args...)
 	}
 }
 
@@ -93,13 +125,19 @@ func (r *refusals) noise(addr netip.AddrPort, err error) {
 	loud := !known || now.Sub(last) >= time.Minute
 	unlogged := r.skipped[a]
 	if loud {
+		var others int
+		if others, loud = r.line(); loud {
+			unlogged += others
+		}
+	}
+	if loud {
 		if len(r.quiet) >= maxRemembered {
 			clear(r.quiet)
 			clear(r.skipped)
 		}
 		r.quiet[a] = now
 		delete(r.skipped, a)
-	} else {
+	} else if known { // else it is among the silent ones
 		r.skipped[a]++
 	}
 	r.mu.Unlock()

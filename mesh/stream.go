@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"hostmesh/mesh/door"
 )
 
 var (
@@ -20,10 +22,16 @@ var (
 	errIdle       = errors.New("connection was idle")
 	errNotSent    = errors.New("request was not sent")
 	errBackoff    = errors.New("not tried again yet")
-	errNoLabel    = errors.New("gossip without a label")
+	errNoLabel    = errors.New("gossip without a label, or cut short")
+	errTooMany    = errors.New("too many streams of this node")
 )
 
-const maxHandshakes = 64 // that are not finished, at a time
+// Bounds of what neighbours hold here.
+const (
+	maxHandshakes   = 64 // that are not finished, at a time
+	maxHandshakesOf = 16 // of them, from one source
+	maxConnsOf      = 8  // incoming streams of one node; a live one has one, and some that are not known to be dead yet
+)
 
 // streams is the peer streams of this node, in both directions.
 type streams struct {
@@ -34,6 +42,7 @@ type streams struct {
 	lis    net.Listener
 	member func(id string) (Member, bool)
 	banned func(id string) bool
+	known  func(netip.Addr) bool // whether an address is a member's
 
 	castOut atomic.Bool // another member refused this node, because it was removed
 
@@ -45,8 +54,9 @@ type streams struct {
 	errorsIn, errorsOut atomic.Uint64
 	bytesIn, bytesOut   atomic.Uint64
 	serving             atomic.Int64
-	handlers            sync.Map // name -> Handler
-	handshakes          chan struct{}
+	made                atomic.Uint64 // connections
+	handlers            sync.Map      // name -> Handler
+	handshakes          *door.Door
 
 	mu     sync.Mutex // guards the fields below
 	meshID string     // "" while not known
@@ -59,11 +69,15 @@ type streams struct {
 
 func newStreams(cfg *Config, id *identity, refuse *refusals, lis net.Listener) *streams {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &streams{
+	s := &streams{
 		cfg: cfg, log: cfg.Logger, id: id, refuse: refuse, lis: lis, ctx: ctx, cancel: cancel, meshID: cfg.MeshID,
 		links: make(map[string]*link), conns: make(map[*conn]bool), opened: make(map[net.Conn]bool),
-		handshakes: make(chan struct{}, maxHandshakes),
 	}
+	s.handshakes = door.New(door.Config{
+		Name: "streams", Max: maxHandshakes, PerSource: maxHandshakesOf, Logger: s.log, Now: cfg.Clock.Now,
+		Trusted: func(a netip.Addr) bool { return s.known(a) },
+	})
+	return s
 }
 
 func (s *streams) handler(name string) Handler {
@@ -116,21 +130,17 @@ func (s *streams) accept() {
 			continue
 		}
 		pause = 0
-		select {
-		case s.handshakes <- struct{}{}:
-		default:
-			s.refuse.overload.Add(1)
-			_ = nc.Close()
+		in := s.handshakes.Enter(nc)
+		if in == nil {
 			continue
 		}
 		if !s.track(nc) {
-			<-s.handshakes
-			_ = nc.Close()
+			_ = in.Close()
 			continue
 		}
 		go func() {
 			defer s.wg.Done()
-			defer func() { <-s.handshakes }()
+			defer in.Leave()
 			defer s.untrack(nc)
 			s.welcome(nc)
 		}()
@@ -258,12 +268,35 @@ func (s *streams) opens(c *conn) bool {
 	if s.over {
 		return false
 	}
-	s.conns[c] = true
 	if !c.dialled {
+		s.makeRoom(c.peer.ID)
 		s.inConn++
 	}
+	s.conns[c] = true
 	c.start()
 	return true
+}
+
+// makeRoom closes the oldest incoming stream of a node that has too many, so that no member takes the places of all.
+// The caller holds mu.
+func (s *streams) makeRoom(node string) {
+	var oldest *conn
+	n := 0
+	for c := range s.conns {
+		if c.dialled || c.peer.ID != node {
+			continue
+		}
+		n++
+		if oldest == nil || c.number < oldest.number {
+			oldest = c
+		}
+	}
+	if n >= maxConnsOf {
+		delete(s.conns, oldest)
+		s.inConn--
+		s.refuse.overload.Add(1)
+		s.wg.Go(func() { oldest.close(errTooMany) })
+	}
 }
 
 func (s *streams) closed(c *conn) {

@@ -404,3 +404,24 @@ func TestCloseWithoutRun(t *testing.T) {
 	}
 	goleak.VerifyNone(t, before)
 }
+
+// A member that opens stream after stream loses its oldest ones, and takes no place of others.
+func TestManyStreamsOfOneMember(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
+		nodes := meshtest.Start(t, 3)
+		handlers(nodes[0])
+		to, _ := nodes[1].View().Get(meshtest.ID(0))
+		if err := mesh.OpenStreams(t.Context(), nodes[1], to, 100); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if st := nodes[0].Stats(); st.ConnsIn > 20 || st.Overload < 80 {
+			t.Errorf("%d streams are open, %d were turned away", st.ConnsIn, st.Overload)
+		}
+		for _, n := range nodes[1:] {
+			if _, err := n.Call(t.Context(), meshtest.ID(0), "echo", nil); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
