@@ -336,8 +336,8 @@ func dropOrphanChunks(st Storage, s *snapshot) error {
 		}
 		return nil
 	})
-	if err != nil || len(drop) == 0 {
+	if err != nil {
 		return err
 	}
-	return st.Commit(drop)
+	return commitSplit(st, drop, st.Commit)
 }

@@ -260,6 +260,8 @@ func (s *Store) checkStorage() {
 			if s.storage != nil && !s.flushing && !s.closed {
 				s.cfg.Logger.Error("storage closed, serving reads only", "err", err)
 				s.failLocked(err)
+			} else if s.storage == nil && !s.closed {
+				s.failure = err // what keeps it closed now, with the remedy, not what closed it
 			}
 			s.mu.Unlock()
 			return
