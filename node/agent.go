@@ -97,6 +97,11 @@ func Open(cfg Config) (_ *Agent, err error) {
 	if a.log == nil {
 		a.log = slog.Default()
 	}
+	if a.clock == nil && cfg.ClockOffset != "" {
+		if a.clock, err = newOffsetClock(cfg.ClockOffset); err != nil {
+			return nil, err
+		}
+	}
 	if a.clock == nil {
 		a.clock = wallClock{}
 	}
@@ -259,19 +264,19 @@ func (a *Agent) openWeb() error {
 	a.openWatch()
 	a.keeper = newKeeper(a)
 	h := a.handler()
-	ln, err := listenSocket(a.SocketPath())
+	ln, err := listenSocket(a.SocketPath(), a.log)
 	if err != nil {
 		return err
 	}
 	a.serve(newWebServer("socket", ln, nil, withPeer(h), a.log))
 	if a.cfg.HTTP != NoListener {
-		if ln, err = listenTCP("http", a.cfg.HTTP); err != nil {
+		if ln, err = listenTCP("http", a.cfg.HTTP, a.log); err != nil {
 			return err
 		}
 		a.serve(newWebServer("http", ln, nil, h, a.log))
 	}
 	if a.cfg.HTTPS != NoListener {
-		if ln, err = listenTCP("https", a.cfg.HTTPS); err != nil {
+		if ln, err = listenTCP("https", a.cfg.HTTPS, a.log); err != nil {
 			return err
 		}
 		a.serve(newWebServer("https", ln, tlsConfig(cert), h, a.log))

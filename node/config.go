@@ -67,6 +67,8 @@ type Config struct {
 	Observe bool
 	// Dev is for trying things: an empty data directory becomes a mesh of its own, on loopback, with DNS on port 7953.
 	Dev bool
+	// ClockOffset names a file that says how far the agent's clock is to be off, with Dev, for tests of clocks. Empty: not at all.
+	ClockOffset string
 
 	// The rest is for those who embed an agent; no file sets it.
 
@@ -271,6 +273,9 @@ func (c *Config) validate() error {
 	}
 	if c.Mirror.Git != "" && !filepath.IsAbs(c.Mirror.Git) {
 		bad("mirror.git %s: want an absolute path", c.Mirror.Git)
+	}
+	if c.ClockOffset != "" && !c.Dev {
+		bad("clock_offset: a clock is set wrong on purpose only with --dev")
 	}
 	for _, d := range c.Duties {
 		if !slices.Contains(knownDuties, d) {

@@ -86,6 +86,7 @@ func knobs() []knob {
 		text("history-at-least", "history.at_least", "N", "keep the N newest operations all the same", func(c *Config) *string { return &c.History.AtLeast }),
 		on("observe", "observe", "run every plan, show what it would do, and touch nothing", func(c *Config) *bool { return &c.Observe }),
 		on("dev", "dev", "try it: a mesh of its own on loopback, made in an empty data directory", func(c *Config) *bool { return &c.Dev }),
+		text("clock-offset", "clock_offset", "FILE", "with --dev: set the agent's clock wrong by the duration in a file, such as -90s", func(c *Config) *string { return &c.ClockOffset }),
 	}
 }
 
