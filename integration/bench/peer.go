@@ -70,8 +70,6 @@ func runChild(name string, args []string) error {
 		return serveBare(args[0])
 	case name == "udp" && len(args) == 0:
 		return serveEcho()
-	case name == "growth" && len(args) == 2:
-		return growthChild(args[0], args[1])
 	}
 	return fmt.Errorf("no peer %q with arguments %q", name, args)
 }
