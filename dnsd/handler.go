@@ -13,6 +13,7 @@ import (
 
 const (
 	udpSize    = 1232 // DNS flag day 2020: fits every path without fragments
+	udpQuery   = 4096 // bytes of a question; each that waits for the processor holds so much, and we offer to take udpSize
 	minUDPSize = 512  // RFC 1035 section 4.2.1
 	mostUDP    = 128  // answers that can fit into udpSize, and some more
 	mostTCP    = 4096 // answers that can fit into 64 KiB

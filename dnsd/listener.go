@@ -1,47 +1,49 @@
 package dnsd
 
 import (
+	"log/slog"
 	"net"
-	"sync"
-	"sync/atomic"
+	"time"
+
+	"hostmesh/mesh/door"
 )
 
-// limitListener closes connections beyond a number at once: a client that hoards them must not make others wait.
-type limitListener struct {
-	net.Listener
-	max  int64
-	open atomic.Int64
+// doorListener bounds connections: a client that hoards them loses its own, and does not make others wait.
+type doorListener struct {
+	*door.Listener
+	patience time.Duration // with a client that does not take its answer
 }
 
-func newLimitListener(l net.Listener, n int) net.Listener {
-	if n <= 0 {
-		return l
-	}
-	return &limitListener{Listener: l, max: int64(n)}
+func newDoorListener(l net.Listener, most int, patience time.Duration, log *slog.Logger) *doorListener {
+	return &doorListener{door.Listen(l, door.Config{Name: "dns", Max: most, PerSource: most / 4, Logger: log}), patience}
 }
 
 // Accept implements net.Listener.
-func (l *limitListener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if l.open.Add(1) <= l.max {
-			return &countedConn{Conn: c, release: sync.OnceFunc(func() { l.open.Add(-1) })}, nil
-		}
-		l.open.Add(-1)
-		_ = c.Close() // nothing was said yet
+func (l *doorListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
+	return &tcpConn{c.(*door.Conn), l.patience}, nil
 }
 
-type countedConn struct {
-	net.Conn
-	release func()
+type tcpConn struct {
+	*door.Conn
+	patience time.Duration
 }
 
-// Close implements net.Conn.
-func (c *countedConn) Close() error {
-	c.release()
-	return c.Conn.Close()
+// Write bounds how long a client may take for an answer, and ends with one that does not take it: the DNS library does
+// neither. A client that took it whole goes last when room is made.
+func (c *tcpConn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.patience)); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Write(b)
+	if err != nil {
+		_ = c.Close() // what is left of the answer would be taken for the next one
+		return n, err
+	}
+	c.Busy()
+	c.Waiting()
+	return n, nil
 }

@@ -20,6 +20,7 @@ import (
 	"hostmesh/dnsd/zone"
 	"hostmesh/hostdb"
 	"hostmesh/mesh"
+	"hostmesh/mesh/door"
 )
 
 // ErrClosed is returned by Run after Close.
@@ -37,9 +38,11 @@ type Config struct {
 	Peers Peers
 	// Version and Hostname answer version.bind and hostname.bind (CHAOS). Empty: refused.
 	Version, Hostname string
-	// MaxConns bounds open TCP connections; further ones are closed at once.
+	// MaxConns bounds open TCP connections, a quarter of it those of one source. For each that comes beyond it the longest
+	// quiet one is closed, of the source that has the most.
 	MaxConns int
-	// IdleTimeout is how long a TCP connection may be quiet (RFC 7766 section 6.2.3).
+	// IdleTimeout is how long a TCP connection may be quiet (RFC 7766 section 6.2.3), a question may take to come, and an
+	// answer to be taken.
 	IdleTimeout time.Duration
 	// MaxQueriesPerConn ends a TCP connection after that many questions.
 	MaxQueriesPerConn int
@@ -62,7 +65,7 @@ func DefaultConfig() Config {
 type Server struct {
 	cfg     Config
 	udp     net.PacketConn
-	tcp     net.Listener
+	tcp     *doorListener
 	zones   atomic.Pointer[zone.Zones]
 	serials *Serials
 	file    serialFile
@@ -96,7 +99,7 @@ func Open(cfg Config) (*Server, error) {
 		}
 	}
 	var err error
-	if s.udp, s.tcp, err = listen(cfg.Listen, cfg.MaxConns); err != nil {
+	if s.udp, s.tcp, err = listen(cfg); err != nil {
 		return nil, err
 	}
 	s.metrics = newMetrics(s)
@@ -107,7 +110,8 @@ func Open(cfg Config) (*Server, error) {
 }
 
 // listen binds one address for UDP and TCP.
-func listen(addr string, maxConns int) (net.PacketConn, net.Listener, error) {
+func listen(cfg Config) (net.PacketConn, *doorListener, error) {
+	addr := cfg.Listen
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, nil, fmt.Errorf("dns.listen must be host:port, such as 10.1.0.12:53: %w", err)
@@ -120,7 +124,7 @@ func listen(addr string, maxConns int) (net.PacketConn, net.Listener, error) {
 		udp, err := net.ListenPacket("udp", net.JoinHostPort(host, fmt.Sprint(tcp.Addr().(*net.TCPAddr).Port)))
 		if err == nil {
 			_ = udp.(*net.UDPConn).SetReadBuffer(1 << 20) // a burst of queries while we compile; less will do
-			return udp, newLimitListener(tcp, maxConns), nil
+			return udp, newDoorListener(tcp, cfg.MaxConns, cfg.IdleTimeout, cfg.Logger), nil
 		}
 		tcp.Close()
 		if port != "0" || attempt == 16 { // a free port for TCP need not be free for UDP
@@ -160,8 +164,8 @@ func (s *Server) Run(ctx context.Context) error {
 
 	handler := dns.HandlerFunc(s.serve)
 	servers := []*dns.Server{
-		{PacketConn: s.udp, Handler: handler, UDPSize: dns.MaxMsgSize},
-		{Listener: s.tcp, Handler: handler, MaxTCPQueries: s.cfg.MaxQueriesPerConn,
+		{PacketConn: s.udp, Handler: handler, UDPSize: udpQuery, MsgInvalidFunc: s.metrics.malformed("udp")},
+		{Listener: s.tcp, Handler: handler, MsgInvalidFunc: s.metrics.malformed("tcp"), MaxTCPQueries: s.cfg.MaxQueriesPerConn,
 			ReadTimeout: s.cfg.IdleTimeout, WriteTimeout: s.cfg.IdleTimeout, IdleTimeout: func() time.Duration { return s.cfg.IdleTimeout }},
 	}
 	failed := make(chan error, len(servers))
@@ -306,6 +310,9 @@ func (s *Server) Status() Status {
 	}
 	return st
 }
+
+// Connections returns how TCP connections stand.
+func (s *Server) Connections() door.Stats { return s.tcp.Stats() }
 
 // Collectors returns the metrics, to be registered once.
 func (s *Server) Collectors() []prometheus.Collector { return s.metrics.collectors() }

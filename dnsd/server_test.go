@@ -1,6 +1,7 @@
 package dnsd
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -444,5 +445,75 @@ func TestDig(t *testing.T) {
 		if err != nil || !strings.Contains(string(out), want) {
 			t.Errorf("dig %v: %v\n%s\nwant %q", args, err, out, want)
 		}
+	}
+}
+
+// A client that asks on and on and takes no answer holds its place no longer than one that is silent.
+func TestAnswersThatAreNotTaken(t *testing.T) {
+	s := startServer(t, func(c *Config) { c.IdleTimeout = 200 * time.Millisecond; c.MaxQueriesPerConn = 1 << 30 })
+	reconcile(t, s, smallSite(t, 60), mesh.View{})
+	c, err := net.Dial("tcp", s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	wire, err := question("x.tag.mesh.internal.", dns.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := bytes.Repeat(append(binary.BigEndian.AppendUint16(nil, uint16(len(wire))), wire...), 1000)
+	_ = c.SetWriteDeadline(time.Now().Add(30 * time.Second))
+	for err == nil {
+		_, err = c.Write(many)
+	}
+	if isTimeout(err) {
+		t.Errorf("it keeps its place: %v", err)
+	}
+}
+
+func TestGarbageIsCounted(t *testing.T) {
+	s := startServer(t, nil)
+	reconcile(t, s, smallSite(t, 2), mesh.View{})
+	tcp, err := net.Dial("tcp", s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	half := append(binary.BigEndian.AppendUint16(nil, 14), 0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 40, 'x') // a question that is cut off
+	if _, err := tcp.Write(half); err != nil {
+		t.Fatal(err)
+	}
+	_ = tcp.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if r, err := (&dns.Conn{Conn: tcp}).ReadMsg(); err != nil || r.Rcode != dns.RcodeFormatError || r.Id != 7 {
+		t.Errorf("%v, %v", r, err)
+	}
+	udp, err := net.Dial("udp", s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	if _, err := udp.Write(half[2:]); err != nil {
+		t.Fatal(err)
+	}
+	_ = udp.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if _, err := udp.Read(make([]byte, 512)); err != nil {
+		t.Error(err)
+	}
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(s.Collectors()...)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := 0.0
+	for _, f := range families {
+		if f.GetName() == "hostmesh_dns_garbage_total" {
+			for _, m := range f.GetMetric() {
+				counted += m.GetCounter().GetValue()
+			}
+		}
+	}
+	if counted != 2 {
+		t.Errorf("%v counted, want one of each protocol", counted)
 	}
 }

@@ -1,6 +1,10 @@
 package mesh
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hostmesh/mesh/door"
+)
 
 // Stats is a snapshot for status pages.
 type Stats struct {
@@ -59,6 +63,11 @@ func (m *Mesh) Stats() Stats {
 		st.Health = g.Memberlist().GetHealthScore()
 	}
 	return st
+}
+
+// Doors returns how the gossip streams stand, and the handshakes of peer streams.
+func (m *Mesh) Doors() []door.Stats {
+	return []door.Stats{m.guard.door.Stats(), m.streams.handshakes.Stats()}
 }
 
 // Collectors returns the metrics, to be registered once.

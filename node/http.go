@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"hostmesh/hostdb/rest"
+	"hostmesh/mesh/door"
 	"hostmesh/node/api"
 )
 
@@ -89,29 +90,45 @@ func text(w http.ResponseWriter, status int, body string) {
 
 // webServer is one listener with its server.
 type webServer struct {
-	name string // socket, http or https
-	ln   net.Listener
-	srv  *http.Server
+	name   string // socket, http or https
+	ln     net.Listener
+	srv    *http.Server
+	door   *door.Door
+	bodies *bodies
 }
 
 // newWebServer serves h on ln: plain, or with TLS when tlsConf is set.
-func newWebServer(name string, ln net.Listener, tlsConf *tls.Config, h http.Handler, log *slog.Logger) *webServer {
+func newWebServer(name string, ln *door.Listener, tlsConf *tls.Config, h http.Handler, log *slog.Logger) *webServer {
+	pool := newBodies(maxBodies)
 	srv := &http.Server{
-		Handler:           h,
+		Handler:           served(pool.bound(h)),
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader,
 		ErrorLog:       slog.NewLogLogger(log.With("listener", name).Handler(), slog.LevelDebug), // mostly scanners
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return rest.ConnContext(peerContext(ctx, c), c)
+			return context.WithValue(rest.ConnContext(peerContext(ctx, c), c), doorKey{}, door.Of(c))
 		},
 		Protocols: new(http.Protocols),
 	}
 	srv.Protocols.SetHTTP1(true) // reason phrases carry HostDB's messages, and HTTP/2 has none
-	served := ln
+	below := net.Listener(ln)
 	if tlsConf != nil {
-		served = tls.NewListener(ln, tlsConf)
+		below = tls.NewListener(ln, tlsConf)
 	}
-	return &webServer{name, rest.Listener(served), srv}
+	return &webServer{name, rest.Listener(below), srv, ln.Door, pool}
+}
+
+type doorKey struct{}
+
+// served lets no connection be closed to make room for others while its request is being served.
+func served(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(doorKey{}).(*door.Conn); ok && c != nil {
+			c.Busy()
+			defer c.Waiting()
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // tlsConfig is that of every HTTPS server.

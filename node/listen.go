@@ -3,15 +3,19 @@ package node
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
-	"sync"
 	"syscall"
+
+	"hostmesh/mesh/door"
 )
 
-// Most connections that are served at a time; further ones wait in the kernel's queue.
+// Most connections that are open at a time. When another comes, the one that waited longest for its client to ask is
+// closed, of the source that has the most; while all are being served it waits.
 const (
 	maxWebConns    = 1024
+	maxWebConnsOf  = 512 // of one source: all that come through a proxy are one
 	maxSocketConns = 256
 )
 
@@ -19,12 +23,12 @@ const (
 const maxSocketPath = 107
 
 // listenTCP binds an address and says which knob to turn when it cannot.
-func listenTCP(knob, addr string) (net.Listener, error) {
+func listenTCP(knob, addr string, log *slog.Logger) (*door.Listener, error) {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, explainListen(knob, addr, err)
 	}
-	return newBoundedListener(ln, maxWebConns), nil
+	return door.Listen(ln, door.Config{Name: knob, Max: maxWebConns, PerSource: maxWebConnsOf, Logger: log}), nil
 }
 
 // explainListen makes the kernel's reasons for refusing an address an operator's.
@@ -42,7 +46,7 @@ func explainListen(knob, addr string, err error) error {
 
 // listenSocket binds the local socket, for everybody: who somebody is, the socket tells. The caller holds the data
 // directory's lock, so a socket that lies there is a dead agent's.
-func listenSocket(path string) (net.Listener, error) {
+func listenSocket(path string, log *slog.Logger) (*door.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("data_dir: the path of the socket %s has %d bytes, and %d are possible: use a shorter one", path, len(path), maxSocketPath)
 	}
@@ -57,58 +61,5 @@ func listenSocket(path string) (net.Listener, error) {
 		ln.Close()
 		return nil, fmt.Errorf("open the socket to everybody: %w", err)
 	}
-	return newBoundedListener(ln, maxSocketConns), nil
-}
-
-// boundedListener bounds the connections that are open at a time. Unlike netutil.LimitListener it leaves a way to the
-// connection below, for the credentials of its peer and for half-closing it.
-type boundedListener struct {
-	net.Listener
-	slots  chan struct{}
-	closed chan struct{}
-	once   sync.Once
-}
-
-func newBoundedListener(ln net.Listener, most int) *boundedListener {
-	return &boundedListener{Listener: ln, slots: make(chan struct{}, most), closed: make(chan struct{})}
-}
-
-func (l *boundedListener) Accept() (net.Conn, error) {
-	select {
-	case l.slots <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
-	}
-	return &boundedConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
-}
-
-func (l *boundedListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
-}
-
-type boundedConn struct {
-	net.Conn
-	release func()
-}
-
-func (c *boundedConn) Close() error {
-	defer c.release()
-	return c.Conn.Close()
-}
-
-// NetConn is the connection below.
-func (c *boundedConn) NetConn() net.Conn { return c.Conn }
-
-// CloseWrite lets net/http end an answer to a client that is still sending.
-func (c *boundedConn) CloseWrite() error {
-	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
-	}
-	return nil
+	return door.Listen(ln, door.Config{Name: "socket", Max: maxSocketConns, Logger: log}), nil
 }

@@ -22,6 +22,7 @@ func (a *Agent) register() {
 		newStoreCollector(a), newLoopCollector(a.loop))
 	a.metrics.MustRegister(a.mesh.Collectors()...)
 	a.metrics.MustRegister(a.replica.Collectors()...)
+	a.metrics.MustRegister(newWebCollector(a.web))
 	a.metrics.MustRegister(a.retention.dropped)
 	a.metrics.MustRegister(a.keeper.collectors()...)
 	if a.mirror != nil {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -69,7 +70,7 @@ func TestIdentityOfPeer(t *testing.T) {
 
 func TestPeerContext(t *testing.T) {
 	path := filepath.Join(shortDir(t), "s")
-	ln, err := listenSocket(path)
+	ln, err := listenSocket(path, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,63 +101,21 @@ func TestPeerContext(t *testing.T) {
 
 func TestListenSocket(t *testing.T) {
 	path := filepath.Join(shortDir(t), "s")
-	first, err := listenSocket(path)
+	first, err := listenSocket(path, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	first.(*boundedListener).Listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	first.Listener.(*net.UnixListener).SetUnlinkOnClose(false)
 	first.Close() // as after kill -9, the file stays
 	if _, err := os.Stat(path); err != nil {
 		t.Fatal(err)
 	}
-	second, err := listenSocket(path)
+	second, err := listenSocket(path, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatalf("a dead agent's socket is in the way: %v", err)
 	}
 	second.Close()
-	if _, err := listenSocket(filepath.Join(shortDir(t), strings.Repeat("x", 120))); err == nil || !strings.Contains(err.Error(), "data_dir") {
+	if _, err := listenSocket(filepath.Join(shortDir(t), strings.Repeat("x", 120)), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "data_dir") {
 		t.Errorf("a path that is too long: %v", err)
 	}
-}
-
-func TestBoundedListener(t *testing.T) {
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln := newBoundedListener(tcp, 1)
-	accepted := make(chan net.Conn, 2)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			accepted <- c
-		}
-	}()
-	for range 2 {
-		c, err := net.Dial("tcp", tcp.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-	}
-	first := <-accepted
-	if len(ln.slots) != 1 {
-		t.Errorf("%d slots taken by one connection", len(ln.slots))
-	}
-	select {
-	case <-accepted:
-		t.Fatal("a second connection is served beside the first")
-	default:
-	}
-	first.Close()
-	first.Close() // gives back one place, not two
-	second := <-accepted
-	second.Close()
-	ln.Close()
-	<-ended
 }

@@ -199,6 +199,7 @@ func (b *batch) affected(tags, lives []string) []string {
 func (b *batch) compile(source string, make func() contribution) {
 	was, _ := b.next.sources.get(source)
 	now, err := b.attempt(source, make)
+	now.items = fitted(now.items)
 	if err != nil {
 		if kept, ok := b.old.sources.get(source); ok {
 			now.items = kept.items
@@ -256,7 +257,7 @@ func panicSite(stack []byte) string {
 func (c *contribution) equal(o *contribution) bool {
 	return slices.EqualFunc(c.items, o.items, func(a, b item) bool {
 		return a.zone == b.zone && a.owner == b.owner && a.claim.live == b.claim.live && a.claim.local == b.claim.local &&
-			a.claim.rank == b.claim.rank && a.claim.sum == b.claim.sum && a.claim.srv == b.claim.srv
+			a.claim.rank == b.claim.rank && a.claim.srv == b.claim.srv && a.claim.sum() == b.claim.sum()
 	}) && slices.Equal(c.problems, o.problems)
 }
 
@@ -311,14 +312,20 @@ func (b *batch) finish() *Zones {
 				was = n
 			}
 		}
-		now.settle(p.zone, p.owner)
+		before := *was
+		zn.sum = zn.sum.minus(before.settle(p.zone, p.owner, &b.hasher)).plus(now.settle(p.zone, p.owner, &b.hasher))
 		zn.count(was, -1, p)
 		zn.count(now, +1, p)
-		zn.sum = zn.sum.minus(was.sum).plus(now.sum)
 	}
 	for p, n := range b.dirty {
 		if !n.listed || !n.exists() {
 			b.list(b.next.zones[p.zone], p.owner)
+		}
+	}
+	if b.fresh {
+		b.next.sources.fit(b.edit)
+		for _, zn := range b.next.zones {
+			zn.nodes.fit(b.edit)
 		}
 	}
 	version := b.next.Version()
@@ -341,7 +348,8 @@ func (b *batch) feederChanged(zn *zone) bool {
 }
 
 func (zn *zone) count(n *node, by int, p place) {
-	for _, s := range n.sets {
+	var buf [1]rrset
+	for _, s := range n.sets(&buf) {
 		zn.records += by * len(s.rrs)
 	}
 	if p.owner != p.zone && n.set(dns.TypeNS) != nil {

@@ -27,7 +27,8 @@ func (z *Zones) WriteZone(w io.Writer, origin string) error {
 		}
 	}
 	for n, nd := range zn.names() {
-		for _, s := range nd.sets {
+		var buf [1]rrset
+		for _, s := range nd.sets(&buf) {
 			for _, rr := range s.rrs {
 				if n != zn.origin || s.typ != dns.TypeNS {
 					fmt.Fprintln(b, rr)

@@ -70,16 +70,31 @@ type hasher struct{ buf []byte }
 
 // hash is the hash of a record. One that has none cannot be sent.
 func (h *hasher) hash(rr dns.RR) (Hash, error) {
+	wire, err := h.pack(rr)
+	if err != nil {
+		return Hash{}, err
+	}
+	return hashOf(sha256.Sum256(wire)), nil
+}
+
+// check reports why a record has no hash.
+func (h *hasher) check(rr dns.RR) error {
+	_, err := h.pack(rr)
+	return err
+}
+
+// pack is the wire form, valid until the next call.
+func (h *hasher) pack(rr dns.RR) ([]byte, error) {
 	for size := max(512, len(h.buf)); ; size = dns.MaxMsgSize {
 		if len(h.buf) < size {
 			h.buf = make([]byte, size)
 		}
 		end, err := dns.PackRR(rr, h.buf, 0, nil, false)
 		if err == nil {
-			return hashOf(sha256.Sum256(h.buf[:end])), nil
+			return h.buf[:end], nil
 		}
 		if size == dns.MaxMsgSize {
-			return Hash{}, err
+			return nil, err
 		}
 	}
 }

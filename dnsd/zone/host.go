@@ -23,12 +23,11 @@ func (mk *maker) problem(zone, owner, format string, args ...any) {
 
 // record adds a record; owner is that of rr.
 func (mk *maker) record(zone, owner name, r rank, local bool, rr dns.RR) {
-	sum, err := mk.hasher.hash(rr)
-	if err != nil {
+	if err := mk.hasher.check(rr); err != nil {
 		mk.problem(zone.String(), owner.String(), "%s: it cannot be put into a message: %v", dns.TypeToString[rr.Header().Rrtype], err)
 		return
 	}
-	mk.items = append(mk.items, item{zone, owner, &claim{source: mk.key, rank: r, rr: rr, sum: sum, local: local}})
+	mk.items = append(mk.items, item{zone, owner, &claim{source: mk.key, rank: r, one: [1]dns.RR{rr}, local: local}})
 }
 
 func header(owner string, typ uint16, ttl uint32) dns.RR_Header {
@@ -102,11 +101,12 @@ type hostMaker struct {
 func (h *hostMaker) forward(text string, addrs []netip.Addr) string {
 	canonical := ""
 	for _, p := range h.places(text) {
+		own := p.owner.String() // once: the records share it
 		if canonical == "" {
-			canonical = p.owner.String()
+			canonical = own
 		}
 		for _, a := range addrs {
-			h.record(p.zone, p.owner, rankAddress, false, addressRecord(p.owner.String(), p.ttl, a))
+			h.record(p.zone, p.owner, rankAddress, false, addressRecord(own, p.ttl, a))
 		}
 	}
 	if canonical == "" && strings.Contains(text, ".") {

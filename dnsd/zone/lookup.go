@@ -111,9 +111,10 @@ func (z *Zones) find(n name, qtype uint16) found {
 
 // take answers from a node that exists, and returns where an alias leads.
 func (z *Zones) take(a *Answer, r found, qname string, n name, qtype uint16) (target string) {
-	sets := r.node.sets
-	if l := r.node.live; l != nil {
-		if sets = l.answer(z).sets; r.node.srv {
+	var buf [1]rrset
+	sets := r.node.sets(&buf)
+	if l, srv := r.node.live(); l != nil {
+		if sets = l.answer(z).sets; srv {
 			sets = l.answer(z).srv
 		}
 	}

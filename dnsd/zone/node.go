@@ -21,13 +21,24 @@ const (
 
 // claim is one thing that one key of HostDB wants a name to have. Immutable.
 type claim struct {
-	source string // key of HostDB, hosts/x or tags/y, or meshSource
-	rank   rank
-	rr     dns.RR // nil for a live name
-	sum    Hash   // of rr
-	local  bool   // not a function of HostDB: it is no part of the zone's hash
+	source string    // key of HostDB, hosts/x or tags/y, or meshSource
+	one    [1]dns.RR // the record; nil for a live name. An array, for most sets consist of one claim's
 	live   *live
+	rank   rank
+	local  bool // not a function of HostDB: it is no part of the zone's hash
 	srv    bool // live name of the form _tag._proto: only SRV
+}
+
+func (c *claim) rr() dns.RR { return c.one[0] }
+
+func (c *claim) typ() uint16 { return c.one[0].Header().Rrtype }
+
+// sum is the hash of the record. It is made anew when asked for: kept, it would be a third of what a host takes here.
+func (c *claim) sum() (sum Hash) {
+	if c.live == nil {
+		sum, _ = new(hasher).hash(c.rr()) // maker.record saw that it can be hashed
+	}
+	return sum
 }
 
 // item is a claim and where it stands.
@@ -42,25 +53,68 @@ type rrset struct {
 	rrs []dns.RR
 }
 
-// node is one name of a zone, be it an empty non-terminal. Immutable once the batch that made it is over.
+// node is one name of a zone, be it an empty non-terminal. Immutable once the batch that made it is over. There are two
+// for each host, nearly all of one claim: what follows from that one is not kept.
 type node struct {
 	by       *edit
 	claims   []*claim // by rank, source, hash
-	children int      // names directly below that exist
+	settled  *settled // nil when the only claim, if there is one, is what the name answers
+	children int32    // names directly below that exist
 	listed   bool     // the parent counts this one
-	sets     []rrset  // what it answers, by type
-	live     *live    // makes the answer instead of sets when asked
+}
+
+// settled is what some claims on one name come to.
+type settled struct {
+	sets     []rrset // what the name answers, by type
+	live     *live   // makes the answer instead of sets when asked
 	srv      bool
-	sum      Hash // of sets
 	problems []Problem
 }
 
 func (n *node) exists() bool { return n != nil && (len(n.claims) > 0 || n.children > 0) }
 
+// only is the claim that the name answers with as it is; nil when there is more to it.
+func (n *node) only() *claim {
+	if n.settled == nil && len(n.claims) == 1 {
+		return n.claims[0]
+	}
+	return nil
+}
+
+// sets are what the name answers, by type. A single record's set is put into buf, so that nothing is allocated.
+func (n *node) sets(buf *[1]rrset) []rrset {
+	switch c := n.only(); {
+	case n.settled != nil:
+		return n.settled.sets
+	case c == nil || c.live != nil:
+		return nil
+	default:
+		buf[0] = rrset{c.typ(), c.one[:]}
+		return buf[:]
+	}
+}
+
+// live is what makes the answer instead of sets, if anything, and whether only SRV is asked of it.
+func (n *node) live() (l *live, srv bool) {
+	if n.settled != nil {
+		return n.settled.live, n.settled.srv
+	}
+	if c := n.only(); c != nil {
+		return c.live, c.srv
+	}
+	return nil, false
+}
+
+func (n *node) isLive() bool {
+	l, _ := n.live()
+	return l != nil
+}
+
 func (n *node) set(typ uint16) []dns.RR {
-	for i := range n.sets {
-		if n.sets[i].typ == typ {
-			return n.sets[i].rrs
+	var buf [1]rrset
+	for _, s := range n.sets(&buf) {
+		if s.typ == typ {
+			return s.rrs
 		}
 	}
 	return nil
@@ -73,7 +127,11 @@ func compareClaims(a, b *claim) int {
 	if c := strings.Compare(a.source, b.source); c != 0 {
 		return c
 	}
-	if c := slices.Compare(a.sum[:], b.sum[:]); c != 0 || a.srv == b.srv {
+	if a == b {
+		return 0
+	}
+	x, y := a.sum(), b.sum()
+	if c := slices.Compare(x[:], y[:]); c != 0 || a.srv == b.srv {
 		return c
 	}
 	if a.srv {
@@ -93,84 +151,95 @@ func (n *node) remove(c *claim) {
 	}
 }
 
-// settle decides which claims are answered. It depends on nothing but the claims, so that the way a node came to them
-// does not matter.
-func (n *node) settle(zone, owner name) {
-	n.sets, n.live, n.srv, n.sum, n.problems = nil, nil, false, Hash{}, nil
+// settle decides which claims are answered, and returns the hash of what is. It depends on nothing but the claims, so that
+// the way a node came to them does not matter.
+func (n *node) settle(zone, owner name, h *hasher) (sum Hash) {
+	n.settled = nil
 	apex := zone == owner
+	hash := func(c *claim) (sum Hash) {
+		sum, _ = h.hash(c.rr()) // maker.record saw that it can be hashed
+		return sum
+	}
+	if c := n.only(); c == nil && len(n.claims) == 0 {
+		return Hash{}
+	} else if c != nil && (c.live != nil || !apex || c.typ() != dns.TypeCNAME) {
+		if c.live == nil && !c.local {
+			return hash(c)
+		}
+		return Hash{}
+	}
+	s := &settled{}
+	n.settled = s
 	other := apex // whether anything but a CNAME stands here
 	for _, c := range n.claims {
-		if c.live != nil || c.rr.Header().Rrtype != dns.TypeCNAME {
+		if c.live != nil || c.typ() != dns.TypeCNAME {
 			other = true
 		}
 	}
 	complain := func(c *claim, format string, args ...any) {
-		n.problems = append(n.problems, Problem{Zone: zone.String(), Key: c.source, Name: owner.String(), Reason: fmt.Sprintf(format, args...)})
+		s.problems = append(s.problems, Problem{Zone: zone.String(), Key: c.source, Name: owner.String(), Reason: fmt.Sprintf(format, args...)})
 	}
 	var alias, address *claim
-	var seen map[Hash]bool
-	if len(n.claims) > 1 {
-		seen = make(map[Hash]bool, len(n.claims))
-	}
+	seen := make(map[Hash]bool, len(n.claims))
 	for _, c := range n.claims {
 		switch {
 		case c.live != nil:
-			if n.live == nil {
-				n.live, n.srv = c.live, c.srv
-			} else if n.live != c.live {
-				complain(c, "tag %s has this name already", n.live.tag)
+			if s.live == nil {
+				s.live, s.srv = c.live, c.srv
+			} else if s.live != c.live {
+				complain(c, "tag %s has this name already", s.live.tag)
 			}
 			continue
-		case c.rr.Header().Rrtype == dns.TypeCNAME && other:
+		case c.typ() == dns.TypeCNAME && other:
 			complain(c, "an alias (CNAME) cannot stand beside other data of the same name")
 			continue
-		case c.rr.Header().Rrtype == dns.TypeCNAME && alias != nil:
-			if alias.rr.(*dns.CNAME).Target != c.rr.(*dns.CNAME).Target {
+		case c.typ() == dns.TypeCNAME && alias != nil:
+			if alias.rr().(*dns.CNAME).Target != c.rr().(*dns.CNAME).Target {
 				complain(c, "%s has this alias already", alias.source)
 			}
 			continue
-		case c.rr.Header().Rrtype == dns.TypeCNAME:
+		case c.typ() == dns.TypeCNAME:
 			alias = c
-		case c.rank == rankAddress && c.source != meshSource && isAddress(c.rr.Header().Rrtype):
+		case c.rank == rankAddress && c.source != meshSource && isAddress(c.typ()):
 			if address != nil && address.source != c.source {
 				complain(c, "%s has this name too; both are answered", address.source)
 			}
 			address = c
 		}
-		if seen[c.sum] {
+		rr := hash(c)
+		if seen[rr] {
 			continue
 		}
-		if seen != nil {
-			seen[c.sum] = true
+		seen[rr] = true
+		s.insert(c.rr())
+		if !c.local {
+			sum = sum.plus(rr)
 		}
-		n.insert(c)
 	}
-	n.unifyTTLs()
-	if n.live != nil && len(n.sets) > 0 {
+	s.unifyTTLs()
+	if s.live != nil && len(s.sets) > 0 {
 		complain(n.claims[len(n.claims)-1], "the name is taken by other data of the zone")
-		n.live = nil
+		s.live = nil
 	}
+	return sum
 }
 
 func isAddress(typ uint16) bool { return typ == dns.TypeA || typ == dns.TypeAAAA }
 
-func (n *node) insert(c *claim) {
-	typ := c.rr.Header().Rrtype
-	at, ok := slices.BinarySearchFunc(n.sets, typ, func(s rrset, t uint16) int { return cmp.Compare(s.typ, t) })
+func (s *settled) insert(rr dns.RR) {
+	typ := rr.Header().Rrtype
+	at, ok := slices.BinarySearchFunc(s.sets, typ, func(s rrset, t uint16) int { return cmp.Compare(s.typ, t) })
 	if !ok {
-		n.sets = slices.Insert(n.sets, at, rrset{typ: typ, rrs: make([]dns.RR, 0, 1)})
+		s.sets = slices.Insert(s.sets, at, rrset{typ: typ, rrs: make([]dns.RR, 0, 1)})
 	}
-	n.sets[at].rrs = append(n.sets[at].rrs, c.rr)
-	if !c.local {
-		n.sum = n.sum.plus(c.sum)
-	}
+	s.sets[at].rrs = append(s.sets[at].rrs, rr)
 }
 
 // unifyTTLs gives the records of a set one time to live, the shortest (RFC 2181 section 5.2). The hash stays that of
 // what was claimed, which says the same.
-func (n *node) unifyTTLs() {
-	for k := range n.sets {
-		s := &n.sets[k]
+func (s *settled) unifyTTLs() {
+	for k := range s.sets {
+		s := &s.sets[k]
 		low, mixed := s.rrs[0].Header().Ttl, false
 		for _, rr := range s.rrs[1:] {
 			mixed = mixed || rr.Header().Ttl != low

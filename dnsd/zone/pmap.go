@@ -165,6 +165,27 @@ func (n *pnode[V]) drop(by *edit, h uint64, key string, shift int) *pnode[V] {
 	return n
 }
 
+// fit gives back the room that filling a map left in it: at most what was made by, which the caller owns.
+func (m pmap[V]) fit(by *edit) { m.root.fit(by) }
+
+func (n *pnode[V]) fit(by *edit) {
+	if n == nil || n.by != by {
+		return
+	}
+	n.entry, n.kid = fitted(n.entry), fitted(n.kid)
+	for _, k := range n.kid {
+		k.fit(by)
+	}
+}
+
+// fitted is list in a piece of memory of its size.
+func fitted[T any](list []T) []T {
+	if len(list) == cap(list) {
+		return list
+	}
+	return append(make([]T, 0, len(list)), list...)
+}
+
 // all yields the entries in no particular order.
 func (m pmap[V]) all() iter.Seq2[string, V] {
 	return func(yield func(string, V) bool) { m.root.walk(yield) }

@@ -128,7 +128,8 @@ func everyNameAnswers(t interface {
 					t.Errorf("%s exists, but: %s", name(n), dns.RcodeToString[a.Rcode])
 				}
 			}
-			for _, set := range nd.sets {
+			var buf [1]rrset
+			for _, set := range nd.sets(&buf) {
 				a := z.Lookup(name(n).String(), set.typ)
 				if !hidden && (len(a.Answer) < len(set.rrs) || a.Answer[0] != set.rrs[0]) {
 					t.Errorf("%s %s: got %v, want %v", name(n), dns.TypeToString[set.typ], a.Answer, set.rrs)

@@ -198,7 +198,9 @@ func (z *Zones) collectProblems() []Problem {
 			}
 		}
 		for n, nd := range zn.nodes.all() {
-			out = append(out, nd.problems...)
+			if nd.settled != nil {
+				out = append(out, nd.settled.problems...)
+			}
 			out = append(out, z.targetProblems(zn, name(n), nd)...)
 		}
 		if up := z.deepest(zn.origin.parent()); up != nil && !isReverse(zn.origin) {
@@ -229,10 +231,10 @@ func (z *Zones) targetProblems(zn *zone, owner name, nd *node) []Problem {
 	var out []Problem
 	ours := "ns." + z.domain.String() // has addresses as soon as there is a mesh
 	for _, c := range nd.claims {
-		if c.rr == nil || c.source == meshSource {
+		if c.live != nil || c.source == meshSource {
 			continue
 		}
-		target, addresses := targetOf(c.rr)
+		target, addresses := targetOf(c.rr())
 		n, err := parseName(target)
 		if target == "" || target == "." || target == ours || err != nil {
 			continue
@@ -247,14 +249,14 @@ func (z *Zones) targetProblems(zn *zone, owner name, nd *node) []Problem {
 			reason = "it points at " + target + ", which does not exist"
 		case !addresses && z.loops(owner):
 			reason = "the aliases form a loop, or a chain of more than " + strconv.Itoa(maxChain)
-		case r.node == nil || !addresses || r.node.live != nil:
+		case r.node == nil || !addresses || r.node.isLive():
 		case r.node.set(dns.TypeCNAME) != nil:
 			reason = "it points at " + target + ", which is an alias (RFC 2181 section 10.3)"
 		case r.node.set(dns.TypeA) == nil && r.node.set(dns.TypeAAAA) == nil:
 			reason = "it points at " + target + ", which has no address"
 		}
 		if reason != "" {
-			out = append(out, Problem{Zone: zn.text, Key: c.source, Name: owner.String(), Reason: dns.TypeToString[c.rr.Header().Rrtype] + ": " + reason})
+			out = append(out, Problem{Zone: zn.text, Key: c.source, Name: owner.String(), Reason: dns.TypeToString[c.typ()] + ": " + reason})
 		}
 	}
 	return out

@@ -36,6 +36,7 @@ type Config struct {
 
 // Stats is how a door stands.
 type Stats struct {
+	Name    string     // of the Config
 	Open    int        // now
 	Crowded uint64     // closed while they waited, because all places were taken
 	Hoarded uint64     // closed because their source had too many
@@ -113,7 +114,7 @@ func (d *Door) enter(addr netip.Addr) *source {
 			s.waiting.Init()
 		}
 		switch {
-		case s.open >= d.cfg.PerSource:
+		case s.open >= d.cfg.PerSource && d.cfg.PerSource < d.cfg.Max:
 			d.note(&d.stats.Hoarded, addr)
 			if s.waiting.Len() == 0 {
 				return nil
@@ -195,7 +196,7 @@ func (d *Door) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	st := d.stats
-	st.Open = d.open
+	st.Name, st.Open = d.cfg.Name, d.open
 	return st
 }
 
