@@ -38,6 +38,14 @@ func (s *Store) Holes() []Hole {
 	return holes
 }
 
+// LogStart is the newest operation of an origin that is folded into the state and not held one by one, with all before it: retention
+// dropped them, or they are yet to be fetched. 0 when the log is whole.
+func (s *Store) LogStart(origin uint64) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.logs[origin].low
+}
+
 // Missing is the number of operations of history that are wanted and not held yet.
 func (s *Store) Missing() uint64 {
 	s.mu.Lock()

@@ -32,7 +32,8 @@ func writeUnreplicated(ctx context.Context, w io.Writer, store *hostdb.Store, ot
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	for origin, last := range store.View().Vector() {
-		for after := min(others.HeldElsewhere(origin), last); after < last; {
+		// What is not held one by one is elsewhere: retention drops what every member holds, and what was joined came from one.
+		for after := min(max(others.HeldElsewhere(origin), store.LogStart(origin)), last); after < last; {
 			if err := ctx.Err(); err != nil {
 				return n, err
 			}

@@ -53,3 +53,23 @@ func TestWriteUnreplicated(t *testing.T) {
 		t.Errorf("the others hold all: %+v", none)
 	}
 }
+
+// A node that was removed meets nobody, so that nothing is known to be held elsewhere; what retention dropped was.
+func TestWriteUnreplicatedAfterRetention(t *testing.T) {
+	p := openPast(t, "a")
+	p.write("alice", "1", put("hosts/web1", "{CPU: 2}"))
+	old := p.store.View().Seq(p.store.Origin())
+	at, err := p.store.Newest(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := p.write("bob", "2", put("hosts/web1", "{CPU: 4}"))
+	if n, err := p.store.Retain(t.Context(), hostdb.Retention{Until: at}); err != nil || n == 0 {
+		t.Fatalf("%d dropped: %v", n, err)
+	}
+	var out bytes.Buffer
+	n, err := writeUnreplicated(t.Context(), &out, p.store, heldBy{})
+	if err != nil || n != 1 || !bytes.Contains(out.Bytes(), []byte(want)) {
+		t.Errorf("%d exported of those after %d: %v", n, old, err)
+	}
+}
