@@ -13,6 +13,9 @@ const (
 	clockTries = 4                // of one peer that are kept; the one of the shortest round trip counts
 	// clockOff is how far off the median a clock is called wrong: hostdb refuses local writes beyond the same.
 	clockOff = time.Second
+	// maxTrip is how long an answer may take to tell anything of a clock: half of it is what the reading may be wrong by, and a mesh
+	// whose disks are slow must not take that for a wrong clock.
+	maxTrip = clockOff
 )
 
 // ClockStatus is what is known of one peer's clock.
@@ -49,6 +52,9 @@ type clocks struct {
 
 // heardClock takes note of a peer's clock: wall is what it showed between our sending, at sent, and trip later.
 func (r *Replica) heardClock(node string, wall int64, sent time.Time, trip time.Duration) {
+	if trip > maxTrip {
+		return
+	}
 	now := time.Now()
 	in := reading{offset: time.Unix(0, wall).Sub(sent.Add(trip / 2)), trip: trip, at: now}
 	c := &r.clocks

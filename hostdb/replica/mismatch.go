@@ -32,6 +32,26 @@ type doubt struct {
 	verdict  string // of the last investigation, for people
 }
 
+// maxNamed is how many namespaces of one comparison are named in alarms.
+const maxNamed = 16
+
+// differing are the namespaces whose digests differ, or that only one side has, sorted.
+func differing(ours, theirs map[string]string) []string {
+	var list []string
+	for ns, is := range ours {
+		if other, ok := theirs[ns]; !ok || other != is {
+			list = append(list, ns)
+		}
+	}
+	for ns := range theirs {
+		if _, ok := ours[ns]; !ok {
+			list = append(list, ns)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
 // compare holds our digests against a peer's of the same version.
 func (r *Replica) compare(node string, pic *picture, answer *pullAnswer) {
 	v := pic.view
@@ -39,12 +59,12 @@ func (r *Replica) compare(node string, pic *picture, answer *pullAnswer) {
 		return
 	}
 	ours := digests(v)
-	var differs []string
-	for _, ns := range v.Namespaces() {
-		if theirs, ok := answer.Digests[ns]; ok && theirs != ours[ns] {
-			differs = append(differs, ns)
-			r.alarm("replicas with equal versions differ", "peer", node, "namespace", ns, "version", answer.Version, "ours", ours[ns], "theirs", theirs)
-		}
+	if len(answer.Digests) == 0 {
+		return // it says nothing about itself
+	}
+	differs := differing(ours, answer.Digests)
+	for _, ns := range differs[:min(len(differs), maxNamed)] {
+		r.alarm("replicas with equal versions differ", "peer", node, "namespace", ns, "version", answer.Version, "ours", ours[ns], "theirs", answer.Digests[ns])
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,6 +109,7 @@ func (r *Replica) investigate(ctx context.Context, node string, pic *picture, th
 const (
 	verdictRepairedLog   = "this replica differed from its own log and was made good from it"
 	verdictRepairedPeer  = "this replica stood alone and was made good from a peer's state"
+	verdictVouched       = "this replica is what its whole log says: the other one will find out itself"
 	verdictPeer          = "the other replica stands alone: it will find out itself"
 	verdictTwo           = "two replicas differ and no third of the same version was heard: nothing was changed"
 	verdictSplit         = "no majority: nothing was changed"
@@ -120,6 +141,10 @@ func (r *Replica) judge(ctx context.Context, node string, pic *picture, theirs m
 		}
 		if right.Version().String() != now.Version().String() {
 			return verdictMoved, nil, nil
+		}
+		// No majority knows better than all operations there ever were: it may have its state from one source that is wrong.
+		if _, cut, err := r.cfg.Store.Horizon(); err == nil && !cut {
+			return verdictVouched, nil, nil
 		}
 	}
 	if r.cfg.Sick() {

@@ -86,7 +86,7 @@ func (r *Replica) comparedLocked(p *peer, pic *picture, over []pair) {
 		}
 		p.over = slices.Clip(over)
 	}
-	p.told = true
+	p.told = len(over) <= r.overLimitLocked() // else what it lacks was forgotten
 	if own := r.acked.origin; own != 0 {
 		r.ackLocked(p, own, p.seq(own))
 	}

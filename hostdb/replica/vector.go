@@ -151,7 +151,7 @@ func compareHeads(ours, theirs []shortHead) difference {
 type holding struct {
 	base *vector
 	over []pair // exact values, whatever base says
-	told bool   // it was compared at least once
+	told bool   // it was compared, and nothing that it lacks was forgotten since
 }
 
 func (h *holding) seq(origin uint64) uint64 {
@@ -175,6 +175,7 @@ func (h *holding) set(origin, seq uint64, limit int) {
 		return
 	}
 	if len(h.over) >= limit {
+		h.told = false // until it is compared again: of a run that was retired base says nothing
 		for i, p := range h.over {
 			if p.seq >= h.base.get(p.origin) { // less is known without it
 				h.over[i] = pair{origin, seq}
