@@ -84,9 +84,7 @@ func (s *Store) Repair(ctx context.Context, right View) ([]Difference, error) {
 	if err != nil {
 		return nil, fmt.Errorf("repair: %w", err)
 	}
-	if len(diffs) == 0 {
-		return nil, nil
-	}
+	// What is in memory may be wrong where the rows are right: it is replaced in any case.
 	if err := commitSplit(s.storage, puts, s.storage.Commit); err != nil {
 		s.failLocked(err)
 		return nil, refuse(ErrUnavailable, "repair: %v", err)
