@@ -249,6 +249,13 @@ func until(ctx context.Context, limit, every time.Duration, ok func() error) err
 
 // prepare makes the tags, and the writers.
 func (s *soak) prepare(ctx context.Context) error {
+	// An agent that has just come may want to know first how the clocks of the others go.
+	create := func(a *agent, id string) error {
+		return until(ctx, time.Minute, 200*time.Millisecond, func() error {
+			_, err := a.api.Put(ctx, id, []byte("{}"), "before the run")
+			return err
+		})
+	}
 	id := 0
 	for _, a := range s.agents {
 		for range homesPerAgent {
@@ -266,13 +273,13 @@ func (s *soak) prepare(ctx context.Context) error {
 			continue
 		}
 		for t := range homeTags {
-			if _, err := w.home.api.Put(ctx, "tags/"+w.tag(t), []byte("{}"), "a writer's own"); err != nil {
+			if err := create(w.home, "tags/"+w.tag(t)); err != nil {
 				return err
 			}
 		}
 	}
 	for t := range sharedTags {
-		if _, err := s.agents[0].api.Put(ctx, "tags/"+sharedTag(t), []byte("{}"), "of all"); err != nil {
+		if err := create(s.agents[0], "tags/"+sharedTag(t)); err != nil {
 			return err
 		}
 	}
