@@ -63,7 +63,7 @@ func (r *Replica) serveHistory(_ context.Context, from string, body []byte) ([]b
 // fillHistory fetches history if some is missing, unless that goes on already.
 func (r *Replica) fillHistory() {
 	holes := r.cfg.Store.Holes()
-	if len(holes) == 0 {
+	if len(holes) == 0 && !r.baseMissing() {
 		return
 	}
 	r.mu.Lock()
@@ -96,7 +96,9 @@ func (r *Replica) fillHoles(ctx context.Context) {
 		r.fill.Holes, r.fill.Left = len(holes), leftIn(holes)
 		r.mu.Unlock()
 		if len(holes) == 0 {
-			r.log.Info("the history is complete")
+			if r.fillBase(ctx); !r.baseMissing() {
+				r.log.Info("the history is complete")
+			}
 			break
 		}
 		progress, wait, err := r.fillSome(ctx, holes)
