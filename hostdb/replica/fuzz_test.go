@@ -202,3 +202,20 @@ func FuzzDecodeHistoryAnswer(f *testing.F) {
 		}
 	})
 }
+
+func FuzzDecodeBase(f *testing.F) {
+	r := fuzzReplica(f)
+	seed(f, baseRequest{Bytes: 10}, baseAnswer{State: stateAnswer{Version: "1", Last: []byte("khosts\x00a")}, Time: 5})
+	peers := &fixed{port: port{newFabric(), "n"}}
+	r.cfg.Peers = peers
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, _ = r.serveBase(t.Context(), "x", b)
+		var answer baseAnswer
+		if decode(b, &answer) == nil && !answer.State.Busy {
+			peers.answer = b
+			if r.takeBase(t.Context(), "x") == nil && r.cfg.Store.View().Applied() != 3 {
+				t.Error("a base changed the state")
+			}
+		}
+	})
+}
