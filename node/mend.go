@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 
 	"hostmesh/hostdb"
 	"hostmesh/node/api"
@@ -35,6 +36,13 @@ func (m mender) Forks(context.Context) ([]api.Fork, error) {
 
 // Restamp implements api.Mender.
 func (m mender) Restamp(ctx context.Context, all bool) (api.Restamped, error) {
+	if !m.replica.Sounded(all) {
+		who := "the members that are alive"
+		if all {
+			who = "all members, each of which must be alive or removed"
+		}
+		return api.Restamped{}, fmt.Errorf("restamp: %w: this node has yet to hear from %s what they hold: try again in a minute", hostdb.ErrUnavailable, who)
+	}
 	done, err := m.store.Restamp(ctx, hostdb.Restamping{Held: m.replica.HeldElsewhere, All: all})
 	if err != nil {
 		return api.Restamped{}, err

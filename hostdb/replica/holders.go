@@ -23,7 +23,7 @@ func (r *Replica) HeldElsewhere(origin uint64) uint64 {
 }
 
 // HeldByAll is the newest operation of an origin that every member is known to hold, this node included; 0 while one of them
-// was not compared with since Open, or members are not known.
+// was not compared with since Open and since it was away last, or members are not known.
 func (r *Replica) HeldByAll(origin uint64) uint64 {
 	members := r.members()
 	own := r.cfg.Store.View().Seq(origin)
@@ -31,6 +31,31 @@ func (r *Replica) HeldByAll(origin uint64) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.heldByAllLocked(members, origin, own, retired)
+}
+
+// soundings is how many peers must have said what they hold before anything is concluded from what nobody is known to hold.
+const soundings = 3
+
+// Sounded reports whether enough was heard since Open for HeldElsewhere to be meant: what every other member holds if all is
+// set, else what three of those that are alive do, or all of them where there are fewer.
+func (r *Replica) Sounded(all bool) bool {
+	members := r.members()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if all {
+		for _, node := range members {
+			if p := r.peers[node]; node != r.cfg.NodeID && (p == nil || !p.told) {
+				return false
+			}
+		}
+	}
+	told := 0
+	for _, node := range r.roster.nodes {
+		if p := r.peers[node]; node != r.cfg.NodeID && p != nil && p.told {
+			told++
+		}
+	}
+	return told >= min(r.roster.others(), soundings)
 }
 
 func (r *Replica) heldByAllLocked(members []string, origin, own uint64, retired bool) uint64 {

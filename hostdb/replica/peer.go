@@ -45,8 +45,10 @@ func (r *Replica) peerLocked(node string) *peer {
 	return p
 }
 
-// leaveLocked ends what is under way with a peer that went away. What it holds stays known: it is still there when it comes back.
+// leaveLocked ends what is under way with a peer that went away. What it holds stays known, but is not relied on until it is compared
+// with again: it may come back with an older copy of its directory.
 func (p *peer) leaveLocked() {
+	p.told = false
 	p.stop()
 	p.dirty, p.slow, p.retrying, p.failing, p.fails, p.lastErr = nil, false, false, false, 0, ""
 	p.protocol, p.busyUntil = 0, time.Time{} // it may come back as another build

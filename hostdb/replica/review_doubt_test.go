@@ -77,3 +77,31 @@ func TestForgottenIsNotHeld(t *testing.T) {
 		t.Errorf("a peer that holds 5 is taken to hold %d", n)
 	}
 }
+
+// A member that was away may come back with an older directory: nothing is dropped, nor stamped anew, on the strength of what it
+// held before.
+func TestWhoWasAwayIsAskedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFabric()
+		names := []string{"node000", "node001", "node002"}
+		ms := mesh(t, f, 3, Config{Members: func() []string { return names }})
+		defer stopAll(ms)
+		put(t, ms[0], "web1", "1")
+		old := ms[2].storage.Snapshot()
+		a, origin := ms[0], ms[0].store.Origin()
+		put(t, a, "web2", "1")
+		until(t, "all hold it", func() bool { return a.replica.HeldByAll(origin) == 2 && a.replica.Sounded(true) })
+		ms[2].stop()
+		time.Sleep(10 * time.Second)
+		if n := a.replica.HeldByAll(origin); n != 0 {
+			t.Errorf("%d operations are held by all, while one is away", n)
+		}
+		if a.replica.Sounded(true) || !a.replica.Sounded(false) {
+			t.Error("who is away was heard, or who is alive was not")
+		}
+		ms[2].storage = old
+		start(t, f, ms[2], Config{})
+		until(t, "all hold it again", func() bool { return a.replica.HeldByAll(origin) == 2 })
+		equal(t, ms...)
+	})
+}
