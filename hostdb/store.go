@@ -224,6 +224,9 @@ func (s *Store) ClockLead() time.Duration {
 func (s *Store) Floor() Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.storage == nil && !s.closed {
+		return 0 // what could not be written may be there all the same when the storage is opened again
+	}
 	if s.head != s.view.Load() { // something is on its way to the disk
 		h, _ := s.view.Load().vector.get(s.run.origin)
 		return h.time
