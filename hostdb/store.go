@@ -48,7 +48,7 @@ type Config struct {
 	Clock Clock
 	// Logger is nil for none.
 	Logger *slog.Logger
-	// Space reports why the disk must not be written, nil when it may; nil func: never asked. Run asks every second.
+	// Space reports why the disk must not be written, nil when it may; nil func: never asked. Run asks four times a second.
 	Space func() error
 	// AckTimeout bounds how long a write waits for another box; 0 is 250 ms.
 	AckTimeout time.Duration
@@ -241,10 +241,14 @@ func (s *Store) Origin() uint64 {
 	return s.run.origin
 }
 
+// lookEvery is how often the disk is looked at: the room that Space keeps must last until the storage is closed, however fast somebody fills
+// the disk, and a look is one system call.
+const lookEvery = 250 * time.Millisecond
+
 // Run looks after the storage until ctx ends: closes it when the disk must not be written, and opens it again when
 // the reason is gone. Reads are served all the while.
 func (s *Store) Run(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
 		select {

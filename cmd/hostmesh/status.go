@@ -87,6 +87,8 @@ func statusText(w io.Writer, s api.Status) {
 	if len(db.Peers) > 0 {
 		row(w, "replicas", replicasLine(db.Peers))
 	}
+	row(w, "history", historyLine(db.Replication))
+	row(w, "clock", clockLine(db.Replication.Clocks))
 	if n.DiskFree >= 0 {
 		row(w, "disk", fmt.Sprintf("%s free in %s, writes stop below %s", size(n.DiskFree), n.DataDir, size(n.DiskFloor)))
 	}
@@ -103,6 +105,30 @@ func statusText(w io.Writer, s api.Status) {
 		}
 		row(w, "listens", l.Name+" "+l.Addr+state)
 	}
+}
+
+func historyLine(r api.ReplicationStatus) string {
+	switch {
+	case r.Join != nil:
+		return "none yet: a first copy is being taken"
+	case r.HistoryMissing > 0:
+		return fmt.Sprintf("being fetched, %d operations to go", r.HistoryMissing)
+	case r.HistoryFrom != nil:
+		return "from " + stampText(*r.HistoryFrom) + " UTC"
+	}
+	return "whole"
+}
+
+func clockLine(c api.ClocksStatus) string {
+	if c.Known < 2 {
+		return "no other to compare it with"
+	}
+	off := time.Duration(c.AheadMS) * time.Millisecond
+	word := "ahead of"
+	if off < 0 {
+		off, word = -off, "behind"
+	}
+	return fmt.Sprintf("%s %s the median of %d", off, word, c.Known)
 }
 
 func hypervisorLine(h api.HypervisorStatus) string {
