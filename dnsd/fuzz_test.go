@@ -56,3 +56,48 @@ func FuzzPacket(f *testing.F) {
 		}
 	})
 }
+
+// FuzzExchange hears arbitrary bytes as a peer's serials: a serial of ours never falls, and what was heard is told again in a form
+// that can be heard.
+func FuzzExchange(f *testing.F) {
+	cfg := DefaultConfig()
+	cfg.Listen = "127.0.0.53:0"
+	s, err := Open(cfg)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { s.Close() })
+	reconcile(f, s, smallSite(f, 3), mesh.View{})
+	own, err := s.exchangeMessage()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(own)
+	f.Add([]byte(`{"version":1,"zones":[{"zone":"x.test.","serial":4294967295,"hash":"00"},{}]}`))
+	f.Add([]byte(`{"version":9,"zones":null}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		before := map[string]uint32{}
+		for _, z := range s.serials.Own() {
+			before[z.Zone] = z.Serial
+		}
+		if err := s.hear(b); err != nil {
+			return
+		}
+		own := s.serials.Own()
+		if len(own) != len(before) {
+			t.Fatalf("%d zones became %d", len(before), len(own))
+		}
+		for _, z := range own {
+			if was, ok := before[z.Zone]; !ok || z.Serial != was && !newer(z.Serial, was) {
+				t.Fatalf("%+v after serial %d", z, was)
+			}
+		}
+		again, err := s.exchangeMessage()
+		if err == nil {
+			err = s.hear(again)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -35,7 +35,12 @@ type zoneSerial struct {
 	versions map[zone.Hash]uint32 // highest heard of each content, at most maxVersions
 }
 
-const maxVersions = 16 // contents remembered for each zone: those that nodes have while they converge
+// Bounds of what is remembered of what others tell.
+const (
+	maxVersions   = 16     // contents of each zone: those that nodes have while they converge
+	maxHeardZones = 20_000 // zones, ours included, beyond which no new ones are heard of
+	maxOrigin     = 1024   // bytes of a zone's name as text, in which each of 255 may take four
+)
 
 // NewSerials knows of no zone. now is the wall clock; nil is the system's.
 func NewSerials(now func() time.Time) *Serials {
@@ -97,6 +102,9 @@ func (s *Serials) Set(origin string, content zone.Hash) uint32 {
 func (s *Serials) Heard(origin string, content zone.Hash, serial uint32) (adopted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, known := s.zones[origin]; !known && (len(s.zones) >= maxHeardZones || len(origin) > maxOrigin) {
+		return false // who tells of so many zones tells of none that anybody serves
+	}
 	z := s.zone(origin)
 	if !z.heard || newer(serial, z.highest) {
 		z.heard, z.highest = true, serial

@@ -1,6 +1,7 @@
 package dnsd
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -178,5 +179,25 @@ func TestSerialFileIsNotWrittenPerChange(t *testing.T) {
 	}
 	if writes != 1 {
 		t.Errorf("%d changes were %d writes", reserveAhead, writes)
+	}
+}
+
+// A peer that tells of ever new zones does not make us remember them all, and nothing of ours suffers.
+func TestHeardZonesAreBounded(t *testing.T) {
+	s := NewSerials(nil)
+	ours := zone.Hash{1}
+	was := s.Set("x.test.", ours)
+	for i := range 3 * maxHeardZones {
+		s.Heard(fmt.Sprintf("z%d.test.", i), zone.Hash{2}, 7)
+	}
+	s.Heard(strings.Repeat("x", maxOrigin+1), zone.Hash{2}, 7)
+	if len(s.zones) > maxHeardZones {
+		t.Errorf("%d zones are remembered", len(s.zones))
+	}
+	if !s.Heard("x.test.", ours, was+5) || s.Set("x.test.", ours) != was+5 {
+		t.Error("what is said of our own zone is not heard")
+	}
+	if s.Set("new.test.", ours) == 0 {
+		t.Error("a new zone of ours has no serial")
 	}
 }

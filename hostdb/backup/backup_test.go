@@ -16,7 +16,7 @@ import (
 )
 
 // filled is a replica in memory with n hosts.
-func filled(t *testing.T, n int) (*hostdbtest.Memory, *hostdb.Store) {
+func filled(t testing.TB, n int) (*hostdbtest.Memory, *hostdb.Store) {
 	t.Helper()
 	st := hostdbtest.NewMemory()
 	store, err := hostdb.Open(hostdb.Config{OpenStorage: func() (hostdb.Storage, error) { return st, nil }, NodeID: "a"})
@@ -38,7 +38,7 @@ func filled(t *testing.T, n int) (*hostdbtest.Memory, *hostdb.Store) {
 	return st, store
 }
 
-func write(t *testing.T, st hostdb.Storage, v hostdb.View) []byte {
+func write(t testing.TB, st hostdb.Storage, v hostdb.View) []byte {
 	t.Helper()
 	h := backup.Header{Storage: 2, MeshID: "m", NodeID: "a", Build: "1.2"}
 	h.Describe(v)
