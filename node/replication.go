@@ -53,4 +53,17 @@ func (a *Agent) replicationStatus(st replica.Status, v mesh.View) api.Replicatio
 	return out
 }
 
+// lostProblems tells of a replica that lacks what the others have dropped.
+func lostProblems(origins int) []api.Problem {
+	if origins == 0 {
+		return nil
+	}
+	return []api.Problem{{
+		Severity: api.SeverityError, Subject: "history",
+		Text: fmt.Sprintf("this node lacks operations of %d runs that the others have dropped: its HostDB never becomes equal to theirs; "+
+			"was its directory set back to an older copy?", origins),
+		Remedy: "save what only this node has with hostmesh db export --unreplicated, remove the node, and start it with an empty data directory",
+	}}
+}
+
 func originText(origin uint64) string { return fmt.Sprintf("%016x", origin) }

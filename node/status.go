@@ -36,6 +36,7 @@ func (a *Agent) Status() api.Status {
 	}
 	s.Problems = append(s.Problems, a.dnsProblems()...)
 	s.Problems = append(s.Problems, a.removals().problems()...)
+	s.Problems = append(s.Problems, lostProblems(a.replica.Status().Lost)...)
 	s.Problems = append(s.Problems, a.crowds()...)
 	return s
 }

@@ -305,6 +305,9 @@ func (r *Replica) askOps(ctx context.Context, p *peer, want []pair, asked map[ui
 		return nil, broken("peer %s changed its protocol", p.node)
 	}
 	for _, origin := range answer.Gone {
+		if held, ok := asked[origin]; ok {
+			r.noteGone(p.node, origin, held)
+		}
 		delete(asked, origin)
 		*whole = false
 	}

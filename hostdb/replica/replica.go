@@ -75,6 +75,7 @@ type Replica struct {
 	forks    map[uint64]*fork
 	forkAsks map[forkAsk]*patience
 	aside    map[uint64]Aside
+	lost     map[uint64]lost // by origin
 	doubt    doubt
 	pins     []pin
 	basePin  basePin
@@ -181,6 +182,7 @@ func (r *Replica) Run(ctx context.Context) error {
 			r.fillHistory()
 			r.retire(ctx)
 			r.forgetAside()
+			r.forgetLost()
 		}
 	}
 }

@@ -29,6 +29,9 @@ type Status struct {
 	Forks  []ForkStatus
 	Aside  []Aside // operations that wait because their writer's clock runs ahead
 	Clocks ClocksStatus
+	// Lost is of how many origins operations are missing here that the others have dropped: this replica never becomes equal, and
+	// needs an empty directory.
+	Lost int
 	// Verdict is what the last look into replicas that differed came to; "" when there was none. Doubted is when that was.
 	Verdict string
 	Doubted time.Time
@@ -43,7 +46,7 @@ func (r *Replica) Status() Status {
 	defer r.mu.Unlock()
 	st := Status{
 		Synced: r.synced, Counts: r.counts, Clocks: clocks, Join: r.join.Joining, Fill: r.fill.Filling,
-		Aside: r.asideLocked(v), Verdict: r.doubt.verdict, Doubted: r.doubt.looked,
+		Aside: r.asideLocked(v), Lost: r.lostLocked(), Verdict: r.doubt.verdict, Doubted: r.doubt.looked,
 	}
 	for _, f := range r.forks {
 		st.Forks = append(st.Forks, ForkStatus{f.Origin, f.Node, slices.Clone(f.Seqs), f.Peer, f.Since})
