@@ -181,7 +181,12 @@ func (a *Agent) openStore() (err error) {
 
 // openStorage opens the database, at start and whenever the store opens it again. Its housekeeping ends when it is closed.
 func (a *Agent) openStorage() (hostdb.Storage, error) {
-	db, err := badgerdb.Open(badgerdb.Config{Dir: a.dir.file(replicaDir), Logger: a.log})
+	// The floor of the disk rule holds for each commit, not only where the store looks now and then.
+	_, floor, err := freeSpace(a.dir.path)
+	if err != nil {
+		return nil, err
+	}
+	db, err := badgerdb.Open(badgerdb.Config{Dir: a.dir.file(replicaDir), Logger: a.log, MinFree: floor})
 	if err != nil {
 		return nil, err
 	}

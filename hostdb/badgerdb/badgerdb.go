@@ -134,7 +134,7 @@ func open(cfg Config, memTable int64) (_ *DB, err error) {
 		_ = db.bdb.Close() // the reason to report is err
 		return nil, err
 	}
-	db.compactor = newCompactor(db.bdb, db.log)
+	db.compactor = newCompactor(db.bdb, db.log, func(more int64) error { return checkSpace(cfg.Dir, withRoom(cfg.MinFree, more)) })
 	wal.rotating = db.compactor.look
 	db.writer = newWriter(db.bdb, db.set, wal, func() error { return checkSpace(cfg.Dir, cfg.MinFree) }, db.compactor.wait)
 	return db, nil
@@ -175,6 +175,9 @@ func (db *DB) Commit(batch []hostdb.Put) error {
 
 // Close waits for the calls under way, writes what is in memory to tables, and releases the directory. It is
 // idempotent, and returns the first call's error each time. It must not be called from a callback of Scan.
+//
+// On a file system without room it waits until there is some: Badger writes tables through memory maps, and would end the process.
+// Nothing is lost if the process ends meanwhile: the write-ahead log has all of it.
 func (db *DB) Close() error {
 	db.closeOnce.Do(func() {
 		db.mu.Lock()
@@ -184,6 +187,7 @@ func (db *DB) Close() error {
 		db.users.Wait()
 		err := db.writer.close()
 		db.compactor.close()
+		db.awaitRoom()
 		err = errors.Join(err, closeBadger(db.bdb))
 		db.lock.release()
 		if err != nil {
@@ -191,6 +195,21 @@ func (db *DB) Close() error {
 		}
 	})
 	return db.closeErr
+}
+
+// roomEvery is how often a DB that is to close looks whether there is room.
+const roomEvery = 250 * time.Millisecond
+
+// awaitRoom blocks while the file system has no room for tables.
+func (db *DB) awaitRoom() {
+	told := false
+	for err := checkSpace(db.cfg.Dir, db.cfg.MinFree); errors.Is(err, hostdb.ErrStorageFull); err = checkSpace(db.cfg.Dir, db.cfg.MinFree) {
+		if !told {
+			told = true
+			db.log.Warn("the database waits for room before it closes; what it holds is in its log", "dir", db.cfg.Dir, "err", err)
+		}
+		time.Sleep(roomEvery)
+	}
 }
 
 func closeBadger(bdb *badger.DB) (err error) {

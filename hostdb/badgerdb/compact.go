@@ -62,7 +62,9 @@ type compactor struct {
 	giveWay bool      // the last compaction made no room, or there will be none: nobody may wait for it
 }
 
-func newCompactor(bdb *badger.DB, log *slog.Logger) *compactor {
+// newCompactor starts a compactor. Space says whether so many bytes may be written: a merge writes everything anew before it removes
+// the old tables, through memory maps that end the process where there is no room.
+func newCompactor(bdb *badger.DB, log *slog.Logger, space func(more int64) error) *compactor {
 	return startCompactor(log,
 		func() (l levels) {
 			for _, at := range bdb.Levels() {
@@ -76,6 +78,13 @@ func newCompactor(bdb *badger.DB, log *slog.Logger) *compactor {
 		},
 		func() (err error) {
 			defer guard(&err)()
+			var all int64
+			for _, at := range bdb.Levels() {
+				all += at.Size
+			}
+			if err := space(all); err != nil {
+				return err
+			}
 			return classify(bdb.Flatten(1))
 		})
 }
@@ -124,6 +133,7 @@ func (c *compactor) run() {
 			return
 		case <-c.poke:
 		}
+		pause := time.Second
 		for before := c.levels(); before.due(); before = c.levels() {
 			err := c.flatten()
 			after := c.levels()
@@ -143,8 +153,9 @@ func (c *compactor) run() {
 			select {
 			case <-c.stop:
 				return
-			case <-time.After(time.Second):
+			case <-time.After(pause):
 			}
+			pause = min(2*pause, time.Minute) // a disk without room may stay so
 		}
 	}
 }

@@ -76,6 +76,14 @@ func writeFormat(name string, memTable int64) error {
 	return classify(err)
 }
 
+// withRoom is MinFree and so much more; negative is no check still.
+func withRoom(minFree, more int64) int64 {
+	if minFree < 0 {
+		return minFree
+	}
+	return minFree + more
+}
+
 // checkSpace says whether the file system has room for what one group of commits may set off.
 func checkSpace(dir string, minFree int64) error {
 	if minFree < 0 {

@@ -93,9 +93,9 @@ func slowed(_ context.Context, n *nemesis) (string, func() error, error) {
 	return "slow link to " + a.short + ": 1 Mbit/s", func() error { return n.wires.fast(a) }, n.wires.slow(a)
 }
 
-// How fast the foreign file grows, 80 MiB/s: an agent has to notice on the way from its floor of 256 MiB to nothing.
+// How fast the foreign file grows, 160 MiB/s: an agent has to notice on the way from its floor of 256 MiB to nothing.
 const (
-	fillStep  = 16 << 20
+	fillStep  = 32 << 20
 	fillEvery = 200 * time.Millisecond
 	diskFloor = 256 << 20
 )
