@@ -51,6 +51,7 @@ type compactor struct {
 	log     *slog.Logger
 	levels  func() levels
 	flatten func() error // merges all levels into one
+	merging sync.Mutex   // held while flatten runs: two at a time take one another's tables
 
 	poke     chan struct{} // one slot: there may be work
 	stop     chan struct{}
@@ -135,7 +136,7 @@ func (c *compactor) run() {
 		}
 		pause := time.Second
 		for before := c.levels(); before.due(); before = c.levels() {
-			err := c.flatten()
+			err := c.merge()
 			after := c.levels()
 			stuck := err != nil || after.full() && after.tables >= before.tables
 			c.ended(stuck)
@@ -158,6 +159,13 @@ func (c *compactor) run() {
 			pause = min(2*pause, time.Minute) // a disk without room may stay so
 		}
 	}
+}
+
+// merge merges all levels into one, alone.
+func (c *compactor) merge() error {
+	c.merging.Lock()
+	defer c.merging.Unlock()
+	return c.flatten()
 }
 
 func (c *compactor) ended(giveWay bool) {

@@ -50,19 +50,9 @@ func (db *DB) Compact(ctx context.Context, progress func(phase string)) (done Co
 	if err := phase(PhaseMerge); err != nil {
 		return done, err
 	}
-	if min := db.cfg.MinFree; min >= 0 {
-		if err := checkSpace(db.cfg.Dir, min+db.Stats().LSM); err != nil {
-			return done, err
-		}
-	}
-	if err := db.flatten(); err != nil {
+	if err := db.compactor.merge(); err != nil {
 		return done, err
 	}
 	done.After, err = db.Size()
 	return done, err
-}
-
-func (db *DB) flatten() (err error) {
-	defer guard(&err)()
-	return classify(db.bdb.Flatten(1))
 }
