@@ -76,6 +76,11 @@ func (s *Store) Update(ctx context.Context, req Request, fn func(*Tx) error) (Co
 	if err := s.checkSkew(); err != nil {
 		return Commit{}, err
 	}
+	if g := s.gate.Load(); g != nil {
+		if err := (*g)(); err != nil {
+			return Commit{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
 	p, tx, err := s.lockAndPrepare(req, fn)
 	if err != nil || p == nil {
 		version := View{s.head}.Version()

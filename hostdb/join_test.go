@@ -540,6 +540,21 @@ func TestSkewAgainstTheMedian(t *testing.T) {
 	}
 }
 
+// Who has not heard of what the others hold writes nothing of its own, and takes what comes.
+func TestGate(t *testing.T) {
+	a, b := busyBox(t), openBox(t, "b")
+	b.clock.now = a.clock.now
+	shut := errors.New("nobody was reached yet")
+	b.store.SetGate(func() error { return shut })
+	_, err := b.store.Update(context.Background(), hostdb.Request{}, put("hosts", "x", parse(t, "1")))
+	if !errors.Is(err, hostdb.ErrUnavailable) || !errors.Is(err, shut) {
+		t.Errorf("a write behind a shut gate: %v", err)
+	}
+	deliverAll(t, a, b)
+	shut = nil
+	write(t, b, put("hosts", "x", parse(t, "1")))
+}
+
 func FuzzPiece(f *testing.F) {
 	a := busyBox(f)
 	piece, _ := a.store.View().Piece("", 1<<20)

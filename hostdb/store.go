@@ -61,6 +61,7 @@ type Store struct {
 	view  atomic.Pointer[snapshot]
 	acker atomic.Pointer[Acker]
 	skew  atomic.Pointer[func() (time.Duration, int)]
+	gate  atomic.Pointer[func() error]
 
 	mu       sync.Mutex    // guards the fields below
 	storage  Storage       // nil while it has failed or is closed
@@ -184,6 +185,10 @@ func (s *Store) pokeLocked() {
 
 // SetAcker sets who is asked for acknowledgements of other boxes. Without one a write is acknowledged alone.
 func (s *Store) SetAcker(a Acker) { s.acker.Store(&a) }
+
+// SetGate sets who says why this replica must take no local writes yet; nil when it may. A replica that has not heard of what the others
+// hold would write as if nothing existed, and could then not take their state.
+func (s *Store) SetGate(g func() error) { s.gate.Store(&g) }
 
 // Counts are totals since Open.
 func (s *Store) Counts() Counts {

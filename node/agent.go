@@ -232,6 +232,7 @@ func (a *Agent) openReplica() error {
 	}
 	a.replica = r
 	a.store.SetAcker(r)
+	a.store.SetGate(a.hasCopy)
 	a.closers = append(a.closers, r.Close)
 	return nil
 }
@@ -408,13 +409,24 @@ const foundersPatience = 10 * time.Second
 // its database and would answer that nothing exists, so it waits, for as long as one of them is alive.
 func (a *Agent) notReady() []string {
 	var why []string
-	if !a.hadData && !a.replica.Synced() && !(a.founder && a.aloneWithIt()) {
-		why = append(why, "no copy of HostDB yet: no member of the mesh has been reached")
+	if err := a.hasCopy(); err != nil {
+		why = append(why, err.Error())
 	}
 	if !a.loop.ready() {
 		why = append(why, "not every daemon has had its first good run")
 	}
 	return why
+}
+
+// errNoCopy is what keeps an agent from being ready, and from taking writes.
+var errNoCopy = errors.New("no copy of HostDB yet: no member of the mesh has been reached")
+
+// hasCopy is errNoCopy until this node has a copy of HostDB, or is the one to begin it.
+func (a *Agent) hasCopy() error {
+	if a.hadData || a.replica.Synced() || a.founder && a.aloneWithIt() {
+		return nil
+	}
+	return errNoCopy
 }
 
 // aloneWithIt reports whether nobody else has a copy of HostDB, as far as a founder can know.

@@ -174,14 +174,14 @@ func (r *Replica) pushOrigin(ctx context.Context, p *peer, origin uint64) (sent 
 		r.counts.PushErrors++
 		return false, err
 	}
+	if slices.Contains(answer.Forked, origin) {
+		r.suspectForkLocked(p.node, origin) // what it has there may be of another chain, and acknowledges nothing
+		return true, nil
+	}
 	got := answer.Have[origin]
 	progress := got > have
 	r.holdsLocked(p, origin, got)
 	r.counts.PushedOps += uint64(len(ops))
-	if slices.Contains(answer.Forked, origin) {
-		r.suspectForkLocked(p.node, origin)
-		return true, nil
-	}
 	if got < r.cfg.Store.View().Seq(origin) && !slices.Contains(p.dirty, origin) {
 		p.dirty = append(p.dirty, origin)
 	}
