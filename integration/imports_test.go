@@ -64,6 +64,7 @@ var rules = map[string]rule{
 	"integration/demo":     {[]string{"..."}, nil, "as integration"},
 	"integration/bench":    {[]string{"..."}, nil, "as integration"},
 	"integration/powercut": {nil, []string{badger, serf, memberlist}, "what runs in the virtual machine sees the agent as its clients do"},
+	"integration/sim":      {[]string{"hostdb", "hostdb/hostdbtest", "hostdb/replica"}, []string{badger, serf, memberlist}, "it shows that the rules of replication need no real wire, disk or clock"},
 	"integration/soak":     {[]string{"..."}, nil, "as integration"},
 }
 

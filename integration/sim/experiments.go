@@ -17,7 +17,8 @@ const patience = 10 * time.Minute
 // lengths is how long the experiments take.
 type lengths struct {
 	writes  int           // that are followed one by one
-	rest    time.Duration // that traffic is metered
+	rest    time.Duration // that traffic is metered at rest
+	busy    time.Duration // and with writes
 	cut     time.Duration // that a rack is away
 	join    time.Duration // within which the joiners start
 	restart time.Duration // within which all restart
@@ -30,7 +31,8 @@ type convergence struct {
 
 // result is what came out of the experiments with n agents.
 type result struct {
-	N, Joiners   int
+	N            int
+	Joiners      int // 0 but for the results of a join, where N agents were there
 	Write        convergence
 	Rest, Busy   flow
 	Slow, Mute   convergence
@@ -38,7 +40,6 @@ type result struct {
 	Rack         recovery
 	Restart      recovery
 	Join         joined
-	Real         time.Duration // that the simulation took
 }
 
 // recovery is how a mesh got over a fault.
@@ -87,7 +88,7 @@ func median(d []time.Duration) time.Duration {
 
 func (w *world) any(of []*agent) *agent { return of[int(w.chance()*float64(len(of)))] }
 
-// load writes ten times a second at random ones of writers until stop is closed.
+// load writes so often a second at random ones of writers until stop is closed.
 type load struct {
 	stop   chan struct{}
 	done   chan struct{}
@@ -98,7 +99,10 @@ type load struct {
 // writesPerSecond is the load under which the mesh is looked at.
 const writesPerSecond = 10
 
-func (w *world) load(writers, counts []*agent) *load {
+// cutWrites is how many a second there are while a rack is cut off: most of what then crosses was written before.
+const cutWrites = 4
+
+func (w *world) load(rate int, writers, counts []*agent) *load {
 	l := &load{stop: make(chan struct{}), done: make(chan struct{})}
 	w.wg.Go(func() {
 		defer close(l.done)
@@ -111,7 +115,7 @@ func (w *world) load(writers, counts []*agent) *load {
 				return
 			case <-w.over:
 				return
-			case <-time.After(time.Duration(w.chance() * 2 * float64(time.Second) / writesPerSecond)):
+			case <-time.After(time.Duration(w.chance() * 2 * float64(time.Second) / float64(rate))):
 			}
 			a := w.any(writers)
 			if !a.up.Load() {
@@ -161,15 +165,15 @@ func (w *world) writers() []*agent {
 }
 
 // traffic meters the mesh at rest and with writes.
-func (w *world) traffic(length time.Duration) (rest, busy flow, err error) {
+func (w *world) traffic(still, writing time.Duration) (rest, busy flow, err error) {
 	all := w.running()
 	m := w.meter()
-	time.Sleep(length)
+	time.Sleep(still)
 	rest = m.read(all)
-	l := w.load(w.writers(), all)
+	l := w.load(writesPerSecond, w.writers(), all)
 	time.Sleep(time.Second)
 	m = w.meter()
-	time.Sleep(length)
+	time.Sleep(writing)
 	busy = m.read(all)
 	if err := l.end(); err != nil {
 		return rest, busy, err
@@ -213,7 +217,7 @@ func (w *world) loseRack(cut time.Duration) (recovery, error) {
 			out = append(out, a)
 		}
 	}
-	l := w.load(all, all)
+	l := w.load(cutWrites, all, all)
 	time.Sleep(2 * time.Second)
 	for _, a := range in {
 		a.line.side.Store(1)
@@ -234,7 +238,6 @@ func (w *world) loseRack(cut time.Duration) (recovery, error) {
 	if err == nil {
 		time.Sleep(2 * time.Second)
 		r.Flow = m.read(all)
-		r.Worst = l.worst()
 		r.Busy = w.counts().Busy - busy
 	}
 	time.Sleep(5 * time.Second)
@@ -257,7 +260,7 @@ func (w *world) restartAll(within time.Duration) (recovery, error) {
 	var r recovery
 	all := w.running()
 	busy := w.counts().Busy
-	l := w.load(all, all)
+	l := w.load(writesPerSecond, all, all)
 	time.Sleep(2 * time.Second)
 	m := w.meter()
 	var wg sync.WaitGroup

@@ -68,8 +68,8 @@ var errRefused = errors.New("connection refused")
 
 type handler = func(ctx context.Context, from string, req []byte) ([]byte, error)
 
-// line is an agent's place in the fabric: its uplink, its one core and what is counted of both.
-type line struct {
+// link is an agent's place in the fabric: its uplink, its one core and what is counted of both.
+type link struct {
 	mu       sync.Mutex // guards the fields below
 	rand     *rand.Rand
 	uplink   time.Time // when it is free

@@ -47,7 +47,7 @@ type agent struct {
 	id         int
 	name       string
 	rack, site int
-	line       line
+	line       link
 	up         atomic.Bool // its process runs
 	member     atomic.Bool // the others think so
 	changed    chan struct{}
@@ -75,7 +75,7 @@ type disk struct {
 
 func (d *disk) Commit(batch []hostdb.Put) error {
 	for _, p := range batch {
-		if p.Key[0] == 'm' && bytes.Contains(p.Key, []byte("applied")) && d.fsync > 0 && len(batch) > 3 {
+		if bytes.HasPrefix(p.Key, []byte("m")) && bytes.Contains(p.Key, []byte("applied")) && d.fsync > 0 && len(batch) > 3 {
 			time.Sleep(d.fsync)
 			break
 		}
