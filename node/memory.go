@@ -16,7 +16,7 @@ const (
 )
 
 // How much garbage may lie about, in percent of what lives. The process says atRest (see cmd/hostmesh): that is right for
-// a trickle of writes. But at it a third of what an import computes is collecting garbage, for memory that is given back
+// a trickle of writes. But at it a quarter of what an import computes is collecting garbage, for memory that is given back
 // a moment later.
 const (
 	atRest    = 50

@@ -85,6 +85,13 @@ func (r *Replica) takeOverLocked(node string, origin uint64, root string) {
 	if len(theirs) == 0 {
 		return
 	}
+	// Until it shows that most fail, a chain of them must not lead through the whole mesh.
+	if now := time.Now(); now.Sub(r.tookOver) > time.Second {
+		r.tookOver, r.takeovers = now, 0
+	}
+	if r.takeovers++; r.takeovers > max(4, len(kids)) {
+		return
+	}
 	r.counts.TakenOver++
 	for _, k := range theirs {
 		r.dirtyLocked(k, origin)

@@ -79,12 +79,15 @@ type Replica struct {
 	doubt    doubt
 	pins     []pin
 	basePin  basePin
-	retired  time.Time // when this node retired runs last
-	counts   Counts
-	alarms   map[string]time.Time // alarms raised, by text, so that each is logged once a while
-	ctx      context.Context      // of Run; nil before it
-	over     bool                 // Run ends: nothing is started any more
-	wg       sync.WaitGroup
+	// tookOver is when the second began in which takeovers counts subtrees taken over.
+	tookOver  time.Time
+	takeovers int
+	retired   time.Time // when this node retired runs last
+	counts    Counts
+	alarms    map[string]time.Time // alarms raised, by text, so that each is logged once a while
+	ctx       context.Context      // of Run; nil before it
+	over      bool                 // Run ends: nothing is started any more
+	wg        sync.WaitGroup
 }
 
 // Counts are totals since Open.
