@@ -32,7 +32,8 @@ agent runs on it, that agent is asked. Only an administrator may.
 
 The file has checksums and names what it is of; "hostmesh db verify FILE" reads
 it to its end. It holds the users and other secrets, sealed with the mesh key,
-and so is readable by its owner alone. The mesh key is not in it: keep that, too.`,
+and so is readable by its owner alone. The mesh key is not in it: keep that as
+well.`,
 		Example: `  hostmesh db backup /var/backups/hostmesh-monday.backup
   hostmesh db backup - | ssh safe.example.com 'cat > hostmesh.backup'
   hostmesh db backup /root/last.backup --data-dir /var/lib/hostmesh`,
@@ -170,13 +171,14 @@ func (a *app) dbVerifyCommand() *cobra.Command {
 		Short: "Look for damage in a replica, or in a backup",
 		Long: `Reads every row of a replica and holds them against each other: whether each
 operation can be read and continues the chain of its origin, whether the indexes
-name all of them and no others, and whether the registers are what the operations
-make. It changes nothing, and takes the memory of a second replica meanwhile.
+name all of them and no others, and whether the registers are what the
+operations make. It changes nothing, and takes the memory of a second replica
+meanwhile.
 
-Without an argument the agent verifies its own replica and goes on to serve. With
---data-dir an agent's data directory is read; if an agent runs on it, that agent
-is asked. With FILE a backup is read to its end and verified in the same way, in
-a directory below TMPDIR. Exit code 1 says that something is damaged.`,
+Without an argument the agent verifies its own replica and goes on to serve.
+With --data-dir an agent's data directory is read; if an agent runs on it, that
+agent is asked. With FILE a backup is read to its end and verified in the same
+way, in a directory below TMPDIR. Exit code 1 says that something is damaged.`,
 		Example: `  hostmesh db verify
   hostmesh db verify --data-dir /var/lib/hostmesh
   hostmesh db verify /var/backups/hostmesh-monday.backup`,
@@ -280,9 +282,10 @@ func (a *app) dbRestoreCommand() *cobra.Command {
 		Long: `Makes a data directory of a backup; "-" reads the standard input. The directory
 must not exist, or be empty. No agent is asked, and none may run on it.
 
-Without --new-mesh the directory is a new node of the mesh that the backup is of.
-Start its agent with --join and the mesh key: it brings what the mesh may have
-lost, and takes what has happened since. Nothing that was deleted since returns.
+Without --new-mesh the directory is a new node of the mesh that the backup is
+of. Start its agent with --join and the mesh key: it brings what the mesh may
+have lost, and takes what has happened since. Nothing that was deleted since
+returns.
 
 With --new-mesh it founds a mesh of its own with the HostDB of the backup, and a
 key if there is none. What was sealed with another mesh key cannot be opened
@@ -368,7 +371,8 @@ itself; after a large import or a deletion this does it at once. It needs about
 as much free space as the database takes.
 
 The agent goes on to serve. With --data-dir an agent's data directory is
-compacted; if an agent runs on it, that agent is asked. Only an administrator may.`,
+compacted; if an agent runs on it, that agent is asked. Only an administrator
+may.`,
 		Example: `  hostmesh db compact
   hostmesh db compact --data-dir /var/lib/hostmesh`,
 		Args: cobra.NoArgs,

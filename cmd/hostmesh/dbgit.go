@@ -259,7 +259,8 @@ agent that has met nobody since its start writes all it has. Only an
 administrator may.`,
 		Example: `  hostmesh db export /root/inventory
   hostmesh db export /root/inventory-of-march --as-of 2026-03-01
-  hostmesh db export --git /var/lib/hostmesh/history.git`,
+  hostmesh db export --git /var/lib/hostmesh/history.git
+  hostmesh db export --unreplicated /root/box12.operations`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case unreplicated != "" && (repo != "" || branch != "" || asOf != "" || len(args) > 0):

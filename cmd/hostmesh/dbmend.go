@@ -17,8 +17,8 @@ func (a *app) dbForksCommand() *cobra.Command {
 		Long: `Lists operations that do not continue the history which the agent holds: two
 boxes write under one identity, as a machine does that was copied while it ran.
 An agent keeps the chain that it heard of first. What it hears of the other one
-is kept aside and not merged; write it again where it should stand, and empty the
-data directory of the copy. Only administrators may look.`,
+is kept aside and not merged; write it again where it should stand, and empty
+the data directory of the copy. Only administrators may look.`,
 		Example: `  hostmesh db forks
   hostmesh db forks -o json`,
 		Args: cobra.NoArgs,

@@ -18,33 +18,37 @@ import (
 // notRun are examples in help texts that a test cannot run, with the reason.
 var notRun = map[string]string{
 	"hostmesh watch": "runs until it is stopped; the scripts do",
-	"hostmesh watch hosts/web --where 'Status == \"maintenance\"'":                            "runs until it is stopped; the scripts do",
-	"hostmesh watch tags --from 24h --what members":                                           "runs until it is stopped; the scripts do",
-	"hostmesh watch -o json --data | jq -r '.documents[]?.id'":                                "runs until it is stopped, and needs jq",
-	"hostmesh db txn -f takeover.yaml --dry-run":                                              "needs the file; the scripts have one",
-	"hostmesh db txn -f takeover.yaml -m \"web9 takes over\"":                                 "needs the file; the scripts have one",
-	"hostmesh agent --dev --data-dir /tmp/hostmesh":                                           "runs until it is stopped; the scripts do",
-	"hostmesh agent --addr 10.1.0.11 --key-file /etc/hostmesh/mesh.key":                       "not an address of this box",
-	"hostmesh agent --addr 10.1.0.12 --join 10.1.0.11 --key-file /etc/hostmesh/mesh.key":      "not an address of this box",
-	"hostmesh agent --check":                                                                  "looks at this box's configuration",
-	"hostmesh init --data-dir /var/lib/hostmesh --key-file /etc/hostmesh/mesh.key":            "changes this box",
-	"hostmesh keygen /etc/hostmesh/mesh.key":                                                  "changes this box",
-	"hostmesh keygen | ssh box2 'umask 077; cat > /etc/hostmesh/mesh.key'":                    "needs box2",
-	"hostmesh status --server https://10.1.0.12:7951 --ca web-ca.crt --token-file token":      "needs another box",
-	"hostmesh login --server https://10.1.0.12:7951 --ca web-ca.crt":                          "needs another box",
-	"hostmesh login --server https://10.1.0.12:7951 --user alice --password-stdin < password": "needs another box",
-	"hostmesh logout --server https://10.1.0.12:7951":                                         "forgets a session of this user",
-	"hostmesh whoami --server https://10.1.0.12:7951 --ca web-ca.crt":                         "needs another box",
-	"hostmesh status -o json | jq .problems":                                                  "needs jq",
-	"hostmesh db digest --server http://127.0.0.12:7950 | diff - <(hostmesh db digest)":       "needs the demo",
-	"ln -s hostmesh /usr/local/bin/hostdb":                                                    "changes this box",
-	"hostmesh passwd alice >> users.yaml":                                                     "asks on a terminal",
-	"hostmesh user set alice --allow 10.0.0.0/8 --group ops":                                  "asks on a terminal",
-	"pass show hostmesh/robot | hostmesh user set robot --password-stdin --allow 10.1.0.53":   "needs pass",
-	"hostmesh db import /var/lib/hostdb/namespaces --dry-run":                                 "needs Flipkart's HostDB on this box",
-	"hostmesh db import /var/lib/hostdb/namespaces --keep-going -m \"from the old HostDB\"":   "needs Flipkart's HostDB on this box",
-	"hostmesh db import --git /var/lib/hostdb/namespaces":                                     "needs Flipkart's HostDB on this box; the scripts have a repository",
-	"hostmesh dns zone dc1.example.com > db.dc1 && named-checkzone dc1.example.com db.dc1":    "needs bind9-utils; package integration runs it",
+	"hostmesh watch hosts/web --where 'Status == \"maintenance\"'":                                     "runs until it is stopped; the scripts do",
+	"hostmesh watch tags --from 24h --what members":                                                    "runs until it is stopped; the scripts do",
+	"hostmesh watch -o json --data | jq -r '.documents[]?.id'":                                         "runs until it is stopped, and needs jq",
+	"hostmesh db txn -f takeover.yaml --dry-run":                                                       "needs the file; the scripts have one",
+	"hostmesh db txn -f takeover.yaml -m \"web9 takes over\"":                                          "needs the file; the scripts have one",
+	"hostmesh agent --dev --data-dir /tmp/hostmesh":                                                    "runs until it is stopped; the scripts do",
+	"hostmesh agent --addr 10.1.0.11 --key-file /etc/hostmesh/mesh.key":                                "not an address of this box",
+	"hostmesh agent --addr 10.1.0.12 --join 10.1.0.11 --key-file /etc/hostmesh/mesh.key":               "not an address of this box",
+	"hostmesh agent --check":                                                                           "looks at this box's configuration",
+	"hostmesh init --data-dir /var/lib/hostmesh --key-file /etc/hostmesh/mesh.key":                     "changes this box",
+	"hostmesh keygen /etc/hostmesh/mesh.key":                                                           "changes this box",
+	"hostmesh keygen | ssh box2 'umask 077; cat > /etc/hostmesh/mesh.key'":                             "needs box2",
+	"hostmesh status --server https://10.1.0.12:7951 --ca web-ca.crt --token-file token":               "needs another box",
+	"hostmesh login --server https://10.1.0.12:7951 --ca web-ca.crt":                                   "needs another box",
+	"hostmesh login --server https://10.1.0.12:7951 --user alice --password-stdin < password":          "needs another box",
+	"hostmesh logout --server https://10.1.0.12:7951":                                                  "forgets a session of this user",
+	"hostmesh whoami --server https://10.1.0.12:7951 --ca web-ca.crt":                                  "needs another box",
+	"hostmesh db backup - | ssh safe.example.com 'cat > hostmesh.backup'":                              "needs another box",
+	"hostmesh db restore monday.backup --data-dir /var/lib/hostmesh --key-file /etc/hostmesh/mesh.key": "changes this box; package integration does it",
+	"hostmesh node remove box12.dc1.example.com -m \"sold\"":                                           "asks on a terminal; package integration removes one",
+	"hostmesh node remove 0123456789abcdef0123456789abcdef --yes":                                      "needs another box; package integration removes one",
+	"hostmesh status -o json | jq .problems":                                                           "needs jq",
+	"hostmesh db digest --server http://127.0.0.12:7950 | diff - <(hostmesh db digest)":                "needs the demo",
+	"ln -s hostmesh /usr/local/bin/hostdb":                                                             "changes this box",
+	"hostmesh passwd alice >> users.yaml":                                                              "asks on a terminal",
+	"hostmesh user set alice --allow 10.0.0.0/8 --group ops":                                           "asks on a terminal",
+	"pass show hostmesh/robot | hostmesh user set robot --password-stdin --allow 10.1.0.53":            "needs pass",
+	"hostmesh db import /var/lib/hostdb/namespaces --dry-run":                                          "needs Flipkart's HostDB on this box",
+	"hostmesh db import /var/lib/hostdb/namespaces --keep-going -m \"from the old HostDB\"":            "needs Flipkart's HostDB on this box",
+	"hostmesh db import --git /var/lib/hostdb/namespaces":                                              "needs Flipkart's HostDB on this box; the scripts have a repository",
+	"hostmesh dns zone dc1.example.com > db.dc1 && named-checkzone dc1.example.com db.dc1":             "needs bind9-utils; package integration runs it",
 }
 
 // TestExamples runs the examples of the help texts as they stand there, with an agent that holds examples/inventory.
@@ -84,6 +88,7 @@ func TestExamples(t *testing.T) {
 	}
 	must("db", "import", inventory(t))
 	imported := newest()
+	must("db", "backup", filepath.Join(dir, "monday.backup"))
 	seen := map[string]bool{}
 	everyCommand(func(cmd *cobra.Command) {
 		for line := range strings.Lines(cmd.Example) {
@@ -107,7 +112,8 @@ func TestExamples(t *testing.T) {
 			must("db", "set", "hosts/web1.dc1.example.com/Expires", fmt.Sprint(2030+len(seen), "-01-01"), "-m", "reset")
 			// Examples name a past that this database does not have, and places that belong to the box of whoever runs the test.
 			line = strings.NewReplacer("019a0c1f2b3c0000.5f1e2d3c4b5a6978", newest(), "--as-of 24h", "--as-of "+imported,
-				"--as-of 2026-01-31", "--as-of "+imported, "members 2h", "members "+imported, " /root/", " "+dir+"/", " /var/lib/hostmesh/", " "+dir+"/").Replace(line)
+				"--as-of 2026-01-31", "--as-of "+imported, "members 2h", "members "+imported, " /root/", " "+dir+"/", " /var/lib/hostmesh/", " "+dir+"/",
+				"--data-dir /var/lib/hostmesh", "--data-dir "+filepath.Join(dir, "d"), " /var/backups/", " "+dir+"/", " /tmp/trial", " "+dir+"/trial").Replace(line)
 			cmd := exec.CommandContext(t.Context(), "bash", "-e", "-o", "pipefail", "-c", line)
 			cmd.Dir = dir
 			cmd.Env = append(os.Environ(), environ...)

@@ -32,9 +32,9 @@ func (a *app) nodeRemoveCommand() *cobra.Command {
 member lets it in again, also none that is away now and hears of it later. It
 no longer holds up what waits for every member.
 
-The mesh key is not revoked: whoever has it can join as a new node. If the box was
-stolen, change the key. The box itself returns only with an empty data directory,
-as a new node; what nobody else has of it is saved before with
+The mesh key is not revoked: whoever has it can join as a new node. If the box
+was stolen, change the key. The box itself returns only with an empty data
+directory, as a new node; what nobody else has of it is saved before with
 "hostmesh db export --unreplicated" there.
 
 A member that is alive is refused: stop its agent first, or cut it off with
