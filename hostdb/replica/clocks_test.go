@@ -21,7 +21,7 @@ func TestClocksAreCompared(t *testing.T) {
 		defer stopAll(ms)
 		put(t, ms[0], "web1", "1")
 		time.Sleep(30 * time.Second)
-		ms[2].skew = 3200 * time.Millisecond
+		skewed{ms[2]}.set(3200 * time.Millisecond)
 		time.Sleep(time.Minute)
 		st := ms[0].replica.Status().Clocks
 		if st.Known != 3 || st.Wrong || st.Ahead.Abs() > 10*time.Millisecond || len(st.Peers) != 2 {
@@ -42,7 +42,7 @@ func TestClocksAreCompared(t *testing.T) {
 		if !errors.Is(err, hostdb.ErrClock) {
 			t.Errorf("a write at a box whose clock is off gave %v", err)
 		}
-		ms[2].skew = 0
+		skewed{ms[2]}.set(0)
 		time.Sleep(time.Minute)
 		put(t, ms[2], "web2", "1")
 	})
@@ -104,16 +104,16 @@ func TestHeldAsideIsListed(t *testing.T) {
 		defer stopAll(ms)
 		put(t, ms[0], "web0", "1")
 		time.Sleep(time.Second)
-		ms[0].skew = 20 * time.Second
+		skewed{ms[0]}.set(20 * time.Second)
 		put(t, ms[0], "web1", "1")
 		time.Sleep(2 * time.Second)
 		list := ms[1].replica.Status().Aside
 		if len(list) != 1 || list[0].Node != "node000" || list[0].Seq != 2 || list[0].Ahead < 15*time.Second || list[0].Until.Before(list[0].Since) {
 			t.Fatalf("held aside: %+v", list)
 		}
-		calls := f.calls["node001"] + f.calls["node000"]
+		calls := f.called("node001") + f.called("node000")
 		time.Sleep(10 * time.Second)
-		if more := f.calls["node001"] + f.calls["node000"] - calls; more > 40 {
+		if more := f.called("node001") + f.called("node000") - calls; more > 40 {
 			t.Errorf("%d calls in ten seconds about what must wait", more)
 		}
 		time.Sleep(30 * time.Second)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -213,7 +214,8 @@ func TestStateWithWrongDigestsIsNotTaken(t *testing.T) {
 func TestHistoryThatIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFabric()
-		sick := true
+		var sick atomic.Bool
+		sick.Store(true)
 		cfg := Config{JoinOperations: 100, MessageBytes: 4000}
 		a := loaded(t, f, "a", 200, cfg)
 		defer func() { a.stop() }()
@@ -226,7 +228,7 @@ func TestHistoryThatIsGone(t *testing.T) {
 				return call()
 			}
 		})
-		cfg.Sick = func() bool { return sick }
+		cfg.Sick = sick.Load
 		b := &member{name: "b"}
 		start(t, f, b, cfg)
 		defer func() { b.stop() }()
@@ -234,7 +236,7 @@ func TestHistoryThatIsGone(t *testing.T) {
 		if b.store.Missing() == 0 {
 			t.Error("what a peer said was believed although this node doubts itself")
 		}
-		sick = false
+		sick.Store(false)
 		until(t, "the hole is closed", func() bool { return len(b.store.Holes()) == 0 })
 		if _, err := b.store.Operations(a.store.Origin(), 60, 1); err != nil {
 			t.Errorf("what was there is not here: %v", err)

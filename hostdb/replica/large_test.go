@@ -26,8 +26,10 @@ func TestSickInnerNodesDoNotCutOffTheirSubtrees(t *testing.T) {
 			defer stopAll(ms)
 			put(t, ms[0], "before", "1")
 			time.Sleep(10 * time.Second)
+			ms[0].replica.mu.Lock()
 			kids := ms[0].replica.roster.children("node000", "node000", 4)
 			bad := []string{kids[1], ms[0].replica.roster.children("node000", kids[2], 4)[0]}
+			ms[0].replica.mu.Unlock()
 			f.set(func() {
 				f.hook = func(ctx context.Context, _, to, name string, _ []byte, call func() ([]byte, error)) ([]byte, error) {
 					if slices.Contains(bad, to) {
@@ -218,6 +220,8 @@ func TestComparisonOfManyOriginsIsSmall(t *testing.T) {
 		}
 		until(t, "b has the rest", func() bool { return b.store.View().Applied() == 602 })
 		equal(t, a, b)
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		if largest > 4000 {
 			t.Errorf("a message of %d bytes for two operations among 600 origins", largest)
 		}

@@ -197,8 +197,8 @@ func TestRetirable(t *testing.T) {
 func TestClosedRunsAreRetired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFabric()
-		sick := false
-		cfg := Config{Members: func() []string { return []string{"node000", "node001", "node002"} }, Sick: func() bool { return sick }}
+		var sick atomic.Bool
+		cfg := Config{Members: func() []string { return []string{"node000", "node001", "node002"} }, Sick: sick.Load}
 		ms := mesh(t, f, 3, cfg)
 		defer stopAll(ms)
 		for i := range 4 {
@@ -218,13 +218,13 @@ func TestClosedRunsAreRetired(t *testing.T) {
 		if n := heads(ms[0]); n != 5 {
 			t.Errorf("%d runs are named while a member is away, want all 5", n)
 		}
-		sick = true
+		sick.Store(true)
 		start(t, f, ms[2], cfg)
 		time.Sleep(3 * time.Hour)
 		if n := heads(ms[0]); n != 5 {
 			t.Errorf("%d runs are named: some were retired while nodes doubt themselves", n)
 		}
-		sick = false
+		sick.Store(false)
 		time.Sleep(3 * time.Hour)
 		for _, m := range ms {
 			if n := heads(m); n > 3 {

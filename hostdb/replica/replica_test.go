@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,6 +54,13 @@ func (f *fabric) set(fn func()) {
 
 func (f *fabric) reaches(a, b string) bool {
 	return f.up[a] && f.up[b] && !f.cut[[2]string{a, b}] && !f.cut[[2]string{b, a}]
+}
+
+// called is how many calls a node has made.
+func (f *fabric) called(node string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls[node]
 }
 
 // port is one node's view of the fabric.
@@ -123,7 +131,12 @@ type member struct {
 
 type skewed struct{ m *member }
 
-func (c skewed) Now() time.Time { return time.Now().Add(c.m.skew) }
+func (c skewed) Now() time.Time {
+	return time.Now().Add(time.Duration(atomic.LoadInt64((*int64)(&c.m.skew))))
+}
+
+// set sets the member's clock wrong by so much.
+func (c skewed) set(d time.Duration) { atomic.StoreInt64((*int64)(&c.m.skew), int64(d)) }
 
 func start(t *testing.T, f *fabric, m *member, cfg Config) {
 	t.Helper()
@@ -355,7 +368,7 @@ func TestFastClockIsHeldAsideAndComesInLater(t *testing.T) {
 		f := newFabric()
 		ms := mesh(t, f, 2, Config{})
 		defer stopAll(ms)
-		ms[0].skew = 20 * time.Second
+		skewed{ms[0]}.set(20 * time.Second)
 		if c := put(t, ms[0], "web1", "1"); c.Acks != 1 {
 			t.Errorf("a write 20 s ahead was taken: %d acks", c.Acks)
 		}
