@@ -154,8 +154,14 @@ func spoil(t *testing.T, m *member, key string) {
 func TestReplicaIsMadeGoodFromItsOwnLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFabric()
+		var mu sync.Mutex // guards docs
 		var docs []string
-		cfg := Config{Evidence: func(_ string, doc []byte) error { docs = append(docs, string(doc)); return nil }}
+		cfg := Config{Evidence: func(_ string, doc []byte) error {
+			mu.Lock()
+			defer mu.Unlock()
+			docs = append(docs, string(doc))
+			return nil
+		}}
 		ms := mesh(t, f, 2, cfg)
 		defer stopAll(ms)
 		put(t, ms[0], "web1", "{a: 1}")
@@ -183,6 +189,8 @@ func TestReplicaIsMadeGoodFromItsOwnLog(t *testing.T) {
 			}
 		}
 		found := false
+		mu.Lock()
+		defer mu.Unlock()
 		for _, d := range docs {
 			var e evidence
 			if err := json.Unmarshal([]byte(d), &e); err != nil {
