@@ -48,7 +48,13 @@ type reading struct {
 type clocks struct {
 	mu sync.Mutex // guards the fields below
 	by map[string][]reading
+	// judged is what was made of them at judgedAt: every write asks, and every answer tells.
+	judged   ClocksStatus
+	judgedAt time.Time
 }
+
+// judgeEvery is how long a judgement of the clocks holds. They do not drift a second meanwhile.
+const judgeEvery = 250 * time.Millisecond
 
 // heardClock takes note of a peer's clock: wall is what it showed between our sending, at sent, and trip later.
 func (r *Replica) heardClock(node string, wall int64, sent time.Time, trip time.Duration) {
@@ -70,14 +76,18 @@ func (r *Replica) heardClock(node string, wall int64, sent time.Time, trip time.
 	if len(c.by) > maxClocks {
 		c.forgetOldest()
 	}
+	fresh := now.Sub(c.judgedAt) < judgeEvery
 	c.mu.Unlock()
+	if fresh {
+		return
+	}
 	st := r.clocksNow()
 	if st.Wrong {
 		r.alarm("this box's clock is off the median of the mesh", "clocks", st.Known, "ahead", st.Ahead.Round(time.Millisecond))
 	}
 	for _, p := range st.Peers {
-		if p.Wrong && p.Node == node {
-			r.alarm("a peer's clock is off the median of the mesh", "peer", node, "ahead", p.Off.Round(time.Millisecond))
+		if p.Wrong {
+			r.alarm("a peer's clock is off the median of the mesh", "peer", p.Node, "ahead", p.Off.Round(time.Millisecond))
 		}
 	}
 }
@@ -92,10 +102,8 @@ func (c *clocks) forgetOldest() {
 	delete(c.by, oldest)
 }
 
-// best are the peers' clocks as far as they count, by node.
-func (c *clocks) best(now time.Time) []ClockStatus {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// bestLocked are the peers' clocks as far as they count, by node.
+func (c *clocks) bestLocked(now time.Time) []ClockStatus {
 	var out []ClockStatus
 	for node, list := range c.by {
 		list = slices.DeleteFunc(list, func(r reading) bool { return now.Sub(r.at) > clockFor })
@@ -120,8 +128,16 @@ func (c *clocks) best(now time.Time) []ClockStatus {
 	return out
 }
 
-// clocksNow is how the clocks stand.
-func (r *Replica) clocksNow() ClocksStatus { return judgeClocks(r.clocks.best(time.Now())) }
+// clocksNow is how the clocks stand. What it gives is shared: nobody may change it.
+func (r *Replica) clocksNow() ClocksStatus {
+	c, now := &r.clocks, time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.judgedAt.IsZero() || now.Sub(c.judgedAt) >= judgeEvery {
+		c.judged, c.judgedAt = judgeClocks(c.bestLocked(now)), now
+	}
+	return c.judged
+}
 
 // judgeClocks says who is off. Offsets are from this box's clock, which counts as well.
 func judgeClocks(peers []ClockStatus) ClocksStatus {
