@@ -42,6 +42,7 @@ var formats = map[string]string{
 	"replica.pullName":       `"hostdb.pull.1"`,
 	"replica.stateName":      `"hostdb.state.1"`,
 	"replica.historyName":    `"hostdb.history.1"`,
+	"replica.baseName":       `"hostdb.base.1"`, // what history behind a horizon is built on
 }
 
 // formatName is how constants are called that hold a version; wireName is the name of a call between agents.
