@@ -208,7 +208,7 @@ func TestClosedRunsAreRetired(t *testing.T) {
 		}
 		put(t, ms[1], "last", "1")
 		ms[2].kill()
-		time.Sleep(3 * time.Hour)
+		time.Sleep(20 * time.Minute)
 		heads := func(m *member) (n int) {
 			for range m.store.View().Heads() {
 				n++
@@ -220,12 +220,12 @@ func TestClosedRunsAreRetired(t *testing.T) {
 		}
 		sick.Store(true)
 		start(t, f, ms[2], cfg)
-		time.Sleep(3 * time.Hour)
+		time.Sleep(20 * time.Minute)
 		if n := heads(ms[0]); n != 5 {
 			t.Errorf("%d runs are named: some were retired while nodes doubt themselves", n)
 		}
 		sick.Store(false)
-		time.Sleep(3 * time.Hour)
+		time.Sleep(20 * time.Minute)
 		for _, m := range ms {
 			if n := heads(m); n > 3 {
 				t.Errorf("%s names %d runs, want the open one and that of who retired", m.name, n)
