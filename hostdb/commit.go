@@ -318,12 +318,16 @@ func (s *Store) flushUntil(p *pending) {
 		batch, st, applied := s.queue, s.storage, s.view.Load().applied
 		s.queue = nil
 		s.mu.Unlock()
-		n, err := s.write(st, batch, applied)
+		n, err, sure := 0, s.space(), true
+		if err == nil {
+			n, err = s.write(st, batch, applied)
+			sure = false
+		}
 		s.mu.Lock()
-		s.settleLocked(batch, n, err)
+		s.settleLocked(batch, n, err, sure)
 	}
 	if s.storage == nil { // failed meanwhile
-		s.settleLocked(s.queue, 0, s.writableLocked())
+		s.settleLocked(s.queue, 0, s.failure, true)
 		s.queue = nil
 	}
 	s.flushing = false
@@ -331,8 +335,16 @@ func (s *Store) flushUntil(p *pending) {
 	s.mu.Unlock()
 }
 
-// settleLocked publishes the first n of batch and fails the others, if any, for err.
-func (s *Store) settleLocked(batch []*pending, n int, err error) {
+// space is why the disk must not be written, looked at anew: it may have filled up since the last look.
+func (s *Store) space() error {
+	if s.cfg.Space == nil {
+		return nil
+	}
+	return s.cfg.Space()
+}
+
+// settleLocked publishes the first n of batch and fails the others, if any, for err. Sure says that nothing of them was written.
+func (s *Store) settleLocked(batch []*pending, n int, err error, sure bool) {
 	if n > 0 {
 		s.view.Store(batch[n-1].state)
 		for _, p := range batch[:n] {
@@ -347,7 +359,11 @@ func (s *Store) settleLocked(batch []*pending, n int, err error) {
 	for i, p := range batch {
 		s.queued -= len(p.op.raw)
 		if i >= n {
-			p.err = refuse(ErrUnavailable, "the write may be lost: the store cannot be written: %v", err)
+			text := "the write may be lost: the store cannot be written: %v"
+			if sure {
+				text = "the store cannot be written: %v"
+			}
+			p.err = refuse(ErrUnavailable, text, err)
 		}
 		close(p.done)
 	}

@@ -48,8 +48,25 @@ func TestDiagnose(t *testing.T) {
 		{"no space", func(s *Status) { s.Node.DiskFree = 1 << 20 }, "error disk: 1 MiB free"},
 		{"space not known", func(s *Status) { s.Node.DiskFree = -1 }, ""},
 		{"clock", func(s *Status) { s.HostDB.ClockLeadMS = 700 }, "notice clock: new writes are stamped 700ms ahead"},
-		{"held aside", func(s *Status) { s.HostDB.HeldAside = 1 }, "error clock: 1 operation was held aside"},
-		{"fork", func(s *Status) { s.HostDB.Forks = 2 }, "error hostdb: 2 operations do not continue"},
+		{"held aside", func(s *Status) {
+			s.HostDB.Replication.Aside = []AsideStatus{{Node: "box3", AheadMS: 3_600_000, Until: time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)}}
+		}, "error clock: operations of box3 wait until 2026-01-31 12:00:00 UTC: its clock ran 1h0m0s ahead"},
+		{"fork", func(s *Status) {
+			s.HostDB.Replication.Forks = []ForkStatus{{Origin: "00000000000000aa", Node: "box3"}}
+		}, "error hostdb: run 00000000000000aa of box3 has two chains"},
+		{"first copy", func(s *Status) { s.HostDB.Replication.Join = &JoinStatus{Bytes: 3 << 20, Error: "gone"} },
+			"notice hostdb: takes its first copy of HostDB: 3 MiB so far; the last piece did not come: gone"},
+		{"history to come", func(s *Status) { s.HostDB.Replication.HistoryMissing = 17 }, "notice hostdb: still fetches history: 17 operations to go"},
+		{"old history is kept", func(s *Status) { s.HostDB.Replication.Kept = "old history is kept because box3 may lack some of it" },
+			"notice hostdb: old history is kept because box3"},
+		{"own clock", func(s *Status) { s.HostDB.Replication.Clocks = ClocksStatus{Known: 5, AheadMS: -2300, Wrong: true} },
+			"error clock: this box's clock is -2.3s off the median of 5: writes are refused here"},
+		{"two clocks", func(s *Status) { s.HostDB.Replication.Clocks = ClocksStatus{Known: 2, AheadMS: 900, Differ: true} },
+			"error clock: this box's clock and that of the only other one are over a second apart"},
+		{"another's clock", func(s *Status) {
+			s.HostDB.Replication.Clocks = ClocksStatus{Known: 5, Others: []PeerClock{{Name: "box3", OffMS: 3200, Wrong: true}}}
+		}, "error clock: the clock of box3 is 3.2s off the median"},
+		{"replicas that differed", func(s *Status) { s.HostDB.Replication.Verdict = "repaired" }, "notice hostdb: replicas differed: repaired"},
 		{"newer operations", func(s *Status) { s.HostDB.Unfolded = 1 }, "notice hostdb: 1 operation of a newer version"},
 		{"other state", func(s *Status) { s.HostDB.Peers[0].Differs = true }, "error box2: holds the same operations"},
 		{"a daemon fails", func(s *Status) { s.Daemons[0].Failures, s.Daemons[0].Error = 3, "port in use" }, "error dnsd: failed 3 times in a row: port in use"},
