@@ -99,6 +99,14 @@ func (r *retention) round(ctx context.Context) error {
 	what := hostdb.Retention{Until: until}
 	if len(a.memberIDs()) > 1 {
 		what.Held, what.Settled = a.replica.HeldByAll, a.settled
+	} else if node := unseen(a.store.View(), a.dir.nodeID); node != "" {
+		// It may be a copy that was restored beside a mesh: whoever wrote that is somewhere, and may lack what is dropped here.
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.kept = ""; !until.IsZero() {
+			r.kept = "old history is kept because node " + node + ", which wrote some of it, is no member that this node knows"
+		}
+		return nil
 	}
 	n, err := a.store.Retain(ctx, what)
 	r.dropped.Add(float64(n))
@@ -119,6 +127,17 @@ func (r *retention) round(ctx context.Context) error {
 		r.kept = blocking(a.mesh.View())
 	}
 	return nil
+}
+
+// unseen is a node other than self that made a run and was not removed from the mesh; "" when there is none.
+func unseen(v hostdb.View, self string) string {
+	removed := v.Data(hostdb.System, removedKey)
+	for h := range v.AllHeads() {
+		if h.Node != "" && h.Node != self && !removed.At(h.Node).Exists() {
+			return h.Node
+		}
+	}
+	return ""
 }
 
 // blocking says whom retention waits for; "" when everybody is there.

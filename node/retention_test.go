@@ -52,6 +52,39 @@ func TestRetentionNamesWhomItWaitsFor(t *testing.T) {
 	}
 }
 
+// A box that was restored from a backup and knows no other member drops nothing of what others wrote, until they were removed.
+func TestRetentionAloneAmongOthersRuns(t *testing.T) {
+	p, other := openPast(t, "a"), openPast(t, "b")
+	p.write("alice", "one", put("hosts/web1", "{CPU: 2}"))
+	if got := unseen(p.store.View(), "a"); got != "" {
+		t.Errorf("its own runs are said to be of %q", got)
+	}
+	other.write("bob", "two", put("hosts/web2", "{CPU: 2}"))
+	ops, err := other.store.Operations(other.store.Origin(), 0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.store.Apply(t.Context(), ops); err != nil {
+		t.Fatal(err)
+	}
+	if got := unseen(p.store.View(), "a"); got != "b" {
+		t.Errorf("a run of b is said to be of %q", got)
+	}
+	_, err = p.store.Update(t.Context(), hostdb.Request{}, func(tx *hostdb.Tx) error {
+		doc, err := hostdb.ParseDocument([]byte("{b: {name: box2}}"))
+		if err != nil {
+			return err
+		}
+		return tx.Put(hostdb.System, removedKey, doc)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := unseen(p.store.View(), "a"); got != "" {
+		t.Errorf("a run of a node that was removed is said to be of %q", got)
+	}
+}
+
 // Evidence is kept for its owner alone, in a bounded number of documents of which the first stay.
 func TestEvidence(t *testing.T) {
 	d := &dataDir{path: t.TempDir()}

@@ -16,8 +16,9 @@ import (
 const (
 	// repairEvery is the shortest time between two repairs: a state that differs again has a cause that a repair does not end.
 	repairEvery = time.Hour
-	// doubtEvery is the shortest time between two investigations.
-	doubtEvery = time.Minute
+	// doubtEvery is the shortest time between two investigations. Each folds all of history: where they lead to nothing, they become rarer.
+	doubtEvery  = time.Minute
+	doubtRarely = time.Hour
 	// maxVoices is how many peers are asked for digests.
 	maxVoices = 16
 	// maxStateBytes bounds a state that is held in memory to compare with.
@@ -29,7 +30,8 @@ type doubt struct {
 	active   bool
 	looked   time.Time // when it was last looked into
 	repaired time.Time
-	verdict  string // of the last investigation, for people
+	again    time.Duration // so long nothing is looked into anew; doubles while that leads to nothing
+	verdict  string        // of the last investigation, for people
 }
 
 // maxNamed is how many namespaces of one comparison are named in alarms.
@@ -75,7 +77,7 @@ func (r *Replica) compare(node string, pic *picture, answer *pullAnswer) {
 	r.counts.Mismatches++
 	d := &r.doubt
 	now := time.Now()
-	if d.active || !d.looked.IsZero() && now.Sub(d.looked) < doubtEvery {
+	if d.active || !d.looked.IsZero() && now.Sub(d.looked) < max(doubtEvery, d.again) {
 		return
 	}
 	theirs := answer.Digests
@@ -96,8 +98,9 @@ func (r *Replica) investigate(ctx context.Context, node string, pic *picture, th
 	e.differences(diffs)
 	r.mu.Lock()
 	r.doubt.active, r.doubt.verdict = false, verdict
+	r.doubt.again = min(max(doubtEvery, 2*r.doubt.again), doubtRarely)
 	if len(diffs) > 0 {
-		r.doubt.repaired = time.Now()
+		r.doubt.repaired, r.doubt.again = time.Now(), 0
 		r.counts.Repairs++
 	}
 	r.mu.Unlock()
