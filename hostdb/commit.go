@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -437,23 +438,30 @@ func (s *Store) commit(st Storage, puts []Put) error {
 	return st.Commit(puts)
 }
 
+// chunked are the rows of an operation in chunks of at most size, none if it fits one row, and the row that names them or holds it.
+func chunked(op *Operation, size int) (chunks []Put, row Put) {
+	row.Key = opKey(op.Origin, op.Seq)
+	if len(op.raw) <= size {
+		row.Value = append([]byte{0}, op.raw...)
+		return nil, row
+	}
+	for part := range slices.Chunk(op.raw, size) {
+		chunks = append(chunks, Put{rowKey('c', op.Origin, op.Seq, uint64(len(chunks))), part})
+	}
+	row.Value = append([]byte{1}, u64(uint64(len(chunks)))...)
+	return chunks, row
+}
+
 // writeLarge stores an operation that does not fit one batch: its chunks, then the record that makes it count, then
 // the registers. A crash before the record leaves chunks without meaning; one after it is made good at open.
 func (s *Store) writeLarge(st Storage, op *Operation, log, regs []Put, number uint64) error {
 	commit := func(puts []Put) error { return s.commit(st, puts) }
 	maxBytes, _ := st.MaxBatch()
-	chunk := maxBytes / 2
-	var chunks []Put
-	for i := 0; i*chunk < len(op.raw); i++ {
-		part := op.raw[i*chunk : min(len(op.raw), (i+1)*chunk)]
-		chunks = append(chunks, Put{rowKey('c', op.Origin, op.Seq, uint64(i)), part})
+	chunks, row := chunked(op, maxBytes/2)
+	if err := commitSplit(st, chunks, commit); err != nil {
+		return err
 	}
-	if len(op.raw) > chunk {
-		if err := commitSplit(st, chunks, commit); err != nil {
-			return err
-		}
-		log[0].Value = append([]byte{1}, u64(uint64(len(chunks)))...)
-	}
+	log[0] = row
 	if err := s.commit(st, log); err != nil {
 		return err
 	}

@@ -165,17 +165,8 @@ func (s *Store) Fill(ctx context.Context, h Hole, raws [][]byte, gone bool) erro
 // a line of the apply log, because it was not served here then.
 func (s *Store) fillRows(st Storage, op *Operation) ([]Put, error) {
 	maxBytes, _ := st.MaxBatch()
-	var puts []Put
-	if chunk := maxBytes / 2; len(op.raw) > chunk {
-		n := uint64(0)
-		for part := range slices.Chunk(op.raw, chunk) {
-			puts = append(puts, Put{rowKey('c', op.Origin, op.Seq, n), part})
-			n++
-		}
-		puts = append(puts, Put{opKey(op.Origin, op.Seq), append([]byte{1}, u64(n)...)})
-	} else {
-		puts = append(puts, Put{opKey(op.Origin, op.Seq), append([]byte{0}, op.raw...)})
-	}
+	puts, row := chunked(op, maxBytes/2)
+	puts = append(puts, row)
 	puts = append(puts, Put{stampKey(op.Stamp()), u64(op.Seq)})
 	if !op.known() {
 		puts = append(puts, Put{rowKey('u', op.Origin, op.Seq), []byte{1}})

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -60,32 +59,7 @@ func TestConsistency(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	path := binary(t)
-	for _, tool := range []string{"ip", "curl", "dig"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Fatalf("%v: install iproute2, curl and bind9-dnsutils", err)
-		}
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestConsistency$", "-test.v", "-test.timeout=4m")
-	cmd.Env = append(os.Environ(), inNamespaces+"=1", "HOSTMESH_BINARY="+path)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	if os.Getuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState == nil {
-		t.Fatalf("the machine gives no namespaces for network and mounts: %v; run the tests as root, or allow user namespaces", err)
-	}
-	if err != nil {
-		t.Fatalf("in namespaces: %v\n%s", err, out)
-	}
-	for line := range strings.Lines(string(out)) {
-		if strings.Contains(line, "_test.go:") {
-			t.Log(strings.TrimSpace(line))
-		}
-	}
+	inOwnNamespaces(t, "ip", "curl", "dig")
 }
 
 // parted is a mesh of three, of which c is cut off from a and b.

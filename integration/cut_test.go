@@ -55,7 +55,7 @@ func TestFrozenAgents(t *testing.T) {
 	t.Logf("all see each other again %s later", s.allAlive())
 }
 
-// inNamespaces marks the process that TestCutLink runs itself in.
+// inNamespaces marks the process that a test runs itself in: see inOwnNamespaces.
 const inNamespaces = "HOSTMESH_TEST_IN_NAMESPACES"
 
 // TestCutLink has each agent in a network namespace of its own, joined by a bridge, and takes a link down: both sides
@@ -69,11 +69,20 @@ func TestCutLink(t *testing.T) {
 		return
 	}
 	t.Parallel()
+	inOwnNamespaces(t, "ip")
+}
+
+// inOwnNamespaces runs the calling test again as root of network and mount namespaces of its own, marked by inNamespaces, with the tools
+// that it names.
+func inOwnNamespaces(t *testing.T, tools ...string) {
+	t.Helper()
 	path := binary(t)
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Fatalf("%v: install iproute2", err)
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Fatalf("%v: packaging/deps.sh test installs it", err)
+		}
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestCutLink$", "-test.v", "-test.timeout=4m")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=4m")
 	cmd.Env = append(os.Environ(), inNamespaces+"=1", "HOSTMESH_BINARY="+path)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if os.Getuid() != 0 {
