@@ -394,8 +394,11 @@ func TestUnderAttack(t *testing.T) {
 	if b.cmd.Process.Pid != pid || !b.running() {
 		t.Error("it did not survive")
 	}
-	if lines := b.logged("level=ERROR"); len(lines) > 0 {
-		t.Errorf("%s", strings.Join(lines[:min(len(lines), 5)], "\n"))
+	// Whether the operation of the far future came before the push it was in was refused is a matter of who comes first;
+	// that it is held aside is what a person must hear of.
+	errorLines, aside := b.logged("level=ERROR"), b.logged("level=ERROR", "operations held aside: their writer's clock runs ahead")
+	if len(errorLines) > len(aside) || len(aside) > 1 {
+		t.Errorf("%d errors, %d of them of the far future:\n%s", len(errorLines), len(aside), strings.Join(errorLines[:min(len(errorLines), 5)], "\n"))
 	}
 	if warnings := len(b.logged("level=WARN")); warnings > 300 {
 		t.Errorf("strangers fill the log: %d warnings", warnings)
