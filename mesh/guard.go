@@ -26,7 +26,8 @@ type guard struct {
 	door    *door.Door
 	refuse  *refusals
 	streams chan net.Conn
-	left    atomic.Int64 // of gossipPool
+	ready   chan struct{} // closed by open
+	left    atomic.Int64  // of gossipPool
 	done    chan struct{}
 	once    sync.Once
 	ended   chan struct{}
@@ -34,15 +35,23 @@ type guard struct {
 
 func newGuard(t memberlist.NodeAwareTransport, refuse *refusals, cfg door.Config) *guard {
 	g := &guard{NodeAwareTransport: t, door: door.New(cfg), refuse: refuse,
-		streams: make(chan net.Conn), done: make(chan struct{}), ended: make(chan struct{})}
+		streams: make(chan net.Conn), ready: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
 	g.left.Store(gossipPool)
 	go g.pass()
 	return g
 }
 
+// open lets streams in, once: cfg.Trusted is asked from then on.
+func (g *guard) open() { close(g.ready) }
+
 // pass lets streams through the door until Shutdown.
 func (g *guard) pass() {
 	defer close(g.ended)
+	select {
+	case <-g.ready:
+	case <-g.done:
+		return
+	}
 	for {
 		select {
 		case nc := <-g.NodeAwareTransport.StreamCh():

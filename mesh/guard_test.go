@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,6 +62,7 @@ func TestGossipStreamsAreBounded(t *testing.T) {
 	p := &port{streams: make(chan net.Conn)}
 	r := newRefusals(slog.New(slog.DiscardHandler), time.Now)
 	g := newGuard(p, r, door.Config{Name: "gossip", Max: 3, Logger: r.log})
+	g.open()
 	var held []net.Conn
 	take := func(addr string, n int) (net.Conn, *sender) {
 		s := send(addr, n)
@@ -131,5 +133,30 @@ func TestLinesAboutStrangersAreBounded(t *testing.T) {
 	r.refuse(netip.MustParseAddrPort("10.200.0.1:1"), refuseKey)
 	if !strings.Contains(log.String(), "unlogged=") {
 		t.Errorf("nothing says what was left out: %s", &log)
+	}
+}
+
+// Nobody is let in, and nobody asked who is known, before the guard is open; and it ends without that, too.
+func TestGuardBeforeOpen(t *testing.T) {
+	r := newRefusals(slog.New(slog.DiscardHandler), time.Now)
+	p := &port{streams: make(chan net.Conn, 1)}
+	var ready atomic.Bool
+	g := newGuard(p, r, door.Config{Name: "gossip", Max: 1, Logger: r.log, Trusted: func(netip.Addr) bool {
+		if !ready.Load() {
+			t.Error("asked too early")
+		}
+		return true
+	}})
+	p.streams <- send("10.0.0.9:1000", 1)
+	time.Sleep(10 * time.Millisecond) // for a guard that would not wait to show it
+	ready.Store(true)
+	g.open()
+	c := <-g.StreamCh()
+	c.Close()
+	if err := g.Shutdown(); err != nil {
+		t.Error(err)
+	}
+	if err := newGuard(p, r, door.Config{Name: "gossip", Max: 1, Logger: r.log}).Shutdown(); err != nil {
+		t.Error(err)
 	}
 }

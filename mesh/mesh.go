@@ -133,6 +133,7 @@ func Open(cfg Config) (*Mesh, error) {
 	m.streams = newStreams(&m.cfg, id, m.refuse, lis)
 	m.streams.banned, m.streams.known = peers.isRemoved, m.known
 	m.streams.member = func(id string) (Member, bool) { return m.View().Get(id) }
+	m.guard.open()
 	return m, nil
 }
 
