@@ -52,7 +52,8 @@ type Config struct {
 	MaxFrame int
 	// MaxConns is the most incoming peer streams held open at a time; further ones are closed at once.
 	MaxConns int
-	// MaxRequests is the most requests that are served at a time, over all connections; further ones get ErrBusy.
+	// MaxRequests is the most requests that are served at a time, over all connections; further ones get ErrBusy. Urgent
+	// ones (CallUrgent) are counted apart, with the same bound.
 	MaxRequests int
 	// MaxRequestsPerConn is the most requests in flight on one connection. A caller waits for its turn.
 	MaxRequestsPerConn int
@@ -75,7 +76,7 @@ func DefaultConfig() Config {
 		StreamPort: 7947,
 
 		MaxFrame:           16 << 20, // a snapshot piece or a whole document (1 MiB) with room; still bounds memory per request
-		MaxConns:           2048,     // a mesh of 1,000 nodes, each with a connection, twice
+		MaxConns:           4096,     // a mesh of 1,000 nodes, each with a connection in both lanes, twice
 		MaxRequests:        1024,     // goroutines of handlers; they mostly wait for the disk
 		MaxRequestsPerConn: 64,       // one peer cannot take all of them
 

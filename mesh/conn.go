@@ -27,6 +27,7 @@ type conn struct {
 	r       *bufio.Reader
 	version byte
 	peer    Caller
+	lane    lane
 	dialled bool
 	number  uint64 // in the order of handshakes
 
@@ -37,16 +38,18 @@ type conn struct {
 
 	slots   chan struct{} // dialled: a token for each request in flight
 	lastUse atomic.Int64  // dialled: unix nanoseconds of the last request's end
+	heard   atomic.Int64  // when something came last, as asked
 	mu      sync.Mutex    // guards the fields below
+	asked   int64         // dialled, urgent: unix nanoseconds, real time, of the first request since something came
 	nextID  uint64
 	retired bool                               // dialled: takes no more requests
 	pending map[uint64]chan frame              // dialled: who waits
 	running map[uint64]context.CancelCauseFunc // accepted: what is being served
 }
 
-func newConn(s *streams, nc net.Conn, r *bufio.Reader, version byte, peer Caller, dialled bool) *conn {
+func newConn(s *streams, nc net.Conn, r *bufio.Reader, version byte, peer Caller, in lane, dialled bool) *conn {
 	c := &conn{
-		s: s, nc: nc, r: r, version: version, peer: peer, dialled: dialled,
+		s: s, nc: nc, r: r, version: version, peer: peer, lane: in, dialled: dialled,
 		out:  make(chan []byte, outQueue),
 		done: make(chan struct{}),
 
@@ -124,10 +127,17 @@ func (c *conn) writeLoop() error {
 }
 
 func (c *conn) readLoop() error {
+	limit := c.s.cfg.MaxFrame + frameSlack // a member that knows no lanes may answer with as much
+	if !c.dialled {
+		limit = c.s.maxFrame(c.lane) + frameSlack
+	}
 	for {
-		f, err := readFrame(c.r, c.s.cfg.MaxFrame+frameSlack)
+		f, err := readFrame(c.r, limit)
 		if err != nil {
 			return err
+		}
+		if c.urgent() {
+			c.heard.Store(time.Now().UnixNano())
 		}
 		if f.version != c.version {
 			return fmt.Errorf("%w: frame of version %d on a stream of version %d", errFrame, f.version, c.version)
@@ -199,7 +209,7 @@ func (c *conn) call(ctx context.Context, name string, req []byte) ([]byte, error
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, c.unanswered(ctx)
 	case <-c.done:
 		return nil, errNotSent
 	}
@@ -216,6 +226,9 @@ func (c *conn) call(ctx context.Context, name string, req []byte) ([]byte, error
 		c.mu.Unlock()
 		return nil, errNotSent
 	}
+	if now := time.Now().UnixNano(); c.asked <= c.heard.Load() {
+		c.asked = now
+	}
 	c.nextID++
 	f.id = c.nextID
 	c.pending[f.id] = wait
@@ -231,23 +244,34 @@ func (c *conn) call(ctx context.Context, name string, req []byte) ([]byte, error
 	select {
 	case c.out <- b:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, c.unanswered(ctx)
 	case <-c.done:
 		return nil, errNotSent
 	}
-	select {
-	case a := <-wait:
-		return c.answer(name, a)
-	case <-ctx.Done():
-		c.trySend(&frame{version: c.version, kind: cancelKind, id: f.id})
-		return nil, ctx.Err()
-	case <-c.done:
+	var probe <-chan time.Time
+	if c.urgent() && f.timeout > 0 {
+		t := time.NewTimer(f.timeout / 2)
+		defer t.Stop()
+		probe = t.C
+	}
+	for {
 		select {
-		case a := <-wait: // it came before the end
+		case a := <-wait:
 			return c.answer(name, a)
-		default:
+		case <-probe:
+			// Whatever the handler does, the pong tells that the way there and back is open.
+			c.trySend(&frame{version: c.version, kind: pingKind})
+		case <-ctx.Done():
+			c.trySend(&frame{version: c.version, kind: cancelKind, id: f.id})
+			return nil, c.unanswered(ctx)
+		case <-c.done:
+			select {
+			case a := <-wait: // it came before the end
+				return c.answer(name, a)
+			default:
+			}
+			return nil, fmt.Errorf("%w: connection broke: %w", ErrUnreachable, c.err)
 		}
-		return nil, fmt.Errorf("%w: connection broke: %w", ErrUnreachable, c.err)
 	}
 }
 
@@ -270,9 +294,11 @@ func (c *conn) answer(name string, a frame) ([]byte, error) {
 func (c *conn) serve(f frame) {
 	refuse := func(code, text string) {
 		c.s.errorsIn.Add(1)
+		c.s.lane(c.lane).errorsIn.Add(1)
 		c.send(&frame{version: c.version, kind: errorKind, id: f.id, code: code, text: text})
 	}
 	c.s.callsIn.Add(1)
+	c.s.lane(c.lane).callsIn.Add(1)
 	h := c.s.handler(f.name)
 	if h == nil {
 		refuse(codeNoHandler, fmt.Sprintf("no handler %q here", clip(f.name)))
@@ -282,7 +308,7 @@ func (c *conn) serve(f frame) {
 	// Twice the caller's own bound: those it gave up on may still run.
 	full := len(c.running) >= 2*c.s.cfg.MaxRequestsPerConn
 	c.mu.Unlock()
-	if full || !c.s.begin() {
+	if full || !c.s.begin(c.lane) {
 		c.s.refuse.overload.Add(1)
 		refuse(codeBusy, "too many requests at a time")
 		return
@@ -303,8 +329,8 @@ func (c *conn) serve(f frame) {
 	c.s.wg.Add(1)
 	go func() {
 		defer c.s.wg.Done()
-		defer c.s.end()
-		answer, err := c.s.dispatch(ctx, h, c.peer, f.name, f.body)
+		defer c.s.end(c.lane)
+		answer, err := c.s.dispatch(ctx, h, c.peer, c.lane, f.name, f.body)
 		stop()
 		cancel(nil)
 		c.mu.Lock()
@@ -319,7 +345,7 @@ func (c *conn) serve(f frame) {
 }
 
 // dispatch runs a handler and catches its panic.
-func (s *streams) dispatch(ctx context.Context, h Handler, from Caller, name string, req []byte) (answer []byte, err error) {
+func (s *streams) dispatch(ctx context.Context, h Handler, from Caller, in lane, name string, req []byte) (answer []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("handler panicked", "name", name, "peer", from.ID, "err", p, "stack", string(debug.Stack()))
@@ -327,8 +353,8 @@ func (s *streams) dispatch(ctx context.Context, h Handler, from Caller, name str
 		}
 	}()
 	answer, err = h(ctx, from, req)
-	if err == nil && len(answer) > s.cfg.MaxFrame {
-		return nil, fmt.Errorf("answer of %d bytes, at most %d are possible: %w", len(answer), s.cfg.MaxFrame, ErrTooLarge)
+	if most := s.maxFrame(in); err == nil && len(answer) > most {
+		return nil, fmt.Errorf("answer of %d bytes, at most %d are possible: %w", len(answer), most, ErrTooLarge)
 	}
 	return answer, err
 }

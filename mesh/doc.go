@@ -14,6 +14,12 @@
 // Peer streams are TLS 1.3 with certificates of both sides under a CA that every holder of the mesh key can compute.
 // A stream carries many requests at once. Names, deadlines and errors cross; nothing is retried here.
 //
+// There are two lanes, each with a stream of its own to a member: Call's, and CallUrgent's for small messages on which a
+// decision waits. An urgent one is bounded (MaxUrgent), waits behind no large answer, has places of its own at the member,
+// and finds a member behind a healed cut within a second or so: dials are short and soon repeated, and a connection over
+// which nothing comes while a request waits is given up. The lane stands in the hello of a stream, where builds that do not
+// know it skip it: they serve such a stream as an ordinary one.
+//
 // A member that was once seen is dialled for ever until it is removed, so that a partition of any length heals.
 //
 // # Failure detection

@@ -18,7 +18,8 @@ var (
 	ErrNoHandler = errors.New("no such handler")
 	// ErrBusy is returned by Call when the member serves as many requests as it may. The request was not carried out.
 	ErrBusy = errors.New("member is busy")
-	// ErrTooLarge is returned by Call when the request or the answer is longer than Config.MaxFrame.
+	// ErrTooLarge is returned by Call when the request or the answer is longer than Config.MaxFrame, and by CallUrgent when
+	// it is longer than MaxUrgent.
 	ErrTooLarge = errors.New("message is too large")
 	// ErrWrongKey is returned when the other side does not hold this mesh's key.
 	ErrWrongKey = errors.New("wrong mesh key")

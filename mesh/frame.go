@@ -13,6 +13,9 @@ import (
 // request id, and what the kind adds. Strings have two bytes of length before them; a body takes the rest. The frames
 // helloKind, welcomeKind and refuseKind open a stream and never change their beginning; what versions to come add stands
 // behind it, and is skipped here.
+//
+// Behind the three strings of a hello may stand a fourth, the lane. Builds that do not know it skip it, and serve the stream
+// as an ordinary one.
 const (
 	frameHead  = 4
 	frameFixed = 10      // version, kind, id
@@ -62,6 +65,7 @@ type hello struct {
 	meshID   string
 	nodeID   string
 	name     string
+	lane     lane // helloKind, from a dialler that asks for another than the ordinary one
 }
 
 func (f *frame) append(b []byte) []byte {
@@ -74,6 +78,9 @@ func (f *frame) append(b []byte) []byte {
 		b = appendString(b, f.hello.meshID)
 		b = appendString(b, f.hello.nodeID)
 		b = appendString(b, f.hello.name)
+		if f.hello.lane != ordinary {
+			b = appendString(b, string(f.hello.lane))
+		}
 	case requestKind:
 		b = appendString(b, f.name)
 		ms := (f.timeout + time.Millisecond - 1) / time.Millisecond
@@ -144,6 +151,10 @@ func parseFrame(b []byte) (frame, error) {
 		}
 		f.hello.min, f.hello.max, rest = rest[0], rest[1], rest[2:]
 		f.hello.meshID, f.hello.nodeID, f.hello.name = str(), str(), str()
+		if ok {
+			f.hello.lane = lane(str())
+			ok = true // what is no lane is what a version to come has added
+		}
 	case requestKind:
 		f.name = str()
 		if !ok || len(rest) < 4 {

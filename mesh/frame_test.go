@@ -13,8 +13,9 @@ import (
 
 func sampleFrames() []frame {
 	return []frame{
-		{version: 1, kind: helloKind, hello: hello{1, 2, "m", "n", "name"}},
-		{version: 1, kind: welcomeKind, hello: hello{1, 1, "", "", ""}},
+		{version: 1, kind: helloKind, hello: hello{1, 2, "m", "n", "name", ordinary}},
+		{version: 1, kind: helloKind, hello: hello{1, 1, "m", "n", "name", urgent}},
+		{version: 1, kind: welcomeKind, hello: hello{1, 1, "", "", "", ordinary}},
 		{version: 1, kind: refuseKind, code: "other_mesh", text: "no"},
 		{version: 1, kind: requestKind, id: 7, name: "a.b", timeout: 1500 * time.Millisecond, body: []byte("body")},
 		{version: 1, kind: requestKind, id: math.MaxUint64, name: "x", body: []byte{}},
@@ -64,6 +65,46 @@ func TestFrameBad(t *testing.T) {
 	b[3] += 4
 	if got, err := readFrame(bytes.NewReader(b), 1000); err != nil || got.hello != f.hello {
 		t.Errorf("longer hello: %+v, %v", got, err)
+	}
+}
+
+// The lane stands behind what the former release reads, and an ordinary hello is that release's to the byte.
+func TestHelloLane(t *testing.T) {
+	former := []byte("\x00\x00\x00\x19" + "\x01\x01" + "\x00\x00\x00\x00\x00\x00\x00\x00" + "\x01\x01" + "\x00\x01m" + "\x00\x01n" + "\x00\x04name" + "")
+	former[3] = byte(len(former) - frameHead)
+	f := frame{version: 1, kind: helloKind, hello: hello{min: 1, max: 1, meshID: "m", nodeID: "n", name: "name"}}
+	if got := f.append(nil); !bytes.Equal(got, former) {
+		t.Errorf("ordinary: %q, want %q", got, former)
+	}
+	f.hello.lane = urgent
+	if got, want := f.append(nil)[frameHead:], append(former[frameHead:], "\x00\x06urgent"...); !bytes.Equal(got, want) {
+		t.Errorf("urgent: %q, want %q", got, want)
+	}
+	// A lane of a version to come is read, and is none of those known here.
+	f.hello.lane = "bulk"
+	got, err := readFrame(bytes.NewReader(append(f.append(nil), 0)), 1000)
+	if c := (&conn{lane: got.hello.lane}); err != nil || c.urgent() {
+		t.Errorf("other lane: %+v, %v", got, err)
+	}
+}
+
+// The pauses between dials: doubled, half of each random, with an end.
+func TestBackoff(t *testing.T) {
+	began := time.Unix(1000, 0)
+	now := began.Add(time.Second)
+	for fails, want := range map[int]time.Duration{1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 3: 400 * time.Millisecond, 4: 500 * time.Millisecond, 1000: 500 * time.Millisecond} {
+		for range 100 {
+			if d := urgent.limits().after(fails, began, now).Sub(began); d < want/2 || d >= want {
+				t.Fatalf("urgent, %d failures: %v", fails, d)
+			}
+		}
+	}
+	for fails, want := range map[int]time.Duration{1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 7: 6400 * time.Millisecond, 8: 10 * time.Second, 1000: 10 * time.Second} {
+		for range 100 {
+			if d := ordinary.limits().after(fails, began, now).Sub(now); d < want/2 || d >= want {
+				t.Fatalf("%d failures: %v", fails, d)
+			}
+		}
 	}
 }
 

@@ -6,19 +6,19 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
 )
 
-const (
-	dialBackoffMin = 100 * time.Millisecond
-	dialBackoffMax = 10 * time.Second
-)
+// way is who is called, and in which lane.
+type way struct {
+	node string
+	lane lane
+}
 
-// link is the way to one member. It outlives its connections.
+// link holds the connection of one way. It outlives its connections.
 type link struct {
 	mu      sync.Mutex // guards the fields below
 	c       *conn
@@ -30,14 +30,16 @@ type link struct {
 
 // greet dials an address and does the dialler's half of a handshake. want is the node id that must answer, "" for any.
 // The caller owns the connection; it is not started.
-func (s *streams) greet(ctx context.Context, addr netip.AddrPort, want string) (*conn, hello, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.HandshakeTimeout)
+func (s *streams) greet(ctx context.Context, addr netip.AddrPort, want string, l lane) (*conn, hello, error) {
+	timeout := min(s.cfg.HandshakeTimeout, l.limits().dial)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	nc, err := s.cfg.Network.Dial(ctx, addr)
 	if err != nil {
 		return nil, hello{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	c, h, err := s.introduce(ctx, nc, addr, want)
+	_ = nc.SetDeadline(time.Now().Add(timeout))
+	c, h, err := s.introduce(ctx, nc, addr, want, l)
 	if err != nil {
 		_ = nc.Close()
 		switch {
@@ -56,8 +58,7 @@ func (s *streams) greet(ctx context.Context, addr netip.AddrPort, want string) (
 	return c, h, nil
 }
 
-func (s *streams) introduce(ctx context.Context, nc net.Conn, addr netip.AddrPort, want string) (*conn, hello, error) {
-	_ = nc.SetDeadline(time.Now().Add(s.cfg.HandshakeTimeout))
+func (s *streams) introduce(ctx context.Context, nc net.Conn, addr netip.AddrPort, want string, l lane) (*conn, hello, error) {
 	tc := tls.Client(nc, s.id.client(want))
 	tell := func(err error) error {
 		switch {
@@ -76,7 +77,7 @@ func (s *streams) introduce(ctx context.Context, nc net.Conn, addr netip.AddrPor
 		return nil, hello{}, tell(err)
 	}
 	mesh := s.mesh()
-	f := frame{version: ProtocolMax, kind: helloKind, hello: s.hello(mesh)}
+	f := frame{version: ProtocolMax, kind: helloKind, hello: s.hello(mesh, l)}
 	if _, err := tc.Write(f.append(nil)); err != nil {
 		return nil, hello{}, tell(err)
 	}
@@ -108,23 +109,23 @@ func (s *streams) introduce(ctx context.Context, nc net.Conn, addr netip.AddrPor
 	}
 	_ = nc.SetDeadline(time.Time{})
 	cc.live = true
-	return newConn(s, tc, r, version, Caller{ID: node, Name: h.name, Addr: addr}, true), h, nil
+	return newConn(s, tc, r, version, Caller{ID: node, Name: h.name, Addr: addr}, l, true), h, nil
 }
 
-func (s *streams) link(id string, make bool) *link {
+func (s *streams) link(w way, make bool) *link {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.links[id]
+	l := s.links[w]
 	if l == nil && make {
 		l = new(link)
-		s.links[id] = l
+		s.links[w] = l
 	}
 	return l
 }
 
 // connect returns the connection to a member, dialling when there is none. Callers that come meanwhile share the dial.
-func (s *streams) connect(ctx context.Context, m Member) (*conn, error) {
-	l := s.link(m.ID, true)
+func (s *streams) connect(ctx context.Context, m Member, in lane) (*conn, error) {
+	l := s.link(way{m.ID, in}, true)
 	for {
 		l.mu.Lock()
 		if c := l.c; c != nil {
@@ -159,7 +160,7 @@ func (s *streams) connect(ctx context.Context, m Member) (*conn, error) {
 			s.mu.Unlock()
 			go func() {
 				defer s.wg.Done()
-				s.dial(l, m)
+				s.dial(l, m, in)
 			}()
 		}
 		wait, before := l.dialing, l.fails
@@ -179,8 +180,9 @@ func (s *streams) connect(ctx context.Context, m Member) (*conn, error) {
 	}
 }
 
-func (s *streams) dial(l *link, m Member) {
-	c, _, err := s.greet(s.ctx, m.Stream(), m.ID)
+func (s *streams) dial(l *link, m Member, in lane) {
+	began := s.cfg.Clock.Now()
+	c, _, err := s.greet(s.ctx, m.Stream(), m.ID, in)
 	if err == nil && !s.opens(c) {
 		c.close(ErrClosed)
 		err = ErrClosed
@@ -191,9 +193,7 @@ func (s *streams) dial(l *link, m Member) {
 	l.dialing = nil
 	if err != nil {
 		l.fails++
-		d := min(dialBackoffMin<<min(l.fails-1, 10), dialBackoffMax)
-		l.next = s.cfg.Clock.Now().Add(d/2 + rand.N(d/2))
-		l.err = err
+		l.next, l.err = in.limits().after(l.fails, began, s.cfg.Clock.Now()), err
 		return
 	}
 	l.fails, l.err = 0, nil
@@ -221,10 +221,12 @@ func (s *streams) drop(id string) {
 
 // back forgets the failures of a member that is alive again.
 func (s *streams) back(id string) {
-	if l := s.link(id, false); l != nil {
-		l.mu.Lock()
-		l.fails, l.next = 0, time.Time{}
-		l.mu.Unlock()
+	for _, in := range lanes {
+		if l := s.link(way{id, in}, false); l != nil {
+			l.mu.Lock()
+			l.fails, l.next = 0, time.Time{}
+			l.mu.Unlock()
+		}
 	}
 }
 
@@ -232,16 +234,20 @@ func (s *streams) back(id string) {
 func (s *streams) forget(id string) {
 	s.drop(id)
 	s.mu.Lock()
-	delete(s.links, id)
+	for _, in := range lanes {
+		delete(s.links, way{id, in})
+	}
 	s.mu.Unlock()
 }
 
-// call is Mesh.Call.
-func (s *streams) call(ctx context.Context, node, name string, req []byte) (answer []byte, err error) {
+// call is Mesh.Call and Mesh.CallUrgent.
+func (s *streams) call(ctx context.Context, in lane, node, name string, req []byte) (answer []byte, err error) {
 	s.callsOut.Add(1)
+	s.lane(in).callsOut.Add(1)
 	defer func() {
 		if err != nil {
 			s.errorsOut.Add(1)
+			s.lane(in).errorsOut.Add(1)
 			var remote *RemoteError
 			if !errors.As(err, &remote) {
 				err = fmt.Errorf("call %s on node %s: %w", name, node, err)
@@ -251,12 +257,12 @@ func (s *streams) call(ctx context.Context, node, name string, req []byte) (answ
 	switch {
 	case s.ctx.Err() != nil:
 		return nil, ErrClosed
-	case len(req) > s.cfg.MaxFrame:
-		return nil, fmt.Errorf("request of %d bytes, at most %d are possible: %w", len(req), s.cfg.MaxFrame, ErrTooLarge)
+	case len(req) > s.maxFrame(in):
+		return nil, fmt.Errorf("request of %d bytes, at most %d are possible: %w", len(req), s.maxFrame(in), ErrTooLarge)
 	case len(name) > maxName || name == "":
 		return nil, fmt.Errorf("name of %d bytes, want 1 to %d: %w", len(name), maxName, ErrNoHandler)
 	case node == s.cfg.NodeID:
-		return s.callSelf(ctx, name, req)
+		return s.callSelf(ctx, in, name, req)
 	}
 	m, ok := s.member(node)
 	if !ok {
@@ -265,7 +271,7 @@ func (s *streams) call(ctx context.Context, node, name string, req []byte) (answ
 	// A connection that is lost before the request left is no reason to fail; one that is lost twice is.
 	for range 2 {
 		var c *conn
-		if c, err = s.connect(ctx, m); err != nil {
+		if c, err = s.connect(ctx, m, in); err != nil {
 			return nil, err
 		}
 		if answer, err = c.call(ctx, name, req); !errors.Is(err, errNotSent) {
@@ -276,24 +282,26 @@ func (s *streams) call(ctx context.Context, node, name string, req []byte) (answ
 }
 
 // callSelf serves a request of this node to itself, in the same way as one from elsewhere.
-func (s *streams) callSelf(ctx context.Context, name string, req []byte) ([]byte, error) {
+func (s *streams) callSelf(ctx context.Context, in lane, name string, req []byte) ([]byte, error) {
 	s.callsIn.Add(1)
+	s.lane(in).callsIn.Add(1)
 	fail := func(code, text string) ([]byte, error) {
 		s.errorsIn.Add(1)
+		s.lane(in).errorsIn.Add(1)
 		return nil, &RemoteError{Node: s.cfg.NodeID, Name: name, Code: code, Text: text}
 	}
 	h := s.handler(name)
 	if h == nil {
 		return fail(codeNoHandler, fmt.Sprintf("no handler %q here", name))
 	}
-	if !s.begin() {
+	if !s.begin(in) {
 		s.refuse.overload.Add(1)
 		return fail(codeBusy, "too many requests at a time")
 	}
 	s.mu.Lock()
 	if s.over {
 		s.mu.Unlock()
-		s.end()
+		s.end(in)
 		return nil, ErrClosed
 	}
 	s.wg.Add(1)
@@ -307,11 +315,11 @@ func (s *streams) callSelf(ctx context.Context, name string, req []byte) ([]byte
 	body := append([]byte(nil), req...)
 	go func() {
 		defer s.wg.Done()
-		defer s.end()
+		defer s.end(in)
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(s.ctx, cancel)()
-		answer, err := s.dispatch(ctx, h, from, name, body)
+		answer, err := s.dispatch(ctx, h, from, in, name, body)
 		done <- result{answer, err}
 	}()
 	select {

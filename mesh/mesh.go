@@ -394,7 +394,19 @@ func (m *Mesh) Handle(name string, h Handler) {
 // context.DeadlineExceeded; ErrNotMember; ErrUnreachable; ErrWrongKey and ErrWrongNode when somebody else answers at the
 // member's address; ErrClosed; and ctx's own.
 func (m *Mesh) Call(ctx context.Context, node, name string, req []byte) ([]byte, error) {
-	return m.streams.call(ctx, node, name, req)
+	return m.streams.call(ctx, ordinary, node, name, req)
+}
+
+// CallUrgent is Call for small messages on which a decision waits, such as an election: they travel in a stream of their
+// own, so that they never wait behind a large answer, and are served although Call's requests take all places of the member.
+// A member of an older build serves them as Call's.
+//
+// Request and answer have at most MaxUrgent bytes (or Config.MaxFrame, if that is less). A member is dialled for a second at
+// most, and again half a second after that began at the earliest; meanwhile the call fails at once with ErrUnreachable. Give
+// ctx a deadline: when it passes and nothing at all came from the member meanwhile, the connection is given up, and the next
+// call dials anew. That is how a cut is got over: what is sent into one is repeated by TCP ever more rarely.
+func (m *Mesh) CallUrgent(ctx context.Context, node, name string, req []byte) ([]byte, error) {
+	return m.streams.call(ctx, urgent, node, name, req)
 }
 
 // Remove takes a member off the mesh for good: it leaves the peer list, is no longer dialled, and its id is not accepted

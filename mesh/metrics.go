@@ -23,6 +23,7 @@ type Stats struct {
 	BytesIn       uint64   `json:"bytes_in"`                 //
 	ConnsOut      int      `json:"conns_out"`                // open now
 	ConnsIn       int      `json:"conns_in"`                 //
+	Urgent        Urgent   `json:"urgent"`                   // what of all these is CallUrgent's
 	RefusedKey    uint64   `json:"refused_key"`              // times a peer with another key was seen
 	RefusedMesh   uint64   `json:"refused_mesh"`             // times a peer of another mesh was seen
 	RefusedOther  uint64   `json:"refused_other"`            // removed nodes, wrong ids, unknown protocol versions
@@ -30,6 +31,17 @@ type Stats struct {
 	ConflictAddrs []string `json:"conflict_addrs,omitempty"` // of the last such claim: the one the mesh knows, and the other
 	Garbage       uint64   `json:"garbage"`                  // connections and packets that did not speak the protocol, or were too slow
 	Overload      uint64   `json:"overload"`                 // connections and requests turned away
+}
+
+// Urgent is how the urgent lane stands. The numbers of Stats have it in them.
+type Urgent struct {
+	CallsOut  uint64 `json:"calls_out"`
+	CallsIn   uint64 `json:"calls_in"`
+	ErrorsOut uint64 `json:"errors_out"`
+	ErrorsIn  uint64 `json:"errors_in"`
+	ConnsOut  int    `json:"conns_out"`
+	ConnsIn   int    `json:"conns_in"`
+	Silent    uint64 `json:"silent"` // connections given up because nothing came while a call waited
 }
 
 // Stats returns counters since Open, and how things stand now.
@@ -58,7 +70,20 @@ func (m *Mesh) Stats() Stats {
 	}
 	s.mu.Lock()
 	st.ConnsIn, st.ConnsOut = s.inConn, len(s.conns)-s.inConn
+	for c := range s.conns {
+		switch {
+		case !c.urgent():
+		case c.dialled:
+			st.Urgent.ConnsOut++
+		default:
+			st.Urgent.ConnsIn++
+		}
+	}
 	s.mu.Unlock()
+	l := s.lane(urgent)
+	st.Urgent.CallsOut, st.Urgent.CallsIn = l.callsOut.Load(), l.callsIn.Load()
+	st.Urgent.ErrorsOut, st.Urgent.ErrorsIn = l.errorsOut.Load(), l.errorsIn.Load()
+	st.Urgent.Silent = l.silent.Load()
 	if g := m.serf.Load(); g != nil {
 		st.Health = g.Memberlist().GetHealthScore()
 	}
@@ -79,6 +104,7 @@ type collector struct {
 
 	members, health, mass, conns                             *prometheus.Desc
 	calls, errs, bytes, refused, garbage, turnedAway, clones *prometheus.Desc
+	urgentConns, urgentCalls, urgentErrs, urgentSilent       *prometheus.Desc
 }
 
 func newCollector(m *Mesh) *collector {
@@ -98,6 +124,11 @@ func newCollector(m *Mesh) *collector {
 		garbage:    desc("stream_garbage_total", "Connections and packets to the gossip and stream ports that did not speak the protocol, or were too slow."),
 		clones:     desc("id_conflicts_total", "Claims of one node id from two addresses: a data directory was copied."),
 		turnedAway: desc("stream_overload_total", "Connections and requests turned away because all places were taken, or those of one source."),
+
+		urgentConns:  desc("stream_urgent_connections", "Open peer streams that are urgent.", "direction"),
+		urgentCalls:  desc("stream_urgent_calls_total", "Urgent requests on peer streams.", "direction"),
+		urgentErrs:   desc("stream_urgent_call_errors_total", "Urgent requests on peer streams that ended in an error.", "direction"),
+		urgentSilent: desc("stream_urgent_silent_total", "Urgent peer streams given up because nothing came while a request waited: a cut, or a box that stands still."),
 	}
 }
 
@@ -135,4 +166,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count(c.clones, st.IDConflicts)
 	count(c.garbage, st.Garbage)
 	count(c.turnedAway, st.Overload)
+	gauge(c.urgentConns, st.Urgent.ConnsIn, "in")
+	gauge(c.urgentConns, st.Urgent.ConnsOut, "out")
+	count(c.urgentCalls, st.Urgent.CallsIn, "in")
+	count(c.urgentCalls, st.Urgent.CallsOut, "out")
+	count(c.urgentErrs, st.Urgent.ErrorsIn, "in")
+	count(c.urgentErrs, st.Urgent.ErrorsOut, "out")
+	count(c.urgentSilent, st.Urgent.Silent)
 }

@@ -175,7 +175,7 @@ func (r *redialer) try(ctx context.Context, t *target, addrs []netip.AddrPort) e
 		}
 		// The greeting tells a wrong key and another mesh from a dead box, which gossip cannot. Where only the stream port
 		// is closed gossip alone must do.
-		c, _, err := r.m.streams.greet(ctx, stream, "")
+		c, _, err := r.m.streams.greet(ctx, stream, "", ordinary)
 		if err == nil {
 			c.close(errIdle)
 		} else if !errors.Is(err, ErrUnreachable) {
@@ -273,7 +273,7 @@ func (m *Mesh) learn(ctx context.Context) (string, error) {
 					errs = append(errs, fmt.Errorf("join address %s is this node's own", join))
 					continue
 				}
-				c, h, err := m.streams.greet(ctx, m.streamOf(gossip), "")
+				c, h, err := m.streams.greet(ctx, m.streamOf(gossip), "", ordinary)
 				if err != nil {
 					errs = append(errs, err)
 					continue

@@ -30,7 +30,7 @@ var (
 const (
 	maxHandshakes   = 64 // that are not finished, at a time
 	maxHandshakesOf = 16 // of them, from one source
-	maxConnsOf      = 8  // incoming streams of one node; a live one has one, and some that are not known to be dead yet
+	maxConnsOf      = 8  // incoming streams of one node in one lane; a live one has one, and some that are not known to be dead yet
 )
 
 // streams is the peer streams of this node, in both directions.
@@ -53,14 +53,14 @@ type streams struct {
 	callsIn, callsOut   atomic.Uint64
 	errorsIn, errorsOut atomic.Uint64
 	bytesIn, bytesOut   atomic.Uint64
-	serving             atomic.Int64
+	lanes               [2]laneCounts // ordinary, urgent
 	made                atomic.Uint64 // connections
 	handlers            sync.Map      // name -> Handler
 	handshakes          *door.Door
 
 	mu     sync.Mutex // guards the fields below
 	meshID string     // "" while not known
-	links  map[string]*link
+	links  map[way]*link
 	conns  map[*conn]bool
 	opened map[net.Conn]bool // handshakes under way
 	inConn int
@@ -71,7 +71,7 @@ func newStreams(cfg *Config, id *identity, refuse *refusals, lis net.Listener) *
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &streams{
 		cfg: cfg, log: cfg.Logger, id: id, refuse: refuse, lis: lis, ctx: ctx, cancel: cancel, meshID: cfg.MeshID,
-		links: make(map[string]*link), conns: make(map[*conn]bool), opened: make(map[net.Conn]bool),
+		links: make(map[way]*link), conns: make(map[*conn]bool), opened: make(map[net.Conn]bool),
 	}
 	s.handshakes = door.New(door.Config{
 		Name: "streams", Max: maxHandshakes, PerSource: maxHandshakesOf, Logger: s.log, Now: cfg.Clock.Now,
@@ -87,16 +87,6 @@ func (s *streams) handler(name string) Handler {
 	}
 	return h.(Handler)
 }
-
-func (s *streams) begin() bool {
-	if s.serving.Add(1) > int64(s.cfg.MaxRequests) {
-		s.serving.Add(-1)
-		return false
-	}
-	return true
-}
-
-func (s *streams) end() { s.serving.Add(-1) }
 
 func (s *streams) mesh() string {
 	s.mu.Lock()
@@ -204,14 +194,14 @@ func (s *streams) welcome(nc net.Conn) {
 		_ = tc.Close()
 		return
 	}
-	answer := frame{version: version, kind: welcomeKind, hello: s.hello(s.mesh())}
+	answer := frame{version: version, kind: welcomeKind, hello: s.hello(s.mesh(), ordinary)}
 	if _, err := tc.Write(answer.append(nil)); err != nil {
 		_ = nc.Close()
 		return
 	}
 	_ = nc.SetDeadline(time.Time{})
 	cc.live = true
-	c := newConn(s, tc, r, version, Caller{ID: node, Name: f.hello.name, Addr: from}, false)
+	c := newConn(s, tc, r, version, Caller{ID: node, Name: f.hello.name, Addr: from}, f.hello.lane, false)
 	if !s.opens(c) {
 		c.close(ErrClosed)
 	}
@@ -257,8 +247,8 @@ func (s *streams) strange(from netip.AddrPort, err error) {
 	}
 }
 
-func (s *streams) hello(mesh string) hello {
-	return hello{min: ProtocolMin, max: ProtocolMax, meshID: mesh, nodeID: s.cfg.NodeID, name: s.cfg.Name}
+func (s *streams) hello(mesh string, l lane) hello {
+	return hello{min: ProtocolMin, max: ProtocolMax, meshID: mesh, nodeID: s.cfg.NodeID, name: s.cfg.Name, lane: l}
 }
 
 // opens starts a connection, unless the mesh closes.
@@ -269,7 +259,7 @@ func (s *streams) opens(c *conn) bool {
 		return false
 	}
 	if !c.dialled {
-		s.makeRoom(c.peer.ID)
+		s.makeRoom(c)
 		s.inConn++
 	}
 	s.conns[c] = true
@@ -277,13 +267,13 @@ func (s *streams) opens(c *conn) bool {
 	return true
 }
 
-// makeRoom closes the oldest incoming stream of a node that has too many, so that no member takes the places of all.
-// The caller holds mu.
-func (s *streams) makeRoom(node string) {
+// makeRoom closes the oldest incoming stream of a node that has too many, so that no member takes the places of all. Each
+// lane has its own, so that many dials of one do not cost the live stream of the other. The caller holds mu.
+func (s *streams) makeRoom(next *conn) {
 	var oldest *conn
 	n := 0
 	for c := range s.conns {
-		if c.dialled || c.peer.ID != node {
+		if c.dialled || c.peer.ID != next.peer.ID || c.urgent() != next.urgent() {
 			continue
 		}
 		n++
@@ -309,7 +299,7 @@ func (s *streams) closed(c *conn) {
 	}
 	s.mu.Unlock()
 	if c.dialled {
-		if l := s.link(c.peer.ID, false); l != nil {
+		if l := s.link(way{c.peer.ID, c.lane}, false); l != nil {
 			l.mu.Lock()
 			if l.c == c {
 				l.c = nil
@@ -344,6 +334,6 @@ func (s *streams) close(patience time.Duration) {
 	select {
 	case <-done:
 	case <-s.cfg.Clock.After(patience):
-		s.log.Warn("handlers still run at close", "running", s.serving.Load())
+		s.log.Warn("handlers still run at close", "running", s.lanes[0].serving.Load()+s.lanes[1].serving.Load())
 	}
 }

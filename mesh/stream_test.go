@@ -95,6 +95,12 @@ func conformance(t *testing.T, config func(i int) mesh.Config) {
 			if err != nil || !bytes.Equal(got, body) {
 				t.Errorf("echo of %d bytes: %d bytes, %v", size, len(got), err)
 			}
+			if size <= mesh.MaxUrgent {
+				got, err = a.CallUrgent(ctx, id, "echo", body)
+				if err != nil || !bytes.Equal(got, body) {
+					t.Errorf("urgent echo of %d bytes: %d bytes, %v", size, len(got), err)
+				}
+			}
 		}
 		if _, err := a.Call(ctx, id, "echo", make([]byte, 4<<20+1)); !errors.Is(err, mesh.ErrTooLarge) {
 			t.Errorf("too large a request: %v", err)
