@@ -1,0 +1,275 @@
+package lease
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"hostmesh/mesh"
+	"hostmesh/mesh/lease/raftdisk"
+)
+
+func newGroup(datacenter string, home bool) Group {
+	b := make([]byte, 16)
+	if _, err := rand.Read(b); err != nil {
+		panic(err) // it never fails
+	}
+	return Group{ID: hex.EncodeToString(b), Generation: 1, Datacenter: datacenter, Home: home}
+}
+
+// watchGroup finds the group while none is known, and asks from time to time whether this node's part in it still stands.
+func (l *Lease) watchGroup(ctx context.Context) {
+	changed, stop := l.cfg.Mesh.Watch()
+	defer stop()
+	for {
+		wait := 2 * l.times.Session
+		switch _, known := l.Group(); {
+		case !known:
+			wait = l.times.Renew
+			if l.look(ctx) {
+				wait = 0
+			}
+		default:
+			l.verifyPart(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			// Members that come may know of a group; pokes are many, and asking is not free.
+			wait = min(wait, l.times.Renew)
+		case <-time.After(wait):
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// look asks others for the group. When all of the datacenter were asked, by a founder, and none knows one, it begins here: so
+// that a mesh that is older than its lease groups gets one.
+func (l *Lease) look(ctx context.Context) (found bool) {
+	here, away, knows := l.askAround(ctx)
+	if knows {
+		return true
+	}
+	if !l.cfg.Founder || len(away) > 0 || l.disk.Pending() {
+		return false
+	}
+	for _, w := range here {
+		if w.Pending || w.Home != nil {
+			return false
+		}
+	}
+	g := newGroup(l.cfg.Datacenter, true)
+	if err := l.begin(g); err != nil {
+		l.log.Error("the lease group is not founded", "err", err)
+		return false
+	}
+	return true
+}
+
+func (l *Lease) begin(g Group) error {
+	if err := l.disk.Found(raftdisk.Group(g)); err != nil {
+		return fmt.Errorf("found lease group: %w", err)
+	}
+	return l.server.found(g)
+}
+
+// askAround asks every known member of this datacenter, and others for the home group. away are those that did not answer.
+func (l *Lease) askAround(ctx context.Context) (here map[string]whereabouts, away []string, knows bool) {
+	ctx, cancel := context.WithTimeout(ctx, 4*l.times.Renew)
+	defer cancel()
+	type result struct {
+		m   mesh.Member
+		w   whereabouts
+		err error
+	}
+	var asked int
+	results := make(chan result, l.cfg.Mesh.View().Len())
+	slots := make(chan struct{}, 32)
+	for _, m := range l.cfg.Mesh.View().Members() {
+		if m.ID == l.cfg.NodeID {
+			continue
+		}
+		asked++
+		go func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			w, err := l.where(ctx, m.ID)
+			results <- result{m, w, err}
+		}()
+	}
+	here = map[string]whereabouts{}
+	for range asked {
+		r := <-results
+		switch {
+		case errors.Is(r.err, mesh.ErrNoHandler): // an older build: it is in no group
+			here[r.m.ID] = whereabouts{}
+		case r.err != nil:
+			if r.m.Datacenter == l.cfg.Datacenter {
+				away = append(away, r.m.ID)
+			}
+		default:
+			here[r.m.ID] = r.w
+		}
+	}
+	slices.Sort(away)
+	_, knows = l.Group()
+	return here, away, knows
+}
+
+// Found founds a group for this node's datacenter, with this node as its first voter. It refuses while a member of the datacenter
+// knows a group, or cannot be asked and force is not set. home: the mesh has no home group, and this is to be it.
+func (l *Lease) Found(ctx context.Context, home, force bool) (Group, error) {
+	if g, ok := l.Group(); ok && (g.Datacenter == l.cfg.Datacenter || !force) {
+		return Group{}, fmt.Errorf("found lease group: %w: group %s of datacenter %q, generation %d", ErrHasGroup, g.ID, g.Datacenter, g.Generation)
+	}
+	here, away, knows := l.askAround(ctx)
+	switch {
+	case knows:
+		g := l.group()
+		return Group{}, fmt.Errorf("found lease group: %w: group %s, which other members of datacenter %q know", ErrHasGroup, g.ID, g.Datacenter)
+	case len(away) > 0 && !force:
+		return Group{}, fmt.Errorf("found lease group: %w: %s cannot be asked whether they know a group; wait for them, remove them, or force it if you are sure",
+			ErrNoLeader, names(l.cfg.Mesh.View(), away))
+	}
+	if home {
+		l.mu.Lock()
+		h := l.home
+		l.mu.Unlock()
+		for _, w := range here {
+			if w.Home != nil {
+				h = w.Home
+			}
+		}
+		if h != nil {
+			return Group{}, fmt.Errorf("found lease group: %w: the home group is %s, of datacenter %q", ErrHasGroup, h.ID, h.Datacenter)
+		}
+	}
+	g := newGroup(l.cfg.Datacenter, home)
+	return g, l.begin(g)
+}
+
+// names lists members for people.
+func names(v mesh.View, ids []string) string {
+	var list []string
+	for _, id := range ids {
+		name := short(id)
+		if m, ok := v.Get(id); ok && m.Name != "" {
+			name = m.Name
+		}
+		list = append(list, name)
+	}
+	if len(list) > 5 {
+		list = append(list[:5], fmt.Sprintf("and %d more", len(list)-5))
+	}
+	return strings.Join(list, ", ")
+}
+
+// verifyPart gives up this node's part in raft when the leader does not count it in any more. A voter that was away while it was
+// replaced hears nothing from raft.
+func (l *Lease) verifyPart(ctx context.Context) {
+	r, _ := l.server.running()
+	if r == nil || r.State() == raft.Leader || time.Since(r.LastContact()) < l.times.Session {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.times.Session)
+	defer cancel()
+	// It asks the others: raft here may believe that it knows who leads.
+	v, err := l.Voters(ctx)
+	if err != nil {
+		l.refreshGroup(ctx)
+		return
+	}
+	id := l.disk.RaftID()
+	if !slices.ContainsFunc(v.Servers, func(s Server) bool { return s.RaftID == id }) {
+		l.server.retire("the group went on without this node")
+	}
+}
+
+// refreshGroup hears of a later generation, which nobody else may tell a voter of the former one.
+func (l *Lease) refreshGroup(ctx context.Context) {
+	for _, t := range l.client.find.targets() {
+		if t != l.cfg.NodeID {
+			_, _ = l.where(ctx, t)
+		}
+	}
+}
+
+// laterGeneration is what the transport calls when a peer is of a later generation.
+func (l *Lease) laterGeneration(node string) {
+	ctx, cancel := context.WithTimeout(context.Background(), l.times.Renew)
+	defer cancel()
+	_, _ = l.where(ctx, node)
+}
+
+// Recover makes a new generation of the group from what this node has, with this node as its only voter. It is for a majority that is
+// lost for good: it refuses while one answers, or while a voter that lacks less than this one does, unless it is forced. Every
+// member must then claim what it owns before names and grants are made again.
+func (l *Lease) Recover(ctx context.Context, force bool) (Group, error) {
+	g, ok := l.Group()
+	if !ok {
+		return Group{}, fmt.Errorf("recover lease group: %w: found one", ErrNoGroup)
+	}
+	here, _, _ := l.askAround(ctx)
+	if err := l.recoverable(g, here); err != nil && !force {
+		return Group{}, fmt.Errorf("recover lease group: %w", err)
+	}
+	for _, w := range here {
+		if w.Group.ID == g.ID {
+			g.Generation = max(g.Generation, w.Group.Generation)
+		}
+	}
+	g.Generation++
+	if err := l.server.recover(g); err != nil {
+		return Group{}, fmt.Errorf("recover lease group: %w", err)
+	}
+	l.log.Warn("lease group recovered", "group", g.ID, "generation", g.Generation)
+	return g, nil
+}
+
+// recoverable is why the group should not be recovered from this node: pure but for the view.
+func (l *Lease) recoverable(g Group, here map[string]whereabouts) error {
+	own := whereabouts{}
+	if r, _ := l.server.running(); r != nil {
+		own = whereabouts{Serving: true, Last: r.LastIndex(), LastTerm: r.CurrentTerm()}
+		if list, err := voters(r); err == nil {
+			for _, s := range list {
+				own.Voters = append(own.Voters, string(s.Address))
+			}
+		}
+	} else {
+		l.client.find.mu.Lock()
+		own.Voters = l.client.find.voters
+		l.client.find.mu.Unlock()
+	}
+	alive := 0
+	for _, v := range own.Voters {
+		w, ok := here[v]
+		switch {
+		case v == l.cfg.NodeID && own.Serving:
+			alive++
+		case ok && w.Serving && w.Group.ID == g.ID && w.Group.Generation == g.Generation:
+			alive++
+			if w.Last > own.Last {
+				return fmt.Errorf("voter %s has entry %d, this node %d: recover the group there, or force it here and lose what this node lacks",
+					names(l.cfg.Mesh.View(), []string{v}), w.Last, own.Last)
+			}
+		}
+	}
+	if len(own.Voters) > 0 && alive > len(own.Voters)/2 {
+		return fmt.Errorf("%w: %d of %d voters answer; they elect a leader by themselves", ErrQuorum, alive, len(own.Voters))
+	}
+	return nil
+}

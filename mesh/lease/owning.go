@@ -1,0 +1,153 @@
+package lease
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// ownings are what was granted to this node for good, kept here as well: when a group is recovered from a copy that lacks the
+// newest grants, their owners bring them in again (opClaim).
+type ownings struct {
+	path string
+
+	mu      sync.Mutex // guards the fields below
+	owned   map[string]string
+	claimed uint64 // the generation that has heard of them
+	refused string // what another node owns too, by the leader's word
+	next    time.Time
+}
+
+// ownFile is the file's form.
+type ownFile struct {
+	Version int               `json:"version"`
+	Claimed uint64            `json:"claimed"`
+	Owned   map[string]string `json:"owned"`
+}
+
+const ownName = "owned.json"
+
+func openOwnings(dir string) (*ownings, error) {
+	o := &ownings{path: filepath.Join(dir, ownName), owned: map[string]string{}}
+	b, err := os.ReadFile(o.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return o, nil
+	case err != nil:
+		return nil, err
+	}
+	var f ownFile
+	if err := json.Unmarshal(b, &f); err != nil {
+		return nil, fmt.Errorf("%s: %w; what this node was granted for good stands in it: restore it, or remove it if this node owns nothing", o.path, err)
+	}
+	if f.Version > formatVersion {
+		return nil, fmt.Errorf("%s: version %d: %w", o.path, f.Version, errNewer)
+	}
+	maps.Copy(o.owned, f.Owned)
+	o.claimed = f.Claimed
+	return o, nil
+}
+
+// saveLocked writes the file so that it is there, whole, after a crash.
+func (o *ownings) saveLocked() error {
+	b := must(json.MarshalIndent(ownFile{formatVersion, o.claimed, o.owned}, "", "  "))
+	f, err := os.CreateTemp(filepath.Dir(o.path), ownName+".*")
+	if err != nil {
+		return fmt.Errorf("keep what this node owns: %w", err)
+	}
+	_, err = f.Write(append(b, '\n'))
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), o.path)
+	}
+	if err == nil {
+		var dir *os.File
+		if dir, err = os.Open(filepath.Dir(o.path)); err == nil {
+			err = errors.Join(dir.Sync(), dir.Close())
+		}
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return fmt.Errorf("keep what this node owns: %w", err)
+	}
+	return nil
+}
+
+func (o *ownings) add(key, owner string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.owned[key] == owner {
+		return nil
+	}
+	o.owned[key] = owner
+	return o.saveLocked()
+}
+
+func (o *ownings) drop(key string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, ok := o.owned[key]; !ok {
+		return nil
+	}
+	delete(o.owned, key)
+	return o.saveLocked()
+}
+
+func (o *ownings) list(prefix string) (list []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for key := range o.owned {
+		if rest, ok := strings.CutPrefix(key, prefix); ok {
+			list = append(list, rest)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// owes reports whether the group's generation has not heard of them.
+func (o *ownings) owes(g Group) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return g.Generation > 1 && o.claimed < g.Generation && time.Now().After(o.next)
+}
+
+// claim brings them in.
+func (l *Lease) claim(ctx context.Context) {
+	g := l.group()
+	o := l.own
+	o.mu.Lock()
+	var claims []claimOp
+	for _, key := range slices.Sorted(maps.Keys(o.owned)) {
+		claims = append(claims, claimOp{key, []byte(o.owned[key])})
+	}
+	o.next = time.Now().Add(l.times.Renew)
+	o.mu.Unlock()
+	_, err := l.client.ask(ctx, &asking{Op: op{Kind: opClaim, Claims: claims}.encode()}, once)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var remote *remoteError
+	switch {
+	case errors.Is(err, ErrTaken):
+		o.refused = err.Error()
+		l.log.Error("something is owned twice", "err", err, "remedy", "find out who uses it, and give it back on the other node")
+	case errors.As(err, &remote):
+		l.log.Error("the lease group does not take what this node owns", "err", err)
+		return
+	case err != nil:
+		return
+	}
+	o.claimed = g.Generation
+	if err := o.saveLocked(); err != nil {
+		l.log.Warn("it will be claimed again", "err", err)
+	}
+}

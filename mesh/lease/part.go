@@ -1,0 +1,431 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"hostmesh/mesh"
+	"hostmesh/mesh/lease/raftdisk"
+)
+
+// part is this node's part in raft, if it has one: voter, learner, leader.
+type part struct {
+	l *Lease
+
+	change sync.Mutex // held while raft is started or stopped
+	mu     sync.Mutex // guards the fields below
+	r      *raft.Raft
+	trans  *Transport
+	m      *machine
+	office *office
+	ctx    context.Context // of run; nil before
+	wg     sync.WaitGroup
+	over   bool
+}
+
+func newPart(l *Lease) *part { return &part{l: l} }
+
+// Raft's settings beside Times.
+const (
+	commitTimeout     = 500 * time.Millisecond // followers need not know at once what was committed: nobody reads from them
+	snapshotThreshold = 4096                   // entries: a few hundred kilobytes of log
+	trailingLogs      = 2048                   // what a voter may lack and still be served from the log
+	snapshotInterval  = 2 * time.Minute
+)
+
+// running is raft, if it runs here.
+func (p *part) running() (*raft.Raft, *machine) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.r, p.m
+}
+
+func (p *part) leading() *office {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.office
+}
+
+// run starts raft when there is something to start, and keeps it until ctx ends.
+func (p *part) run(ctx context.Context) {
+	p.mu.Lock()
+	p.ctx = ctx
+	p.mu.Unlock()
+	if err := p.resume(); err != nil {
+		p.l.log.Error("raft does not start: this node is no voter", "err", err)
+		p.l.setAlarm(fmt.Sprintf("raft does not start: %v", err))
+	}
+	<-ctx.Done()
+	p.stop()
+	p.wg.Wait()
+}
+
+// resume goes on where the directory left off, or founds the group that it is to found.
+func (p *part) resume() error {
+	state, err := p.l.disk.HasState()
+	if err != nil {
+		return err
+	}
+	g, known := p.l.disk.Group()
+	switch {
+	case p.l.disk.Pending():
+		return p.found(Group(g))
+	case state && known:
+		return p.start()
+	case state:
+		return p.l.disk.Reset("there is raft state of a group that nobody named")
+	}
+	return nil
+}
+
+// found begins a group with this node as its only voter. It may be repeated until it is recorded as done.
+func (p *part) found(g Group) error {
+	state, err := p.l.disk.HasState()
+	if err != nil {
+		return err
+	}
+	if !state {
+		trans, err := p.transport(g)
+		if err != nil {
+			return fmt.Errorf("found lease group: %w", err)
+		}
+		err = raft.BootstrapCluster(p.config(), p.l.disk.Logs(), p.l.disk.Stable(), p.l.disk.Snapshots(), trans, p.alone())
+		_ = trans.Close()
+		if err != nil {
+			return fmt.Errorf("found lease group: %w", err)
+		}
+	}
+	if err := p.l.disk.Bootstrapped(); err != nil {
+		return fmt.Errorf("found lease group: %w", err)
+	}
+	p.l.mu.Lock()
+	p.l.known, p.l.pending = g, false
+	p.l.mu.Unlock()
+	p.l.log.Info("lease group founded", "group", g.ID, "datacenter", g.Datacenter, "home", g.Home)
+	return p.start()
+}
+
+func (p *part) config() *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(p.l.disk.RaftID())
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = p.l.times.Election, p.l.times.Election, p.l.times.Lease
+	c.CommitTimeout = commitTimeout
+	c.SnapshotThreshold, c.TrailingLogs, c.SnapshotInterval = snapshotThreshold, trailingLogs, snapshotInterval
+	c.ShutdownOnRemove = false // what becomes of it is decided here
+	c.NoLegacyTelemetry = true
+	c.Logger = newRaftLog(p.l.log, nil)
+	return c
+}
+
+func (p *part) transport(g Group) (*Transport, error) {
+	return OpenTransport(TransportConfig{
+		Mesh: p.l.cfg.Mesh, NodeID: p.l.cfg.NodeID, ServerID: raft.ServerID(p.l.disk.RaftID()), Group: g.ID, Generation: g.Generation,
+		OnGeneration: func(node string, _ uint64) { go p.l.laterGeneration(node) }, Silent: p.silent, Logger: p.l.log,
+	})
+}
+
+// silent is why this node must not ask for votes.
+func (p *part) silent() error { return p.l.disk.Sick() }
+
+// start runs raft on what the directory holds.
+func (p *part) start() error {
+	p.change.Lock()
+	defer p.change.Unlock()
+	return p.startLocked()
+}
+
+func (p *part) startLocked() error {
+	p.mu.Lock()
+	ctx, running, over := p.ctx, p.r != nil, p.over
+	p.mu.Unlock()
+	if running || over || ctx == nil {
+		return nil
+	}
+	trans, err := p.transport(p.l.group())
+	if err != nil {
+		return err
+	}
+	m := newMachine()
+	r, err := raft.NewRaft(p.config(), m, p.l.disk.Logs(), p.l.disk.Stable(), p.l.disk.Snapshots(), trans)
+	if err != nil {
+		_ = trans.Close()
+		return fmt.Errorf("start raft: %w", err)
+	}
+	p.mu.Lock()
+	p.r, p.m, p.trans = r, m, trans
+	p.mu.Unlock()
+	p.l.counts.restarts.Add(1)
+	p.wg.Go(func() { p.follow(ctx, r, m) })
+	return nil
+}
+
+// follow takes office whenever raft says that this node leads, and leaves it when that is over.
+func (p *part) follow(ctx context.Context, r *raft.Raft, m *machine) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case leads, ok := <-r.LeaderCh():
+			if !ok {
+				return
+			}
+			if !leads {
+				continue
+			}
+		case <-time.After(p.l.times.Election):
+			if r.State() == raft.Shutdown {
+				return
+			}
+			if r.State() != raft.Leader || p.leading() != nil {
+				continue
+			}
+		}
+		p.serve(ctx, r, m)
+	}
+}
+
+// serve is one office.
+func (p *part) serve(ctx context.Context, r *raft.Raft, m *machine) {
+	term := r.CurrentTerm()
+	// All that former leaders acknowledged is folded before anybody is answered.
+	if err := r.Barrier(5 * p.l.times.Election).Error(); err != nil {
+		p.l.log.Debug("no office", "err", err)
+		return
+	}
+	if r.CurrentTerm() != term || r.State() != raft.Leader {
+		return
+	}
+	if err := m.failure(); err != nil {
+		p.l.log.Error("this node cannot lead the lease group", "err", err)
+		_ = r.LeadershipTransfer().Error() // if there is nobody else, there is nobody
+		return
+	}
+	began, err := p.beginGeneration(r, m)
+	if err != nil {
+		p.l.log.Debug("no office", "err", err)
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	o := newOffice(ctx, p.l, r, m, term)
+	if began { // holders of the former generation may act until their time is over
+		o.notBefore = o.since + p.l.times.Session
+	}
+	p.l.counts.offices.Add(1)
+	p.l.log.Info("this node leads the lease group", "term", term)
+	p.mu.Lock()
+	p.office = o
+	p.mu.Unlock()
+	var wg sync.WaitGroup
+	wg.Go(o.run)
+	p.l.client.hurry()
+	tick := time.NewTicker(p.l.times.Tick)
+	defer tick.Stop()
+	for over := false; !over; {
+		select {
+		case leads, ok := <-r.LeaderCh():
+			over = !ok || !leads
+		case <-tick.C: // the channel keeps only the last word
+			over = r.State() != raft.Leader || r.CurrentTerm() != term
+		case <-ctx.Done():
+			over = true
+		}
+	}
+	p.mu.Lock()
+	p.office = nil
+	p.mu.Unlock()
+	cancel()
+	wg.Wait()
+	p.l.log.Info("this node does not lead the lease group any more", "term", term)
+}
+
+// stop ends raft. A disk that does not answer does not hold it up.
+func (p *part) stop() {
+	p.change.Lock()
+	defer p.change.Unlock()
+	p.stopLocked()
+}
+
+func (p *part) stopLocked() {
+	p.mu.Lock()
+	r, trans := p.r, p.trans
+	p.r, p.m, p.trans, p.office = nil, nil, nil, nil
+	p.mu.Unlock()
+	if r == nil {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		_ = r.Shutdown().Error()
+		close(done)
+	}()
+	_ = trans.Close()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		p.l.log.Warn("raft does not stop: the disk does not answer", "dir", p.l.cfg.Dir)
+	}
+}
+
+// leave hands the leadership over before the agent stops, so that nobody waits for an election.
+func (p *part) leave() {
+	r, _ := p.running()
+	if r == nil || r.State() != raft.Leader {
+		return
+	}
+	if o := p.leading(); o != nil {
+		o.mu.Lock()
+		o.leading = true
+		o.mu.Unlock()
+	}
+	if n, err := voters(r); err == nil && len(n) > 1 {
+		if err := r.LeadershipTransfer().Error(); err != nil {
+			p.l.log.Debug("leadership was not handed over", "err", err)
+		}
+	}
+}
+
+func (p *part) close() {
+	p.mu.Lock()
+	p.over = true
+	p.mu.Unlock()
+	p.stop()
+}
+
+// retire ends this node's part for good: it was taken out, or its group has gone on without it.
+func (p *part) retire(why string) {
+	p.change.Lock()
+	defer p.change.Unlock()
+	if has, err := p.l.disk.HasState(); err == nil && !has {
+		return
+	}
+	p.stopLocked()
+	g := p.l.group()
+	if err := p.l.disk.Reset(why); err != nil {
+		p.l.log.Error("raft's files are not put aside", "err", err)
+		return
+	}
+	if err := p.l.disk.SetGroup(raftdisk.Group(g)); err != nil {
+		p.l.log.Error("the lease group is not kept", "err", err)
+	}
+	p.l.log.Info("this node takes no part in raft any more", "reason", why)
+}
+
+// serveServe is the leader's word that this node is to take part, or no longer.
+func (p *part) serveServe(ctx context.Context, from mesh.Caller, b []byte) ([]byte, error) {
+	var s serving
+	if err := decoding.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("decode request: %w", err)
+	}
+	if !p.l.learn(s.Group, true) {
+		return nil, fmt.Errorf("group %s generation %d is not that of this node", clip(s.Group.ID), s.Group.Generation)
+	}
+	if s.Stop != "" {
+		if s.Stop == p.l.disk.RaftID() {
+			go p.retire("the leader took this node out")
+		}
+		return encoding.Marshal(served{RaftID: p.l.disk.RaftID(), Version: formatVersion})
+	}
+	if err := p.l.disk.Sick(); err != nil {
+		return nil, fmt.Errorf("this node cannot be a voter: %w", err)
+	}
+	if err := p.start(); err != nil {
+		return nil, err
+	}
+	return encoding.Marshal(served{RaftID: p.l.disk.RaftID(), Version: formatVersion})
+}
+
+// serveConfirm tells the term that this voter is in.
+func (p *part) serveConfirm(ctx context.Context, from mesh.Caller, b []byte) ([]byte, error) {
+	var c confirming
+	if err := decoding.Unmarshal(b, &c); err != nil {
+		return nil, fmt.Errorf("decode request: %w", err)
+	}
+	g := p.l.group()
+	r, _ := p.running()
+	if r == nil || c.Group != g.ID || c.Generation != g.Generation {
+		return nil, errors.New("this node does not vote in that group")
+	}
+	return encoding.Marshal(confirmed{Term: r.CurrentTerm(), RaftID: p.l.disk.RaftID()})
+}
+
+// voters are raft's servers with a vote.
+func voters(r *raft.Raft) (list []raft.Server, err error) {
+	f := r.GetConfiguration()
+	if err := f.Error(); err != nil {
+		return nil, err
+	}
+	for _, s := range f.Configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			list = append(list, s)
+		}
+	}
+	return list, nil
+}
+
+// recover begins a generation with this node as its only voter, from what it has. It may be repeated after a crash: the generation is
+// written down first, so that what is half done votes in neither.
+func (p *part) recover(g Group) error {
+	p.change.Lock()
+	defer p.change.Unlock()
+	p.stopLocked()
+	has, err := p.l.disk.HasState()
+	if err != nil {
+		return err
+	}
+	if !has {
+		if err := p.l.disk.Reset("the group is recovered here"); err != nil {
+			return err
+		}
+	}
+	if err := p.l.disk.SetGroup(raftdisk.Group(g)); err != nil {
+		return err
+	}
+	p.l.mu.Lock()
+	p.l.known = g
+	p.l.mu.Unlock()
+	trans, err := p.transport(g)
+	if err != nil {
+		return err
+	}
+	if has {
+		err = raft.RecoverCluster(p.config(), newMachine(), p.l.disk.Logs(), p.l.disk.Stable(), p.l.disk.Snapshots(), trans, p.alone())
+	} else {
+		err = raft.BootstrapCluster(p.config(), p.l.disk.Logs(), p.l.disk.Stable(), p.l.disk.Snapshots(), trans, p.alone())
+	}
+	_ = trans.Close()
+	if err != nil {
+		return err
+	}
+	return p.startLocked()
+}
+
+// alone is the configuration of a group whose only voter is this node.
+func (p *part) alone() raft.Configuration {
+	return raft.Configuration{Servers: []raft.Server{{
+		Suffrage: raft.Voter, ID: raft.ServerID(p.l.disk.RaftID()), Address: raft.ServerAddress(p.l.cfg.NodeID),
+	}}}
+}
+
+// beginGeneration writes the group's generation into a state that is of an earlier one, before anything else is. It reports whether
+// it did.
+func (p *part) beginGeneration(r *raft.Raft, m *machine) (bool, error) {
+	g := p.l.group()
+	var has uint64
+	m.read(func(s *state) { has = s.Generation })
+	if has >= g.Generation {
+		return false, nil
+	}
+	o := op{Kind: opRecover, Generation: g.Generation, Wall: millis(p.l.clock.Now())}
+	for _, n := range p.l.cfg.Mesh.View().Members() {
+		if n.Datacenter == p.l.cfg.Datacenter {
+			o.Nodes = append(o.Nodes, n.ID)
+		}
+	}
+	return true, r.Apply(o.encode(), p.l.times.Hold).Error()
+}
