@@ -4,15 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/anishathalye/porcupine"
 
 	"hostmesh/mesh"
 	"hostmesh/mesh/meshtest"
@@ -129,12 +130,18 @@ func (n *node) start() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.mesh, n.lease = m, l
-	n.stop = sync.OnceFunc(func() {
-		cancel()
-		l.Close()
-		m.Close()
-		wg.Wait()
-	})
+	var once atomic.Bool
+	done := make(chan struct{}) // what waits on a mutex holds up virtual time
+	n.stop = func() {
+		if once.CompareAndSwap(false, true) {
+			cancel()
+			l.Close()
+			m.Close()
+			wg.Wait()
+			close(done)
+		}
+		<-done
+	}
 }
 
 func (n *node) shut() {
@@ -303,32 +310,53 @@ func (c *cluster) voting(count int, not ...int) (voting []int) {
 	return voting
 }
 
-// campaign has nodes offer themselves for a duty until the test ends, and tells who holds it.
+// campaign has nodes offer themselves for a duty until the test ends, and watches who holds it. Unless the test looks at them
+// itself, violations fail it.
 func (c *cluster) campaign(duty string, nodes ...int) *holders {
-	h := &holders{c: c, duty: duty, ctx: map[int]context.CancelFunc{}}
+	h := &holders{c: c, duty: duty, ctx: map[int]context.CancelFunc{}, began: time.Now()}
 	ctx, cancel := context.WithCancel(context.Background())
-	c.t.Cleanup(func() { cancel(); h.wg.Wait() })
+	c.t.Cleanup(func() {
+		cancel()
+		h.wg.Wait()
+		if !h.expected {
+			for _, v := range h.violations {
+				c.t.Error(v)
+			}
+		}
+	})
 	h.all = ctx
 	for _, i := range nodes {
 		h.add(i)
 	}
+	h.wg.Go(h.watch)
 	return h
 }
 
 // holders watches who holds a duty: never two at the same time, and each with a higher number than the one before.
 type holders struct {
-	c    *cluster
-	duty string
-	all  context.Context
-	wg   sync.WaitGroup
+	c        *cluster
+	duty     string
+	all      context.Context
+	wg       sync.WaitGroup
+	began    time.Time
+	expected bool // violations are what the test is for
 
-	mu    sync.Mutex // guards the fields below
-	ctx   map[int]context.CancelFunc
-	now   []*Grant
-	at    int // the node that holds it, -1 = nobody
-	fence uint64
-	last  time.Time // when the last holder began
-	count int
+	mu         sync.Mutex // guards the fields below
+	ctx        map[int]context.CancelFunc
+	now        []*tenure // that may still act
+	at         int       // the node that held it last
+	fence      uint64
+	last       time.Time // when the last holder began
+	count      int
+	violations []string
+	history    []porcupine.Operation
+}
+
+// tenure is one holder's time.
+type tenure struct {
+	g    *Grant
+	node int
+	over bool
 }
 
 func (h *holders) add(i int) {
@@ -338,30 +366,90 @@ func (h *holders) add(i int) {
 	h.mu.Unlock()
 	l := h.c.nodes[i].l()
 	h.wg.Go(func() {
+		asked := time.Now()
 		_ = l.Campaign(ctx, h.duty, func(ctx context.Context, g *Grant) error {
-			h.begin(i, g)
+			h.begin(i, g, asked)
 			<-ctx.Done()
+			h.look() // before it is released
+			asked = time.Now()
 			return nil
 		})
 	})
 }
 
-func (h *holders) begin(i int, g *Grant) {
+func (h *holders) begin(i int, g *Grant, asked time.Time) {
+	h.look()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var still []*Grant
+	if g.Fence <= h.fence {
+		h.violations = append(h.violations, fmt.Sprintf("%s: node %d holds it under %d, after %d", h.duty, i, g.Fence, h.fence))
+	}
+	h.now, h.at, h.fence, h.last, h.count = append(h.now, &tenure{g: g, node: i}), i, max(h.fence, g.Fence), time.Now(), h.count+1
+	h.history = append(h.history, porcupine.Operation{
+		ClientId: i, Input: lockCall{begin: true, fence: g.Fence}, Output: nil,
+		Call: asked.Sub(h.began).Nanoseconds(), Return: time.Since(h.began).Nanoseconds(),
+	})
+	h.lookLocked()
+}
+
+// watch looks all the time: a grant that was no more valid must not be so again.
+func (h *holders) watch() {
+	for h.all.Err() == nil {
+		h.look()
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func (h *holders) look() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lookLocked()
+}
+
+func (h *holders) lookLocked() {
+	var valid []string
+	kept := h.now[:0]
 	for _, x := range h.now {
-		if x.Valid() {
-			still = append(still, x)
+		if x.g.Valid() {
+			valid = append(valid, fmt.Sprintf("node %d under %d for %s", x.node, x.g.Fence, x.g.Left()))
+		} else if !x.over {
+			x.over = true
+			h.history = append(h.history, porcupine.Operation{
+				ClientId: x.node, Input: lockCall{fence: x.g.Fence}, Call: time.Since(h.began).Nanoseconds(), Return: (100 * time.Hour).Nanoseconds(),
+			})
+		}
+		if !x.over || len(h.now) < 10 {
+			kept = append(kept, x)
 		}
 	}
-	if len(still) > 0 && g.Valid() {
-		h.c.t.Errorf("%s: node %d holds it under %d while it is held under %d for another %s", h.duty, i, g.Fence, still[0].Fence, still[0].Left())
+	h.now = kept
+	if len(valid) > 1 && len(h.violations) < 10 {
+		h.violations = append(h.violations, fmt.Sprintf("%s is held twice: %s", h.duty, strings.Join(valid, ", ")))
 	}
-	if g.Fence <= h.fence {
-		h.c.t.Errorf("%s: node %d holds it under %d, after %d", h.duty, i, g.Fence, h.fence)
-	}
-	h.now, h.at, h.fence, h.last, h.count = append(still, g), i, max(h.fence, g.Fence), time.Now(), h.count+1
+}
+
+// lockCall is what happened to a duty, for a checker of linearizability: a holder began; or it acts no more, from which moment on, at an
+// unknown time, the next may begin.
+type lockCall struct {
+	begin bool
+	fence uint64
+}
+
+// locks is the sequential contract of a duty.
+var locks = porcupine.Model{
+	Init: func() any { return [2]uint64{} }, // who holds it; the highest number
+	Step: func(state, input, _ any) (bool, any) {
+		s, c := state.([2]uint64), input.(lockCall)
+		switch {
+		case c.begin && s[0] == 0 && c.fence > s[1]:
+			return true, [2]uint64{c.fence, c.fence}
+		case c.begin:
+			return false, s
+		case s[0] == c.fence:
+			return true, [2]uint64{0, s[1]}
+		}
+		return true, s
+	},
 }
 
 // holder waits until a node, of those given if any are, holds the duty.
@@ -370,7 +458,7 @@ func (h *holders) holder(among ...int) (at int) {
 	h.c.eventually(h.duty+" is held", func() error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if len(h.now) == 0 || !h.now[len(h.now)-1].Valid() {
+		if len(h.now) == 0 || !h.now[len(h.now)-1].g.Valid() {
 			return errors.New("nobody holds it")
 		}
 		at = h.at
@@ -386,6 +474,3 @@ func (h *holders) holder(among ...int) (at int) {
 	})
 	return at
 }
-
-var _ io.Closer = (*Lease)(nil)
-var _ = netip.Addr{}

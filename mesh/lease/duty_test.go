@@ -52,8 +52,7 @@ func TestAHolderThatDiesIsFollowed(t *testing.T) {
 
 func TestHolderAndLeaderDieTogether(t *testing.T) {
 	inCluster(t, 5, func(c *cluster) {
-		c.voting(3)
-		h := c.campaign("vip/10.0.0.1", 0, 1, 2, 3, 4)
+		h := c.campaign("vip/10.0.0.1", c.others(c.voting(3)...)...) // two voters must be left
 		at := h.holder()
 		lead := c.leader()
 		died := time.Now()
@@ -151,7 +150,7 @@ func TestAHolderThatIsCutOffStops(t *testing.T) {
 		h := c.campaign("mirror", 0, 1, 2, 3, 4)
 		at := h.holder()
 		h.mu.Lock()
-		g := h.now[len(h.now)-1]
+		g := h.now[len(h.now)-1].g
 		h.mu.Unlock()
 		began := time.Now()
 		c.split([]int{at}, c.others(at))

@@ -205,10 +205,39 @@ func recordsUnderFaults(t *testing.T, seed uint64, length time.Duration) {
 		}
 		total := 0
 		for _, h := range holding {
+			h.mu.Lock()
 			total += h.count
+			if res := porcupine.CheckOperationsTimeout(locks, h.history, time.Hour); res != porcupine.Ok {
+				t.Errorf("seed %d: %s: %d events: %s", seed, h.duty, len(h.history), res)
+			}
+			h.mu.Unlock()
 		}
 		t.Logf("seed %d: %d operations, %d written, %d unknown; %d grants", seed, len(history), written, unknown, total)
 	})
+}
+
+// TestTheCheckersSee has a group whose leader gives duties away before their holders stop: the checks must tell.
+func TestTheCheckersSee(t *testing.T) {
+	inCluster(t, 5, func(c *cluster) {
+		c.voting(3)
+		h := c.campaign("mirror", 0, 1, 2, 3, 4)
+		h.expected = true
+		for i := 0; i < 20 && len(h.violations) == 0; i++ {
+			at := h.holder()
+			c.split([]int{at}, c.others(at))
+			h.holder(c.others(at)...)
+			time.Sleep(100 * time.Millisecond)
+			c.heal()
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if len(h.violations) == 0 {
+			t.Error("two held it, and nobody saw it")
+		}
+		if res := porcupine.CheckOperationsTimeout(locks, h.history, time.Hour); res == porcupine.Ok {
+			t.Error("the history is called linearizable")
+		}
+	}, func(c *cluster) { c.times.Session, c.times.Hold = c.times.Hold, c.times.Session+2*time.Second })
 }
 
 // torment breaks things for so long, one after the other and sometimes two at a time, and heals all at the end.

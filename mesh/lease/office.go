@@ -85,7 +85,7 @@ func newOffice(ctx context.Context, l *Lease, r *raft.Raft, m *machine, term uin
 	o.since = l.clock.Boot()
 	o.seen = o.since
 	// A new leader first hears from everybody, lest it give all to who comes first.
-	o.notBefore = o.since + 2*l.times.Renew
+	o.notBefore = o.since + l.times.Renew/2
 	m.read(func(s *state) {
 		for id, duties := range s.bySession {
 			o.sessions[id] = &session{id: id, node: s.Duties[duties[0]].Node, ends: o.since + l.times.Session}
@@ -99,6 +99,7 @@ func (o *office) run() {
 	var wg sync.WaitGroup
 	wg.Go(o.conf.run)
 	wg.Go(o.watchVoters)
+	o.introduce()
 	defer wg.Wait()
 	tick := time.NewTicker(o.l.times.Tick)
 	defer tick.Stop()
@@ -111,6 +112,23 @@ func (o *office) run() {
 		}
 		o.endSessions()
 		o.assign()
+	}
+}
+
+// mostIntroduced is how many nodes a new leader tells that it is one. Where there are more, the rest find out with their next renewal.
+const mostIntroduced = 64
+
+// introduce has the nodes of the datacenter renew now, so that the leader knows who would take what.
+func (o *office) introduce() {
+	n := 0
+	for m := range o.l.cfg.Mesh.View().Alive() {
+		if m.Datacenter != o.l.cfg.Datacenter {
+			continue
+		}
+		o.l.pokeNode(m.ID)
+		if n++; n == mostIntroduced {
+			return
+		}
 	}
 }
 

@@ -17,8 +17,8 @@ import (
 type part struct {
 	l *Lease
 
-	change sync.Mutex // held while raft is started or stopped
-	mu     sync.Mutex // guards the fields below
+	change chan struct{} // one slot, taken while raft is started or stopped: that may take a while
+	mu     sync.Mutex    // guards the fields below
 	r      *raft.Raft
 	trans  *Transport
 	m      *machine
@@ -28,7 +28,13 @@ type part struct {
 	over   bool
 }
 
-func newPart(l *Lease) *part { return &part{l: l} }
+func newPart(l *Lease) *part { return &part{l: l, change: make(chan struct{}, 1)} }
+
+// alter waits for its turn to start or stop raft.
+func (p *part) alter() (done func()) {
+	p.change <- struct{}{}
+	return func() { <-p.change }
+}
 
 // Raft's settings beside Times.
 const (
@@ -134,8 +140,7 @@ func (p *part) silent() error { return p.l.disk.Sick() }
 
 // start runs raft on what the directory holds.
 func (p *part) start() error {
-	p.change.Lock()
-	defer p.change.Unlock()
+	defer p.alter()()
 	return p.startLocked()
 }
 
@@ -246,8 +251,7 @@ func (p *part) serve(ctx context.Context, r *raft.Raft, m *machine) {
 
 // stop ends raft. A disk that does not answer does not hold it up.
 func (p *part) stop() {
-	p.change.Lock()
-	defer p.change.Unlock()
+	defer p.alter()()
 	p.stopLocked()
 }
 
@@ -299,8 +303,7 @@ func (p *part) close() {
 
 // retire ends this node's part for good: it was taken out, or its group has gone on without it.
 func (p *part) retire(why string) {
-	p.change.Lock()
-	defer p.change.Unlock()
+	defer p.alter()()
 	if has, err := p.l.disk.HasState(); err == nil && !has {
 		return
 	}
@@ -371,8 +374,7 @@ func voters(r *raft.Raft) (list []raft.Server, err error) {
 // recover begins a generation with this node as its only voter, from what it has. It may be repeated after a crash: the generation is
 // written down first, so that what is half done votes in neither.
 func (p *part) recover(g Group) error {
-	p.change.Lock()
-	defer p.change.Unlock()
+	defer p.alter()()
 	p.stopLocked()
 	has, err := p.l.disk.HasState()
 	if err != nil {
