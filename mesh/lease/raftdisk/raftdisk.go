@@ -226,6 +226,12 @@ func (d *Disk) openState(of *fingerprint) (err error) {
 	} else if !there {
 		return damaged(filepath.Join(state, snapshotDir), 0, "it is gone")
 	}
+	// Names may be as a process left them that could not sync them. From here on raft acts on what they lead to.
+	for _, dir := range []string{d.cfg.Path, state, filepath.Join(state, snapshotDir)} {
+		if err := fsys.SyncDir(dir); err != nil {
+			return err
+		}
+	}
 	snapshots := &snapshotStore{fs: fsys, dir: filepath.Join(state, snapshotDir), log: d.cfg.Logger}
 	if err := snapshots.load(); err != nil {
 		return err
@@ -236,7 +242,7 @@ func (d *Disk) openState(of *fingerprint) (err error) {
 	}
 	log := &logStore{
 		fs: fsys, dir: state, size: d.cfg.SegmentSize, log: d.cfg.Logger, health: d.health, free: d.cfg.Free,
-		covered: snapshots.newest, poke: d.poked,
+		newest: snapshots.newest, poke: d.poked,
 	}
 	if err := log.load(); err != nil {
 		return errors.Join(err, votes.close())
@@ -251,7 +257,7 @@ func (d *Disk) openState(of *fingerprint) (err error) {
 
 // joins checks that snapshots and log are one story.
 func joins(s *snapshotStore, l *logStore) error {
-	covered := s.newest()
+	covered, _ := s.newest()
 	_, last := l.bounds()
 	if l.head > covered+1 {
 		return damaged(s.dir, 0, "the log begins with entry %d, and the newest snapshot that can be read ends with %d", l.head, covered)
