@@ -254,7 +254,7 @@ func (l *Lease) recoverable(g Group, here map[string]whereabouts) error {
 		own.Voters = l.client.find.voters
 		l.client.find.mu.Unlock()
 	}
-	alive := 0
+	alive, best, last := 0, "", own.Last
 	for _, v := range own.Voters {
 		w, ok := here[v]
 		switch {
@@ -262,14 +262,17 @@ func (l *Lease) recoverable(g Group, here map[string]whereabouts) error {
 			alive++
 		case ok && w.Serving && w.Group.ID == g.ID && w.Group.Generation == g.Generation:
 			alive++
-			if w.Last > own.Last {
-				return fmt.Errorf("voter %s has entry %d, this node %d: recover the group there, or force it here and lose what this node lacks",
-					names(l.cfg.Mesh.View(), []string{v}), w.Last, own.Last)
+			if w.Last > last {
+				best, last = v, w.Last
 			}
 		}
 	}
 	if len(own.Voters) > 0 && alive > len(own.Voters)/2 {
 		return fmt.Errorf("%w: %d of %d voters answer; they elect a leader by themselves", ErrQuorum, alive, len(own.Voters))
+	}
+	if best != "" {
+		return fmt.Errorf("voter %s has entry %d, this node %d: recover the group there, or force it here and lose what this node lacks",
+			names(l.cfg.Mesh.View(), []string{best}), last, own.Last)
 	}
 	return nil
 }
