@@ -226,6 +226,12 @@ func (d *Disk) openState(of *fingerprint) (err error) {
 	} else if !there {
 		return damaged(filepath.Join(state, snapshotDir), 0, "it is gone")
 	}
+	// Names may be as a process left them that could not sync them. From here on raft acts on what they lead to.
+	for _, dir := range []string{d.cfg.Path, state, filepath.Join(state, snapshotDir)} {
+		if err := fsys.SyncDir(dir); err != nil {
+			return err
+		}
+	}
 	snapshots := &snapshotStore{fs: fsys, dir: filepath.Join(state, snapshotDir), log: d.cfg.Logger}
 	if err := snapshots.load(); err != nil {
 		return err
