@@ -29,6 +29,12 @@ var formats = map[string]string{
 	"auth.sealVersion":        `"1."`,
 	"hostdb.OperationVersion": "1", // an operation, on disk and on the wire; hostdb/format_test.go has its bytes
 	"backup.Format":           "1", // the file of a backup
+	// Of raft's directory. It never leaves its machine, and going back means to discard it: the box rejoins with a new raft id.
+	"raftdisk.fingerprintVersion": "1", // fingerprint.json
+	"raftdisk.groupFileVersion":   "1", // group.json
+	"raftdisk.segmentVersion":     "1", // segments of the log, header and records
+	"raftdisk.snapshotVersion":    "1", // the head of a snapshot; its state is the state machine's
+	"raftdisk.voteVersion":        "1", // term and vote
 	// On the wire.
 	"mesh.ProtocolMin":       "1", // gossip metadata and frames of the peer streams
 	"mesh.ProtocolMax":       "1",

@@ -23,14 +23,14 @@ const (
 
 // logStore is raft's LogStore. See Disk.Logs.
 type logStore struct {
-	fs      FS
-	dir     string
-	size    int64
-	log     *slog.Logger
-	health  *health
-	free    func() error  // may be nil
-	covered func() uint64 // index of the newest snapshot
-	poke    func()        // something for keep to do
+	fs     FS
+	dir    string
+	size   int64
+	log    *slog.Logger
+	health *health
+	free   func() error                // may be nil
+	newest func() (index, term uint64) // of the newest snapshot
+	poke   func()                      // something for keep to do
 
 	write   sync.Mutex // guards the fields below, and is held over writes
 	file    File       // the active segment
@@ -45,6 +45,12 @@ type logStore struct {
 
 	mu      sync.RWMutex // guards the field below
 	entries []entry
+}
+
+// covered is the index up to which a snapshot has everything.
+func (l *logStore) covered() uint64 {
+	index, _ := l.newest()
+	return index
 }
 
 func segmentName(seq uint64) string { return fmt.Sprintf("%s%016x", logPrefix, seq) }
@@ -141,7 +147,7 @@ func (l *logStore) load() (err error) {
 }
 
 // IsMonotonic implements raft.MonotonicLogStore: the log has no gaps. raft then empties it after it took in a snapshot from elsewhere,
-// rather than leaving entries before a gap.
+// rather than leaving entries that may contradict it, and a gap behind them.
 func (l *logStore) IsMonotonic() bool { return true }
 
 // FirstIndex implements raft.LogStore.
@@ -175,6 +181,15 @@ func (l *logStore) GetLog(index uint64, out *raft.Log) error {
 	}
 	*out = l.entries[index-l.entries[0].Index].Log
 	return nil
+}
+
+// term is the term of an entry that is there.
+func (l *logStore) term(index uint64) uint64 {
+	var e raft.Log
+	if l.GetLog(index, &e) != nil {
+		return 0
+	}
+	return e.Term
 }
 
 // StoreLog implements raft.LogStore.
@@ -215,12 +230,19 @@ func (l *logStore) StoreLogs(logs []*raft.Log) error {
 
 // DeleteRange implements raft.LogStore. The range reaches the beginning or the end of the log. Segments that hold nothing any more
 // are removed.
+//
+// Of a range that is the whole log, entries behind the newest snapshot stay if the log has that snapshot's last entry (Raft, section 7,
+// InstallSnapshot step 6): raft deletes all after it took in a snapshot, which may be one that was sent twice, and behind it may
+// stand what this node has acknowledged since. A conflict never begins before a snapshot's end.
 func (l *logStore) DeleteRange(from, to uint64) error {
 	l.write.Lock()
 	defer l.write.Unlock()
 	first, last := l.bounds()
 	if from > to || last == 0 || to < first || from > last {
 		return nil
+	}
+	if index, term := l.newest(); from <= first && to >= last && first <= index && index < last && l.term(index) == term {
+		to = index
 	}
 	var r record
 	switch {

@@ -242,7 +242,7 @@ func (d *Disk) openState(of *fingerprint) (err error) {
 	}
 	log := &logStore{
 		fs: fsys, dir: state, size: d.cfg.SegmentSize, log: d.cfg.Logger, health: d.health, free: d.cfg.Free,
-		covered: snapshots.newest, poke: d.poked,
+		newest: snapshots.newest, poke: d.poked,
 	}
 	if err := log.load(); err != nil {
 		return errors.Join(err, votes.close())
@@ -257,7 +257,7 @@ func (d *Disk) openState(of *fingerprint) (err error) {
 
 // joins checks that snapshots and log are one story.
 func joins(s *snapshotStore, l *logStore) error {
-	covered := s.newest()
+	covered, _ := s.newest()
 	_, last := l.bounds()
 	if l.head > covered+1 {
 		return damaged(s.dir, 0, "the log begins with entry %d, and the newest snapshot that can be read ends with %d", l.head, covered)

@@ -108,14 +108,14 @@ func (s *snapshotStore) sort() {
 	})
 }
 
-// newest is the index of the newest snapshot, 0 for none.
-func (s *snapshotStore) newest() uint64 {
+// newest is where the newest snapshot ends, 0 for none.
+func (s *snapshotStore) newest() (index, term uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.metas) == 0 {
-		return 0
+		return 0, 0
 	}
-	return s.metas[0].Index
+	return s.metas[0].Index, s.metas[0].Term
 }
 
 // read reads the description of a snapshot, and returns the state's reader; with check it reads all and returns none.

@@ -238,6 +238,29 @@ func TestWrongOrder(t *testing.T) {
 	}
 }
 
+// TestSnapshotWithinLog: raft deletes the whole log after it took in a snapshot. What is behind the snapshot stays if the log agrees
+// with it, for it may have been acknowledged; otherwise all goes.
+func TestSnapshotWithinLog(t *testing.T) {
+	t.Parallel()
+	for term, want := range map[uint64]string{3: "3:6-10", 2: ""} {
+		d := openAt(t, t.TempDir())
+		must(t, d.Logs().StoreLogs(entries(term, 1, 10)))
+		writeSnapshot(t, d, 5, "state") // of term 3
+		must(t, d.Logs().DeleteRange(1, 10))
+		holds(t, d.Logs(), want)
+		must(t, d.Close())
+		holds(t, openAt(t, d.cfg.Path).Logs(), want)
+	}
+	d := openAt(t, t.TempDir())
+	must(t, d.Logs().StoreLogs(entries(3, 1, 10)))
+	writeSnapshot(t, d, 5, "state")
+	must(t, d.Logs().DeleteRange(1, 5))
+	must(t, d.Logs().DeleteRange(6, 10)) // a conflict right behind it
+	holds(t, d.Logs(), "")
+	must(t, d.Logs().StoreLogs(entries(4, 6, 7)))
+	holds(t, d.Logs(), "4:6-7")
+}
+
 func writeSnapshot(t testing.TB, d *Disk, index uint64, text string) string {
 	t.Helper()
 	conf := raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "b"}}}
