@@ -54,6 +54,7 @@ var rules = map[string]rule{
 	"hostdb/hostdbtest":    {[]string{"hostdb"}, []string{badger}, "the fake must not need the real one"},
 	"mesh":                 {[]string{"mesh/door"}, []string{badger, miekgdns}, "the mesh carries bytes; it must not know what HostDB is"},
 	"mesh/door":            {nil, []string{badger, serf, memberlist, miekgdns}, "who may hold how many connections does not depend on what they speak"},
+	"mesh/lease":           {[]string{"mesh", "mesh/lease/raftdisk"}, []string{badger, miekgdns}, "who may act must not depend on what HostDB says: it is what decides who may write there"},
 	"mesh/lease/raftdisk":  {nil, []string{badger, serf, memberlist, miekgdns, huma}, "what a vote rests on is one directory and raft's interfaces: no network, no database, nothing of ours that could change beneath it"},
 	"mesh/meshtest":        {[]string{"mesh"}, nil, "a network for tests of whoever uses the mesh"},
 	"dnsd":                 {[]string{"dnsd/zone", "hostdb", "mesh", "mesh/door"}, []string{badger, serf}, "answers come from one atomic pointer; HostDB is reached through its View only"},
@@ -81,7 +82,7 @@ var owners = map[string][]string{
 	huma:       {"node/api"},
 	exprlang:   {"hostdb/query"},
 	goldap:     {"hostdb/auth"},
-	raft:       {"mesh/lease/raftdisk"},
+	raft:       {"mesh/lease", "mesh/lease/raftdisk"},
 }
 
 type goPackage struct {

@@ -27,7 +27,6 @@ type client struct {
 	leaving  bool
 	lastErr  error // of the last renewal
 	lastGood time.Duration
-	lastSent time.Duration
 	failing  bool
 }
 

@@ -2,12 +2,14 @@ package lease
 
 import (
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -18,42 +20,64 @@ import (
 
 func newGroup(datacenter string, home bool) Group {
 	b := make([]byte, 16)
-	if _, err := rand.Read(b); err != nil {
+	if _, err := crand.Read(b); err != nil {
 		panic(err) // it never fails
 	}
 	return Group{ID: hex.EncodeToString(b), Generation: 1, Datacenter: datacenter, Home: home}
 }
 
-// watchGroup finds the group while none is known, and asks from time to time whether this node's part in it still stands.
+// watchGroup finds the group while none is known. Later it asks from time to time whether this node's part in it still stands, and
+// whether there is a later generation: two voters of a former one, back after a recovery, would be content with each other.
 func (l *Lease) watchGroup(ctx context.Context) {
 	changed, stop := l.cfg.Mesh.Watch()
 	defer stop()
 	for {
-		wait := 2 * l.times.Session
-		switch _, known := l.Group(); {
-		case !known:
-			wait = l.times.Renew
-			if l.look(ctx) {
-				wait = 0
-			}
-		default:
+		wait := l.times.Renew
+		if _, known := l.Group(); !known {
+			l.look(ctx)
+		} else {
 			l.verifyPart(ctx)
+			l.askSome(ctx, 2, l.times.Renew)
+			if wait = 10 * l.times.Session; l.server.serving() {
+				wait = l.times.Session
+			}
 		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return
-		case <-changed:
-			// Members that come may know of a group; pokes are many, and asking is not free.
-			wait = min(wait, l.times.Renew)
-		case <-time.After(wait):
+		case <-timer.C:
 			continue
+		case <-changed:
+			timer.Stop()
 		}
+		// Members that come may know more; they come in crowds.
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait):
+		case <-time.After(l.times.Renew):
 		}
 	}
+}
+
+// askSome hears what a few live members of the datacenter, taken by chance, know of the group. It returns when all have answered, or
+// after limit.
+func (l *Lease) askSome(ctx context.Context, n int, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var others []string
+	for m := range l.cfg.Mesh.View().Alive() {
+		if m.Datacenter == l.cfg.Datacenter && m.ID != l.cfg.NodeID {
+			others = append(others, m.ID)
+		}
+	}
+	rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+	var wg sync.WaitGroup
+	for _, id := range others[:min(n, len(others))] {
+		wg.Go(func() { _, _ = l.where(ctx, id) })
+	}
+	wg.Wait()
 }
 
 // look asks others for the group. When all of the datacenter were asked, by a founder, and none knows one, it begins here: so
@@ -189,7 +213,6 @@ func (l *Lease) verifyPart(ctx context.Context) {
 	// It asks the others: raft here may believe that it knows who leads.
 	v, err := l.Voters(ctx)
 	if err != nil {
-		l.refreshGroup(ctx)
 		return
 	}
 	id := l.disk.RaftID()
@@ -198,20 +221,18 @@ func (l *Lease) verifyPart(ctx context.Context) {
 	}
 }
 
-// refreshGroup hears of a later generation, which nobody else may tell a voter of the former one.
-func (l *Lease) refreshGroup(ctx context.Context) {
-	for _, t := range l.client.find.targets() {
-		if t != l.cfg.NodeID {
-			_, _ = l.where(ctx, t)
-		}
+// laterGeneration is what the transport calls when a peer is of a later generation: with each message, so only one at a time is
+// followed.
+func (l *Lease) laterGeneration(node string, _ uint64) {
+	if !l.following.CompareAndSwap(false, true) {
+		return
 	}
-}
-
-// laterGeneration is what the transport calls when a peer is of a later generation.
-func (l *Lease) laterGeneration(node string) {
-	ctx, cancel := context.WithTimeout(context.Background(), l.times.Renew)
-	defer cancel()
-	_, _ = l.where(ctx, node)
+	go func() {
+		defer l.following.Store(false)
+		ctx, cancel := context.WithTimeout(context.Background(), l.times.Renew)
+		defer cancel()
+		_, _ = l.where(ctx, node)
+	}()
 }
 
 // Recover makes a new generation of the group from what this node has, with this node as its only voter. It is for a majority that is

@@ -96,7 +96,9 @@ func TestVotersOfThree(t *testing.T) {
 		first := c.voting(3)
 		for n, i := range first {
 			l := c.nodes[c.others(first...)[0]].l()
-			if _, err := within(func(ctx context.Context) (any, error) { return nil, l.ClaimName(ctx, "vms", fmt.Sprintf("web%d", n), "box1") }); err != nil {
+			if _, err := within(func(ctx context.Context) (any, error) {
+				return nil, l.ClaimName(ctx, "vms", fmt.Sprintf("web%d", n), "box1")
+			}); err != nil {
 				t.Fatal(err)
 			}
 			c.kill(i)
@@ -104,7 +106,9 @@ func TestVotersOfThree(t *testing.T) {
 		}
 		for n := range first {
 			l := c.nodes[c.others(first...)[1]].l()
-			_, err := within(func(ctx context.Context) (any, error) { return nil, l.ClaimName(ctx, "vms", fmt.Sprintf("web%d", n), "box2") })
+			_, err := within(func(ctx context.Context) (any, error) {
+				return nil, l.ClaimName(ctx, "vms", fmt.Sprintf("web%d", n), "box2")
+			})
 			if !errors.Is(err, ErrTaken) {
 				t.Errorf("web%d is forgotten: %v", n, err)
 			}
@@ -153,7 +157,9 @@ func TestTwoDatacentersAreCut(t *testing.T) {
 		for _, h := range []*holders{one, two} {
 			at := h.holder()
 			other := c.others(append([]int{at}, map[bool][]int{true: {3, 4, 5}, false: {0, 1, 2}}[at < 3]...)...)[0]
-			if _, err := within(func(ctx context.Context) (Status, error) { return c.nodes[at].l().Move(ctx, h.duty, meshtest.ID(other)) }); err != nil {
+			if _, err := within(func(ctx context.Context) (Status, error) {
+				return c.nodes[at].l().Move(ctx, h.duty, meshtest.ID(other))
+			}); err != nil {
 				t.Error(err)
 			}
 			h.holder(other)
@@ -241,7 +247,9 @@ func TestALostMajority(t *testing.T) {
 		if n, err := within(func(ctx context.Context) (uint64, error) { return c.nodes[free[0]].l().Next(ctx, "n", 1) }); err != nil || n <= 4 {
 			t.Errorf("the counter is at %d: %v", n, err)
 		}
-		if _, err := within(func(ctx context.Context) (any, error) { return nil, c.nodes[survivor].l().Excuse(ctx, meshtest.ID(voting[0])) }); err != nil {
+		if _, err := within(func(ctx context.Context) (any, error) {
+			return nil, c.nodes[survivor].l().Excuse(ctx, meshtest.ID(voting[0]))
+		}); err != nil {
 			t.Fatal(err)
 		}
 		c.revive(voting[0])
@@ -292,7 +300,9 @@ func TestRecoveredWithoutACopy(t *testing.T) {
 			})
 		}
 		c.eventually("grants go on", func() error {
-			b, err := within(func(ctx context.Context) (string, error) { return c.nodes[free[1]].l().Grant(ctx, "blocks", []string{"a", "b"}) })
+			b, err := within(func(ctx context.Context) (string, error) {
+				return c.nodes[free[1]].l().Grant(ctx, "blocks", []string{"a", "b"})
+			})
 			if err == nil && b != "b" {
 				t.Fatalf("%s is granted twice", b)
 			}

@@ -65,6 +65,8 @@ type Lease struct {
 	commits histogram
 	// watching bounds who waits here for changes of records.
 	watching limiter
+	// following is set while a later generation that was heard of is looked into.
+	following atomic.Bool
 
 	mu      sync.Mutex // guards the fields below
 	known   Group      // zero while none is known

@@ -31,7 +31,6 @@ type office struct {
 	moves    map[string]move
 	asked    map[string]ask // duties whose holders were asked to hand over
 	unwanted map[string]time.Duration
-	changed  bool // the voters changed a moment ago: look again soon
 	leading  bool // the leadership is being handed over: nothing is answered
 	plan     change
 	nodes    map[string]seenNode // since when nodes are alive or not, as this leader saw them
@@ -342,8 +341,12 @@ var errNotProposed = errors.New("it was not carried out")
 // propose writes an entry and waits until it is folded here.
 func (o *office) propose(p op) (outcome, error) {
 	p.Wall = millis(o.l.clock.Now())
+	entry := p.encode()
+	if len(entry) > maxEntry {
+		return outcome{}, fmt.Errorf("%w: an entry of %d bytes, at most %d", ErrInvalid, len(entry), maxEntry)
+	}
 	began := time.Now()
-	f := o.raft.Apply(p.encode(), o.l.times.Hold)
+	f := o.raft.Apply(entry, o.l.times.Hold)
 	if err := f.Error(); err != nil {
 		switch {
 		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout),

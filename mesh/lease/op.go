@@ -17,9 +17,10 @@ const (
 	maxValue   = 64 << 10 // bytes of a record
 	maxRecords = 50_000
 	maxDuties  = 20_000
-	maxState   = 8 << 20 // bytes of keys and values of all records
-	maxBatch   = 1000    // duties granted in one entry
-	maxText    = 512     // bytes of a reason
+	maxState   = 8 << 20   // bytes of keys and values of all records
+	maxBatch   = 100       // duties granted in one entry
+	maxEntry   = 192 << 10 // bytes of an entry: 64 of them, which raft sends at a time, fit into one message of the mesh
+	maxText    = 512       // bytes of a reason
 )
 
 // opKind is what an entry of the log does. The numbers are a format: add, never change.
@@ -35,7 +36,7 @@ const (
 	opDrain   opKind = 7  // Node, User, Text, Wall
 	opUndrain opKind = 8  // Node
 	opRecover opKind = 9  // Generation, Nodes: the group begins a new generation; these nodes must claim what they own
-	opClaim   opKind = 10 // Node, Claims: what a node was granted for good, brought in again
+	opClaim   opKind = 10 // Node, Claims: what a node was granted for good, brought in again; Count: how many entries follow
 	opExcuse  opKind = 11 // Node: it need not claim
 	opRename  opKind = 12 // Text: the group's datacenter
 	opForget  opKind = 13 // Duties: that nobody wants any more

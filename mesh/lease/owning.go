@@ -132,7 +132,16 @@ func (l *Lease) claim(ctx context.Context) {
 	}
 	o.next = time.Now().Add(l.times.Renew)
 	o.mu.Unlock()
-	_, err := l.client.ask(ctx, &asking{Op: op{Kind: opClaim, Claims: claims}.encode()}, once)
+	var err error
+	for first := true; err == nil && (first || len(claims) > 0); first = false {
+		n, size := 0, 0
+		for n < len(claims) && size < maxEntry/2 {
+			size += len(claims[n].Key) + len(claims[n].Value) + 16
+			n++
+		}
+		_, err = l.client.ask(ctx, &asking{Op: op{Kind: opClaim, Claims: claims[:n], Count: uint64(len(claims) - n)}.encode()}, once)
+		claims = claims[n:]
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var remote *remoteError

@@ -51,6 +51,11 @@ func (p *part) running() (*raft.Raft, *machine) {
 	return p.r, p.m
 }
 
+func (p *part) serving() bool {
+	r, _ := p.running()
+	return r != nil
+}
+
 func (p *part) leading() *office {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,9 +71,35 @@ func (p *part) run(ctx context.Context) {
 		p.l.log.Error("raft does not start: this node is no voter", "err", err)
 		p.l.setAlarm(fmt.Sprintf("raft does not start: %v", err))
 	}
-	<-ctx.Done()
-	p.stop()
-	p.wg.Wait()
+	tick := time.NewTicker(p.l.times.Election)
+	defer tick.Stop()
+	for sick := false; ; {
+		select {
+		case <-ctx.Done():
+			p.stop()
+			p.wg.Wait()
+			return
+		case <-tick.C:
+		}
+		was := sick
+		if sick = p.l.disk.Sick() != nil; was && !sick {
+			// After a write that failed raft is wrong about what its log ends with; what it reads from the disk is right.
+			p.l.log.Info("raft's files can be written again: raft starts anew")
+			p.restart()
+		}
+	}
+}
+
+func (p *part) restart() {
+	defer p.alter()()
+	if !p.serving() {
+		return
+	}
+	p.stopLocked()
+	if err := p.startLocked(); err != nil {
+		p.l.log.Error("raft does not start again", "err", err)
+		p.l.setAlarm(fmt.Sprintf("raft does not start: %v", err))
+	}
 }
 
 // resume goes on where the directory left off, or founds the group that it is to found.
@@ -131,7 +162,7 @@ func (p *part) config() *raft.Config {
 func (p *part) transport(g Group) (*Transport, error) {
 	return OpenTransport(TransportConfig{
 		Mesh: p.l.cfg.Mesh, NodeID: p.l.cfg.NodeID, ServerID: raft.ServerID(p.l.disk.RaftID()), Group: g.ID, Generation: g.Generation,
-		OnGeneration: func(node string, _ uint64) { go p.l.laterGeneration(node) }, Silent: p.silent, Logger: p.l.log,
+		OnGeneration: p.l.laterGeneration, Silent: p.silent, Logger: p.l.log,
 	})
 }
 
@@ -194,9 +225,13 @@ func (p *part) follow(ctx context.Context, r *raft.Raft, m *machine) {
 	}
 }
 
+const mostAsked = 32 // members that a new leader asks for a later generation
+
 // serve is one office.
 func (p *part) serve(ctx context.Context, r *raft.Raft, m *machine) {
 	term := r.CurrentTerm()
+	// A voter that was away may lead a generation that is over: who knows of a later one is heard first, as far as somebody is there.
+	p.l.askSome(ctx, mostAsked, p.l.times.Renew/2)
 	// All that former leaders acknowledged is folded before anybody is answered.
 	if err := r.Barrier(5 * p.l.times.Election).Error(); err != nil {
 		p.l.log.Debug("no office", "err", err)

@@ -300,7 +300,9 @@ func (s *state) claim(index, fence uint64, o op) outcome {
 			err = e
 		}
 	}
-	delete(s.Owing, o.Node)
+	if o.Count == 0 {
+		delete(s.Owing, o.Node)
+	}
 	return outcome{Err: err}
 }
 

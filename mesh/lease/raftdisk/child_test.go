@@ -186,7 +186,7 @@ func writeChild(dir string) error {
 		return err
 	}
 	for n := 0; ; n++ {
-		op := func() error { return nil }
+		var op func() error
 		term++
 		if err := say(false); err != nil {
 			return err
