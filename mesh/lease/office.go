@@ -102,15 +102,23 @@ func (o *office) run() {
 	defer wg.Wait()
 	tick := time.NewTicker(o.l.times.Tick)
 	defer tick.Stop()
+	// What a duty's place follows from is told by a poke; the rest, such as the passing of time, can wait a little. A thousand duties
+	// of sixty nodes take milliseconds to look at.
+	again := o.notBefore
 	for {
+		poked := false
 		select {
 		case <-o.ctx.Done():
 			return
 		case <-o.poke:
+			poked = true
 		case <-tick.C:
 		}
 		o.endSessions()
-		o.assign()
+		if now := o.l.clock.Boot(); now >= o.notBefore && (poked || now >= again) {
+			o.assign()
+			again = now + o.l.times.Settle/2
+		}
 	}
 }
 
@@ -207,11 +215,7 @@ func (o *office) assignmentLocked() assignment {
 		if s.ending {
 			continue
 		}
-		// Whoever died with the holder of a duty still has a session when that duty is given away.
-		gone := ""
-		if quiet := now - s.heard; quiet > 2*o.l.times.Renew+2*o.l.times.Tick {
-			gone = fmt.Sprintf("it was not heard for %s", quiet.Truncate(100*time.Millisecond))
-		}
+		gone := o.quiet(s, now)
 		for duty, f := range s.offers {
 			c := candidate{Node: s.node, Name: s.name, Session: s.id, Refusal: f.Refusal, Avoid: f.Avoid}
 			if c.Refusal == "" {
@@ -230,11 +234,18 @@ func (o *office) assignmentLocked() assignment {
 	return a
 }
 
+// quiet is why a session's node gets nothing new; "" = nothing stands against it. Whoever died with the holder of a duty still has a session
+// when that duty is given away.
+func (o *office) quiet(s *session, now time.Duration) string {
+	silent := now - s.heard
+	if silent <= 2*o.l.times.Renew+2*o.l.times.Tick {
+		return ""
+	}
+	return fmt.Sprintf("it was not heard for %s", silent.Truncate(100*time.Millisecond))
+}
+
 // assign carries out what plan says.
 func (o *office) assign() {
-	if o.l.clock.Boot() < o.notBefore {
-		return
-	}
 	a := o.assignment()
 	var grants []grantOp
 	for _, s := range a.plan() {
@@ -380,9 +391,10 @@ func (o *office) renew(ctx context.Context, node string, r *renewing) answer {
 	if r.Idle {
 		lasts = 3 * o.l.times.Idle
 	}
+	back := s.heard > 0 && o.quiet(s, received) != ""
 	s.heard, s.ends = received, max(s.ends, received+lasts)
 	s.name, s.unfit, s.idle, s.claimed = clip(r.Name), clip(r.Unfit), r.Idle, r.Claimed
-	changed := false
+	changed := back
 	if r.Full && (!s.known || r.Number >= s.number) {
 		s.known, s.number, changed = true, r.Number, true
 		s.offers = make(map[string]offer, len(r.Offers))
