@@ -35,6 +35,7 @@ var formats = map[string]string{
 	"raftdisk.segmentVersion":     "1", // segments of the log, header and records
 	"raftdisk.snapshotVersion":    "1", // the head of a snapshot; its state is the state machine's
 	"raftdisk.voteVersion":        "1", // term and vote
+	"lease.formatVersion":         "1", // entries and snapshots of the lease log, owned.json; a voter that meets a later one stops voting
 	// On the wire.
 	"mesh.ProtocolMin":       "1", // gossip metadata and frames of the peer streams
 	"mesh.ProtocolMax":       "1",
@@ -44,6 +45,12 @@ var formats = map[string]string{
 	"hostdb.DigestAlgorithm": "1", // digests of two algorithms are not compared
 	"dnsd.exchangeVersion":   "1", // zone serials
 	"dnsd.callSerials":       `"dns.serials"`,
+	"lease.callAsk":          `"lease.ask.1"`,
+	"lease.callName":         `"lease.raft.1"`,
+	"lease.callWhere":        `"lease.where.1"`,
+	"lease.callServe":        `"lease.serve.1"`,
+	"lease.callConfirm":      `"lease.confirm.1"`,
+	"lease.callPoke":         `"lease.poke.1"`,
 	"replica.pushName":       `"hostdb.push.1"`,
 	"replica.pullName":       `"hostdb.pull.1"`,
 	"replica.stateName":      `"hostdb.state.1"`,
