@@ -221,10 +221,13 @@ func (a *agent) ask(ctx context.Context, path string) (string, error) {
 type sample struct {
 	at         time.Duration // into the run
 	started    int64         // which start of the agent it is of
-	rss        int64         // bytes
+	rss        int64         // bytes, those of mapped files among them: the kernel takes them back when it needs them
+	anon       int64         // bytes of them that are of no file
 	goroutines int64
-	fds        int64
+	fds        int64 // without those of the database's tables
+	tables     int64
 	database   int64 // bytes on disk
+	made       int64 // keys that were written once, by then, over all agents
 }
 
 // measure takes a sample; ok is false while the agent does not answer.
@@ -243,12 +246,26 @@ func (a *agent) measure(ctx context.Context) (sample, bool) {
 		return sample{}, false
 	}
 	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64) // the kernel writes numbers
+		name, rest, _ := strings.Cut(line, ":")
+		if name != "VmRSS" && name != "RssAnon" {
+			continue
+		}
+		kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64) // the kernel writes numbers
+		if name == "VmRSS" {
 			out.rss = kb << 10
+		} else {
+			out.anon = kb << 10
 		}
 	}
-	out.fds = int64(len(fds))
+	for _, fd := range fds {
+		to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd.Name())) // closed meanwhile: it counts once more
+		if strings.HasSuffix(to, ".sst") {
+			out.tables++
+		} else {
+			out.fds++
+		}
+	}
+	out.made = a.soak.made.Load()
 	for line := range strings.Lines(metrics) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		n, err := strconv.ParseFloat(value, 64)
@@ -260,7 +277,7 @@ func (a *agent) measure(ctx context.Context) (sample, bool) {
 			out.database += int64(n)
 		}
 	}
-	return out, out.rss > 0 && out.goroutines > 0
+	return out, out.rss > 0 && out.anon > 0 && out.goroutines > 0
 }
 
 func lastLine(file string) string {

@@ -39,6 +39,7 @@ type soak struct {
 	wires   wires
 
 	ackedN, refusedN, unknownN, idleN, unsent atomic.Int64
+	made                                      atomic.Int64 // acknowledged writes of keys that are written once
 
 	// moot are those of idle and refused that no fault is the reason of, but what stands there already, or does not. They
 	// are made up for.

@@ -17,8 +17,8 @@ import (
 // Growth that is no leak. A short run begins with empty agents and says little, so it is held to nothing.
 const (
 	judgedFrom    = 20 * time.Minute // length of a run
-	maxRSSGrowth  = 1.5              // of the median of the last quarter over that of the first,
-	spareRSS      = 48 << 20         // and this for the caches that fill
+	spareMemory   = 48 << 20         // of the median of the last quarter over that of the first, for the caches that fill,
+	perKey        = 1 << 10          // and this for each key that was made meanwhile: what was deleted is remembered, as long as history is
 	maxGrowth     = 1.3              // likewise of goroutines and open files,
 	spareHandles  = 30
 	warmUp        = 15 * time.Second // of each start, not looked at
@@ -34,7 +34,7 @@ func (s *soak) table() {
 	ops := s.ackedN.Load()
 	fmt.Printf("\n%s in %s, seed %d\n\n", s.figures(), s.length, s.seed)
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "agent\tstarts\tacknowledged\tRSS 1st quarter\tlast quarter\tpeak\tgrowth/op\tgoroutines\topen files\tdatabase\tdisk/op")
+	fmt.Fprintln(out, "agent\tstarts\tacknowledged\tmemory 1st quarter\tlast quarter\tpeak\tkeys made\tgrowth/key\twith mapped files\tgoroutines\topen files\ttables\tdatabase\tdisk/op")
 	for i, a := range s.agents {
 		list := s.steady(samples[i])
 		first, last := quarters(list, s.length)
@@ -42,22 +42,24 @@ func (s *soak) table() {
 			fmt.Fprintf(out, "%s\t%d\t%d\ttoo few samples\n", a.name, a.starts.Load(), a.acked.Load())
 			continue
 		}
-		rss := func(x sample) int64 { return x.rss }
+		anon := func(x sample) int64 { return x.anon }
+		made := func(x sample) int64 { return x.made }
+		tables := func(x sample) int64 { return x.tables }
 		goroutines := func(x sample) int64 { return x.goroutines }
 		fds := func(x sample) int64 { return x.fds }
-		r1, r2 := median(first, rss), median(last, rss)
-		peak := slices.MaxFunc(samples[i], func(x, y sample) int { return cmp.Compare(x.rss, y.rss) }).rss
-		// Between the middles of the two quarters lie three quarters of the operations.
-		perOp := float64(r2-r1) / max(1, float64(ops)*3/4)
+		m1, m2 := median(first, anon), median(last, anon)
+		keys := median(last, made) - median(first, made)
+		peak := slices.MaxFunc(samples[i], func(x, y sample) int { return cmp.Compare(x.anon, y.anon) }).anon
+		all := slices.MaxFunc(samples[i], func(x, y sample) int { return cmp.Compare(x.rss, y.rss) }).rss
 		db := slices.MaxFunc(last, func(x, y sample) int { return cmp.Compare(x.database, y.database) }).database // 0 while it is closed
-		fmt.Fprintf(out, "%s\t%d\t%d\t%.1f MiB\t%.1f MiB\t%.1f MiB\t%.0f B\t%d -> %d\t%d -> %d\t%.1f MiB\t%.0f B\n",
-			a.name, a.starts.Load(), a.acked.Load(), mib(r1), mib(r2), mib(peak), perOp,
-			median(first, goroutines), median(last, goroutines), median(first, fds), median(last, fds), mib(db), float64(db)/max(1, float64(ops)))
+		fmt.Fprintf(out, "%s\t%d\t%d\t%.1f MiB\t%.1f MiB\t%.1f MiB\t%d\t%.0f B\t%.1f MiB\t%d -> %d\t%d -> %d\t%d -> %d\t%.1f MiB\t%.0f B\n",
+			a.name, a.starts.Load(), a.acked.Load(), mib(m1), mib(m2), mib(peak), keys, float64(m2-m1)/max(1, float64(keys)), mib(all),
+			median(first, goroutines), median(last, goroutines), median(first, fds), median(last, fds), median(first, tables), median(last, tables), mib(db), float64(db)/max(1, float64(ops)))
 		if s.length < judgedFrom {
 			continue
 		}
-		if float64(r2) > float64(r1)*maxRSSGrowth+spareRSS {
-			s.defect("the memory of %s is not flat: %.1f MiB in the first quarter, %.1f MiB in the last", a.name, mib(r1), mib(r2))
+		if m2 > m1+spareMemory+keys*perKey {
+			s.defect("the memory of %s is not flat: %.1f MiB in the first quarter, %.1f MiB in the last, in which %d keys were made", a.name, mib(m1), mib(m2), keys)
 		}
 		if x, y := median(first, goroutines), median(last, goroutines); float64(y) > float64(x)*maxGrowth+spareHandles {
 			s.defect("the goroutines of %s are not flat: %d in the first quarter, %d in the last", a.name, x, y)

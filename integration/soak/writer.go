@@ -249,6 +249,7 @@ func (w *writer) roam(ctx context.Context) {
 		if w.send(ctx, to, e, func(ctx context.Context, c *api.Client, tok string) (string, error) {
 			return revisionOf(c.Put(ctx, "hosts/"+w.once(n), document(tok, rng), tok))
 		}) == acked {
+			w.soak.made.Add(1)
 			w.made = append(w.made, n)
 		}
 		return
