@@ -53,5 +53,7 @@ func lockDir(dir string) (*dirLock, error) {
 // release removes the pid file before it lets go, so that it never removes the next holder's.
 func (l *dirLock) release() {
 	_ = os.Remove(filepath.Join(l.dir.Name(), pidFile)) // only a note to people
+	// A child that this process is just starting has the directory open too, and with it the lock, until its program begins.
+	_ = unix.Flock(int(l.dir.Fd()), unix.LOCK_UN)
 	_ = l.dir.Close()
 }

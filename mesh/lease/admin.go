@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -118,7 +119,7 @@ func (l *Lease) Health() Health {
 	h.Group, h.Known = l.Group()
 	h.Elsewhere = h.Known && h.Group.Datacenter != l.cfg.Datacenter
 	l.mu.Lock()
-	h.Alarm, h.Pending = l.alarm, l.pending
+	h.Alarm, h.Pending = cmp.Or(l.split, l.alarm), l.pending
 	l.mu.Unlock()
 	if err := l.disk.Sick(); err != nil {
 		h.Sick = err.Error()

@@ -34,8 +34,17 @@ type client struct {
 type offering struct {
 	waiting *acquisition // somebody waits for it; nil = nobody
 	grant   *Grant       // it is held
-	refusal string
-	avoid   string
+	refusal string       // of Decline
+	avoid   string       // of Avoid
+	failed  string       // of a campaign whose holder gave up
+}
+
+// why is why this node does not take the duty; "" = it does, if it offers itself.
+func (o *offering) why() string {
+	if o.failed != "" {
+		return o.failed
+	}
+	return o.refusal
 }
 
 type acquisition struct {
@@ -70,13 +79,16 @@ func (r *run) left() time.Duration {
 	return min(r.until-r.clock.Boot(), time.Until(r.wall))
 }
 
-// extend counts from when the renewal was sent.
-func (r *run) extend(sent time.Duration, sentAt time.Time) {
+// extend counts from when the renewal was sent. It reports whether that made it last longer.
+func (r *run) extend(sent time.Duration, sentAt time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if until := sent + r.hold; until > r.until {
-		r.until, r.wall = until, sentAt.Add(r.hold)
+	until := sent + r.hold
+	if until <= r.until {
+		return false
 	}
+	r.until, r.wall = until, sentAt.Add(r.hold)
+	return true
 }
 
 func newClient(l *Lease) *client {
@@ -98,7 +110,7 @@ func (c *client) set(duty string, f func(*offering)) {
 	}
 	was := *o
 	f(o)
-	changed := was.refusal != o.refusal || was.avoid != o.avoid || was.offers() != o.offers()
+	changed := was.why() != o.why() || was.avoid != o.avoid || was.offers() != o.offers()
 	if o.empty() {
 		delete(c.offers, duty)
 	}
@@ -113,7 +125,7 @@ func (c *client) set(duty string, f func(*offering)) {
 
 func (o *offering) offers() bool { return o.waiting != nil || o.grant != nil }
 
-func (o *offering) empty() bool { return !o.offers() && o.refusal == "" && o.avoid == "" }
+func (o *offering) empty() bool { return !o.offers() && o.why() == "" && o.avoid == "" }
 
 func (c *client) acquire(ctx context.Context, duty string) (*Grant, error) {
 	a := &acquisition{make(chan *Grant, 1)}
@@ -196,7 +208,8 @@ func (c *client) wants() bool {
 	if c.leaving {
 		return false
 	}
-	return len(c.offers) > 0 || c.l.own.owes(c.l.group())
+	// A voter also says whether it is fit to be one.
+	return len(c.offers) > 0 || c.l.own.owes(c.l.group()) || c.l.server.serving()
 }
 
 func (c *client) pause() time.Duration {
@@ -229,7 +242,7 @@ func (c *client) renew(ctx context.Context, hurry bool) {
 		if full {
 			for _, name := range slices.Sorted(maps.Keys(c.offers)) {
 				o := c.offers[name]
-				f := offer{Duty: name, Refusal: o.refusal, Avoid: o.avoid}
+				f := offer{Duty: name, Refusal: o.why(), Avoid: o.avoid}
 				if !o.offers() && f.Refusal == "" {
 					continue
 				}
@@ -278,6 +291,10 @@ func (c *client) take(s *run, sent time.Duration, sentAt time.Time, a answer) (a
 	if s != c.session {
 		return false // an answer to what is over
 	}
+	if s.left() <= 0 && c.holdsLocked() {
+		c.endLocked(ErrExpired) // nobody has looked yet: what is over must not begin again
+		return true
+	}
 	if a.Expired {
 		c.endLocked(fmt.Errorf("%w: the leader ended the session", ErrExpired))
 		return true
@@ -291,8 +308,8 @@ func (c *client) take(s *run, sent time.Duration, sentAt time.Time, a answer) (a
 			}
 		}
 		c.endMissingLocked(mine)
-		s.extend(sent, sentAt) // not before what was lost has ended, and before what is new begins
-		c.beginLocked(s, mine)
+		extended := s.extend(sent, sentAt) // not before what was lost has ended, and before what is new begins
+		c.beginLocked(s, mine, extended)
 	}
 	return a.Want
 }
@@ -317,7 +334,7 @@ func (c *client) endMissingLocked(mine map[string]heldDuty) {
 }
 
 // beginLocked begins grants that are new, and passes on what the leader wants of the others.
-func (c *client) beginLocked(s *run, mine map[string]heldDuty) {
+func (c *client) beginLocked(s *run, mine map[string]heldDuty, extended bool) {
 	for name, h := range mine {
 		o := c.offers[name]
 		switch {
@@ -325,7 +342,9 @@ func (c *client) beginLocked(s *run, mine map[string]heldDuty) {
 			if h.Over != "" {
 				o.grant.handOver(h.Over)
 			}
-			poke(o.grant.renewed)
+			if extended {
+				poke(o.grant.renewed)
+			}
 		case o != nil && o.waiting != nil:
 			ctx, cancel := context.WithCancelCause(context.Background())
 			g := &Grant{
@@ -347,10 +366,7 @@ func (c *client) beginLocked(s *run, mine map[string]heldDuty) {
 func (c *client) expire(ctx context.Context) {
 	for {
 		c.mu.Lock()
-		s, held := c.session, false
-		for _, o := range c.offers {
-			held = held || o.grant != nil
-		}
+		s, held := c.session, c.holdsLocked()
 		wait := c.l.times.Renew / 5
 		if held {
 			if left := s.left(); left <= 0 {
@@ -366,6 +382,15 @@ func (c *client) expire(ctx context.Context) {
 		case <-time.After(wait):
 		}
 	}
+}
+
+func (c *client) holdsLocked() bool {
+	for _, o := range c.offers {
+		if o.grant != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // endLocked ends the session and all it holds, and begins another.
@@ -391,7 +416,6 @@ func (c *client) endLocked(cause error) {
 func (c *client) dropAll(cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.asOf = 0 // another log may begin lower
 	c.endLocked(cause)
 }
 
@@ -479,7 +503,7 @@ func (c *client) ask(ctx context.Context, q *asking, how persistence) (answer, e
 		if !ok {
 			last = ErrNoGroup
 		} else {
-			q.Group, q.Generation = g.ID, g.Generation
+			q.Group, q.Epoch = g.ID, g.epoch()
 			a, err := c.find.try(ctx, q)
 			var remote *remoteError
 			switch {
@@ -516,5 +540,5 @@ func (l *Lease) unfit() string {
 	return ""
 }
 
-// short names a node for logs.
-func short(node string) string { return strings.ToLower(node[:min(len(node), 8)]) }
+// shortID names a node for logs.
+func shortID(node string) string { return strings.ToLower(node[:min(len(node), 8)]) }

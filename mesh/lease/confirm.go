@@ -116,7 +116,7 @@ func (c *confirmer) ask() error {
 	defer cancel()
 	g := o.l.group()
 	answers := make(chan error, len(others))
-	req := must(encoding.Marshal(confirming{Group: g.ID, Generation: g.Generation}))
+	req := must(encoding.Marshal(confirming{Group: g.ID, Epoch: g.epoch()}))
 	for _, s := range others {
 		go func() {
 			b, err := o.l.cfg.Mesh.CallUrgent(ctx, string(s.Address), callConfirm, req)

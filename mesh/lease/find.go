@@ -48,14 +48,14 @@ func (f *finder) try(ctx context.Context, q *asking) (answer, error) {
 		case a.Code == codeNotLeader:
 			if a.Leader == "" || a.Leader == target {
 				f.lose(target)
-				return answer{}, fmt.Errorf("%w: node %s: %s", ErrNoLeader, short(target), a.Text)
+				return answer{}, fmt.Errorf("%w: node %s: %s", ErrNoLeader, shortID(target), a.Text)
 			}
 			target = a.Leader
 			continue
 		case a.Code == codeOtherGroup:
 			f.lose(target)
 			f.l.learn(a.Group, false)
-			return answer{}, fmt.Errorf("%w: node %s is of another group or generation", ErrNoLeader, short(target))
+			return answer{}, fmt.Errorf("%w: node %s is of another group or generation", ErrNoLeader, shortID(target))
 		}
 		f.mu.Lock()
 		f.leader, f.asked = target, 0
@@ -76,7 +76,18 @@ func (f *finder) try(ctx context.Context, q *asking) (answer, error) {
 func (f *finder) call(ctx context.Context, node string, req []byte, q *asking) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.l.patience(q))
 	defer cancel()
-	b, err := f.l.cfg.Mesh.CallUrgent(ctx, node, callAsk, req)
+	// What may be long does not take the lane of what is urgent.
+	send := f.l.cfg.Mesh.Call
+	if (q.Renew != nil || q.Release != nil || q.Op != nil) && len(req) < mesh.MaxUrgent/2 {
+		send = f.l.cfg.Mesh.CallUrgent
+	}
+	b, err := send(ctx, node, callAsk, req)
+	if errors.Is(err, mesh.ErrTooLarge) && q.Renew != nil {
+		b, err = f.l.cfg.Mesh.Call(ctx, node, callAsk, req) // a renewal may be repeated
+	}
+	if errors.Is(err, mesh.ErrTooLarge) {
+		return answer{}, &remoteError{ErrFull, err.Error()}
+	}
 	if err != nil {
 		sentinel := ErrUnknown
 		if errors.Is(err, mesh.ErrNotMember) || errors.Is(err, mesh.ErrBusy) || errors.Is(err, mesh.ErrNoHandler) {
@@ -86,7 +97,7 @@ func (f *finder) call(ctx context.Context, node string, req []byte, q *asking) (
 	}
 	var a answer
 	if err := decoding.Unmarshal(b, &a); err != nil {
-		return answer{}, fmt.Errorf("%w: decode answer of node %s: %w", ErrUnknown, short(node), err)
+		return answer{}, fmt.Errorf("%w: decode answer of node %s: %w", ErrUnknown, shortID(node), err)
 	}
 	return a, nil
 }
@@ -129,7 +140,7 @@ func (f *finder) search(ctx context.Context) (leader string) {
 	for range targets {
 		w := <-answers
 		g := f.l.group()
-		if !w.Known || w.Group.ID != g.ID || w.Group.Generation != g.Generation {
+		if !w.Known || w.Group.ID != g.ID || w.Group.epoch() != g.epoch() {
 			continue
 		}
 		f.mu.Lock()
@@ -169,7 +180,7 @@ func (l *Lease) where(ctx context.Context, node string) (whereabouts, error) {
 	}
 	var w whereabouts
 	if err := decoding.Unmarshal(b, &w); err != nil {
-		return whereabouts{}, fmt.Errorf("decode answer of node %s: %w", short(node), err)
+		return whereabouts{}, fmt.Errorf("decode answer of node %s: %w", shortID(node), err)
 	}
 	if w.Known {
 		l.learn(w.Group, false)
@@ -186,6 +197,7 @@ func (l *Lease) serveWhere(context.Context, mesh.Caller, []byte) ([]byte, error)
 	w := whereabouts{Known: l.known.ID != "", Group: l.known, Home: l.home, Pending: l.pending}
 	l.mu.Unlock()
 	l.client.find.mu.Lock()
+	w.RaftID = l.disk.RaftID()
 	w.Leader, w.Voters = l.client.find.leader, l.client.find.voters
 	l.client.find.mu.Unlock()
 	if r, _ := l.server.running(); r != nil {

@@ -44,10 +44,14 @@ func (g *Grant) Left() time.Duration {
 	return g.session.left()
 }
 
-// Sent is how long ago the renewal was sent on which the duty is held now.
-func (g *Grant) Sent() time.Duration { return g.c.l.times.Hold - g.session.left() }
+// Renewal is how long ago the renewal was sent on which the duty is held now, and how long that holds it for sure: one moment's
+// view of both. What rests on the duty outside of this process, such as an address with a lifetime, is refreshed soon after.
+func (g *Grant) Renewal() (ago, left time.Duration) {
+	left = g.Left()
+	return g.c.l.times.Hold - left, left
+}
 
-// Renewed has one slot, which is filled at every renewal.
+// Renewed has one slot, which is filled whenever the duty is held for longer than before.
 func (g *Grant) Renewed() <-chan struct{} { return g.renewed }
 
 // Release gives the duty up; what it stands for must have stopped. It returns when the next holder may begin, or with ctx; then it
@@ -133,14 +137,13 @@ func (l *Lease) Campaign(ctx context.Context, duty string, hold func(ctx context
 			reason = clip(err.Error())
 		}
 		l.log.Warn("holder gave its duty up", "duty", duty, "err", err, "again_in", wait.String())
-		l.client.set(duty, func(o *offering) { o.refusal = reason })
+		l.client.set(duty, func(o *offering) { o.failed = reason })
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
 		}
-		l.client.set(duty, func(o *offering) { o.refusal = "" })
+		l.client.set(duty, func(o *offering) { o.failed = "" })
 	}
-	l.client.set(duty, func(o *offering) { *o = offering{} })
 	return nil
 }
 

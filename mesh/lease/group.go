@@ -4,7 +4,6 @@ import (
 	"context"
 	crand "crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -87,7 +86,8 @@ func (l *Lease) look(ctx context.Context) (found bool) {
 	if knows {
 		return true
 	}
-	if !l.cfg.Founder || len(away) > 0 || l.disk.Pending() {
+	// Gossip needs a while to tell who is there.
+	if !l.cfg.Founder || len(away) > 0 || l.disk.Pending() || l.disk.Discarded() != "" || time.Since(l.begun) < l.times.Stable/2 {
 		return false
 	}
 	for _, w := range here {
@@ -138,9 +138,7 @@ func (l *Lease) askAround(ctx context.Context) (here map[string]whereabouts, awa
 	for range asked {
 		r := <-results
 		switch {
-		case errors.Is(r.err, mesh.ErrNoHandler): // an older build: it is in no group
-			here[r.m.ID] = whereabouts{}
-		case r.err != nil:
+		case r.err != nil: // an older build too: what it will say after its upgrade is not known
 			if r.m.Datacenter == l.cfg.Datacenter {
 				away = append(away, r.m.ID)
 			}
@@ -156,32 +154,37 @@ func (l *Lease) askAround(ctx context.Context) (here map[string]whereabouts, awa
 // Found founds a group for this node's datacenter, with this node as its first voter. It refuses while a member of the datacenter
 // knows a group, or cannot be asked and force is not set. home: the mesh has no home group, and this is to be it.
 func (l *Lease) Found(ctx context.Context, home, force bool) (Group, error) {
-	if g, ok := l.Group(); ok && (g.Datacenter == l.cfg.Datacenter || !force) {
+	if g, ok := l.Group(); ok && !force {
 		return Group{}, fmt.Errorf("found lease group: %w: group %s of datacenter %q, generation %d", ErrHasGroup, g.ID, g.Datacenter, g.Generation)
 	}
-	here, away, knows := l.askAround(ctx)
-	switch {
-	case knows:
-		g := l.group()
-		return Group{}, fmt.Errorf("found lease group: %w: group %s, which other members of datacenter %q know", ErrHasGroup, g.ID, g.Datacenter)
-	case len(away) > 0 && !force:
+	// Gossip needs a while to tell who is there to be asked.
+	select {
+	case <-ctx.Done():
+		return Group{}, fmt.Errorf("found lease group: it is not known yet who is in the mesh: %w", ctx.Err())
+	case <-time.After(time.Until(l.begun.Add(l.times.Stable / 2))):
+	}
+	here, away, _ := l.askAround(ctx)
+	for _, w := range here {
+		if w.Known && w.Group.Datacenter == l.cfg.Datacenter {
+			return Group{}, fmt.Errorf("found lease group: %w: group %s, which other members of datacenter %q know; if its majority is lost, recover it",
+				ErrHasGroup, w.Group.ID, w.Group.Datacenter)
+		}
+		if home && w.Home != nil && !force {
+			return Group{}, fmt.Errorf("found lease group: %w: the home group is %s, of datacenter %q", ErrHasGroup, w.Home.ID, w.Home.Datacenter)
+		}
+	}
+	if len(away) > 0 && !force {
 		return Group{}, fmt.Errorf("found lease group: %w: %s cannot be asked whether they know a group; wait for them, remove them, or force it if you are sure",
 			ErrNoLeader, names(l.cfg.Mesh.View(), away))
 	}
-	if home {
-		l.mu.Lock()
-		h := l.home
-		l.mu.Unlock()
-		for _, w := range here {
-			if w.Home != nil {
-				h = w.Home
-			}
-		}
-		if h != nil {
-			return Group{}, fmt.Errorf("found lease group: %w: the home group is %s, of datacenter %q", ErrHasGroup, h.ID, h.Datacenter)
+	g := newGroup(l.cfg.Datacenter, home)
+	if was, ok := l.Group(); ok && was.Datacenter == l.cfg.Datacenter {
+		// What this node was in is given up by a person who says so.
+		l.server.retire(l.disk.RaftID(), "another group is founded here")
+		if err := l.disk.Reset("another group is founded here"); err != nil {
+			return Group{}, fmt.Errorf("found lease group: %w", err)
 		}
 	}
-	g := newGroup(l.cfg.Datacenter, home)
 	return g, l.begin(g)
 }
 
@@ -189,7 +192,7 @@ func (l *Lease) Found(ctx context.Context, home, force bool) (Group, error) {
 func names(v mesh.View, ids []string) string {
 	var list []string
 	for _, id := range ids {
-		name := short(id)
+		name := shortID(id)
 		if m, ok := v.Get(id); ok && m.Name != "" {
 			name = m.Name
 		}
@@ -216,8 +219,14 @@ func (l *Lease) verifyPart(ctx context.Context) {
 		return
 	}
 	id := l.disk.RaftID()
-	if !slices.ContainsFunc(v.Servers, func(s Server) bool { return s.RaftID == id }) {
-		l.server.retire("the group went on without this node")
+	if slices.ContainsFunc(v.Servers, func(s Server) bool { return s.RaftID == id }) {
+		l.missed = 0
+		return
+	}
+	// What the leader has may not be committed yet; a round later it is, or is gone.
+	if l.missed++; l.missed > 1 {
+		l.missed = 0
+		l.server.retire(id, "the group went on without this node")
 	}
 }
 
@@ -253,6 +262,7 @@ func (l *Lease) Recover(ctx context.Context, force bool) (Group, error) {
 		}
 	}
 	g.Generation++
+	g.Branch = rand.Uint32() | 1
 	if err := l.server.recover(g); err != nil {
 		return Group{}, fmt.Errorf("recover lease group: %w", err)
 	}
@@ -281,7 +291,7 @@ func (l *Lease) recoverable(g Group, here map[string]whereabouts) error {
 		switch {
 		case v == l.cfg.NodeID && own.Serving:
 			alive++
-		case ok && w.Serving && w.Group.ID == g.ID && w.Group.Generation == g.Generation:
+		case ok && w.Serving && w.Group.ID == g.ID && w.Group.epoch() == g.epoch():
 			alive++
 			if w.Last > last {
 				best, last = v, w.Last

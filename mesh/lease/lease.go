@@ -67,12 +67,17 @@ type Lease struct {
 	watching limiter
 	// following is set while a later generation that was heard of is looked into.
 	following atomic.Bool
+	// unsettled are records whose last change may be on its way.
+	unsettled keys
+	begun     time.Time // of Run
+	missed    int       // rounds in which the leader did not count this node in; watchGroup's own
 
 	mu      sync.Mutex // guards the fields below
 	known   Group      // zero while none is known
 	home    *Group     // the home group, once heard of
 	pending bool       // this node is to found the group
 	alarm   string     // what a person should know of this node's directory
+	split   string     // there are two groups of this datacenter
 	late    map[string]time.Time
 	started bool
 	closed  bool
@@ -112,14 +117,15 @@ func Open(cfg Config) (*Lease, error) {
 		l.alarm = "what raft had written here was discarded: " + why
 		l.log.Warn("lease: what raft had written here was discarded; this node takes part as a new one", "reason", why)
 	}
-	if g, ok := l.disk.Group(); ok {
-		l.known = Group(g)
-	}
-	l.pending = l.disk.Pending()
 	if l.own, err = openOwnings(cfg.Dir); err != nil {
 		_ = l.disk.Close()
 		return nil, fmt.Errorf("open lease: %w", err)
 	}
+	l.known = l.own.group // whatever became of raft's files: it is no reason to found another
+	if g, ok := l.disk.Group(); ok {
+		l.known = Group(g)
+	}
+	l.pending = l.disk.Pending()
 	l.server = newPart(l)
 	l.client = newClient(l)
 	for name, h := range map[string]mesh.Handler{
@@ -158,7 +164,7 @@ func (l *Lease) Run(ctx context.Context) error {
 		l.mu.Unlock()
 		return errors.New("run lease: it runs already")
 	}
-	l.started = true
+	l.started, l.begun = true, time.Now()
 	ctx, l.cancel = context.WithCancel(ctx)
 	l.mu.Unlock()
 	defer close(l.done)
@@ -232,9 +238,17 @@ func (l *Lease) learn(g Group, leader bool) (ours bool) {
 		l.home = &g
 	}
 	was := l.known
+	if was.ID == g.ID && was.Generation == g.Generation && was.Branch != g.Branch ||
+		was.ID != "" && was.ID != g.ID && was.Datacenter == g.Datacenter && was.Datacenter == l.cfg.Datacenter {
+		l.split = fmt.Sprintf("there are two lease groups of datacenter %q: %s of generation %d (%08x), which this node is in, and %s of generation %d (%08x): "+
+			"recover the one that is to stay with force; the nodes of the other then stop, and are started with an empty lease directory",
+			g.Datacenter, was.ID, was.Generation, was.Branch, g.ID, g.Generation, g.Branch)
+		l.mu.Unlock()
+		return false
+	}
 	moved := was.ID != "" && was.ID != g.ID && was.Datacenter != l.cfg.Datacenter && g.Datacenter == l.cfg.Datacenter
 	switch {
-	case was.ID == g.ID && was.Generation == g.Generation && (was == g || !leader):
+	case was.ID == g.ID && was.epoch() == g.epoch() && (was == g || !leader):
 		l.mu.Unlock()
 		return true
 	case was.ID == "" && g.Datacenter != l.cfg.Datacenter,
@@ -243,9 +257,9 @@ func (l *Lease) learn(g Group, leader bool) (ours bool) {
 		l.mu.Unlock()
 		return false
 	}
-	l.known, l.pending = g, false
+	l.known, l.pending, l.split = g, false, ""
 	l.mu.Unlock()
-	if was.ID != g.ID || was.Generation != g.Generation {
+	if was.ID != g.ID || was.epoch() != g.epoch() {
 		l.log.Info("lease group", "group", g.ID, "generation", g.Generation, "datacenter", g.Datacenter, "home", g.Home)
 	}
 	if moved || was.ID != "" && g.Generation > was.Generation {
@@ -254,13 +268,18 @@ func (l *Lease) learn(g Group, leader bool) (ours bool) {
 			why = "this node's datacenter has a group of its own"
 		}
 		l.client.dropAll(fmt.Errorf("%w: %s", ErrLost, why))
-		l.server.retire(why)
+		l.server.retire(l.disk.RaftID(), why)
 	}
-	if err := l.disk.SetGroup(raftdisk.Group(g)); err != nil {
-		l.log.Error("the lease group is not kept", "err", err)
-	}
+	l.keep(g)
 	l.client.hurry()
 	return true
+}
+
+// keep writes down which group this node is in.
+func (l *Lease) keep(g Group) {
+	if err := errors.Join(l.disk.SetGroup(raftdisk.Group(g)), l.own.belong(g)); err != nil {
+		l.log.Error("the lease group is not kept", "err", err)
+	}
 }
 
 // pokeNode tells a node to renew now. That it may be lost only costs time.

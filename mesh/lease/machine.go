@@ -30,6 +30,10 @@ func (m *machine) Apply(l *raft.Log) any {
 		m.broken = fmt.Errorf("entry %d of the log: %w", l.Index, err)
 		return outcome{Err: m.broken}
 	}
+	if o.Term != 0 && o.Term != l.Term {
+		// Whoever decided this had lost its office meanwhile, though it leads again: what it rested on may be over.
+		return outcome{Err: fmt.Errorf("%w: it was decided in term %d, and proposed in %d", errNotProposed, o.Term, l.Term)}
+	}
 	out := m.s.apply(l.Index, o)
 	if isNewer(out.Err) {
 		m.broken = fmt.Errorf("entry %d of the log: %w", l.Index, out.Err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -37,15 +38,14 @@ func (o *office) electorate() (electorate, error) {
 	datacenter := o.l.group().Datacenter
 	now := o.l.clock.Boot()
 	e := electorate{Leader: o.l.cfg.NodeID, Sick: view.MassSuspicion(), Times: o.l.times}
-	progress := o.progress()
+	progress := o.progress(f)
 	member := map[string]bool{}
 	for _, s := range f.Configuration().Servers {
 		srv := server{Node: string(s.Address), RaftID: string(s.ID), Suffrage: learner}
 		if s.Suffrage == raft.Voter {
 			srv.Suffrage = voter
-		} else {
-			srv.Behind = progress(string(s.ID))
 		}
+		srv.Behind, srv.Void = progress(s)
 		member[srv.Node] = true
 		e.Servers = append(e.Servers, srv)
 	}
@@ -164,27 +164,38 @@ func (o *office) tell(node string, s serving) (served, error) {
 	return a, nil
 }
 
-// progress tells how many entries a learner lacks. Raft does not tell what it has; the learner does.
-func (o *office) progress() func(raftID string) uint64 {
-	return func(raftID string) uint64 {
-		f := o.raft.GetConfiguration()
-		if f.Error() != nil {
-			return caughtUp + 1
+// progress asks each server how many entries it lacks, which raft does not tell, and whether it is still the one that raft counts on: a
+// directory that was discarded leaves a vote that nobody casts.
+func (o *office) progress(conf raft.ConfigurationFuture) func(raft.Server) (behind uint64, void bool) {
+	ctx, cancel := context.WithTimeout(o.ctx, o.l.times.Renew)
+	defer cancel()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	heard := map[raft.ServerID]whereabouts{}
+	for _, s := range conf.Configuration().Servers {
+		if string(s.Address) == o.l.cfg.NodeID {
+			continue
 		}
-		last := o.raft.LastIndex()
-		for _, s := range f.Configuration().Servers {
-			if string(s.ID) != raftID {
-				continue
+		wg.Go(func() {
+			if w, err := o.l.where(ctx, string(s.Address)); err == nil {
+				mu.Lock()
+				heard[s.ID] = w
+				mu.Unlock()
 			}
-			ctx, cancel := context.WithTimeout(o.ctx, o.l.times.Renew)
-			w, err := o.l.where(ctx, string(s.Address))
-			cancel()
-			if err != nil || !w.Serving || w.Group.ID != o.l.group().ID {
-				return caughtUp + 1
-			}
-			return last - min(w.Last, last)
+		})
+	}
+	wg.Wait()
+	g, last := o.l.group(), o.raft.LastIndex()
+	return func(s raft.Server) (uint64, bool) {
+		if string(s.Address) == o.l.cfg.NodeID {
+			return 0, false
 		}
-		return caughtUp + 1
+		w, ok := heard[s.ID]
+		// It must have the entry that took it in, and so all before: with a short log, everybody lacks little.
+		if !ok || w.Group.ID != g.ID || w.Group.epoch() != g.epoch() || w.RaftID != string(s.ID) || w.Last < conf.Index() {
+			return caughtUp + 1, ok && w.Group.ID == g.ID && w.RaftID != "" && w.RaftID != string(s.ID)
+		}
+		return last - min(w.Last, last), false
 	}
 }
 

@@ -15,21 +15,25 @@ type Group struct {
 	Generation uint64 `cbor:"2,keyasint" json:"generation"` // 1, and one more with each recovery
 	Datacenter string `cbor:"3,keyasint" json:"datacenter"` //
 	Home       bool   `cbor:"4,keyasint" json:"home"`       // it holds the duties of the whole mesh
+	// Branch tells two recoveries apart that made the same generation, on two sides of a cut; 0 when it was founded.
+	Branch uint32 `cbor:"5,keyasint,omitempty" json:"branch,omitempty"`
 }
+
+// epoch is generation and branch as messages carry them.
+func (g Group) epoch() uint64 { return g.Generation<<32 | uint64(g.Branch) }
 
 // asking is what a node wants of the leader; one of the fields beside Group is set.
 type asking struct {
-	Group      string      `cbor:"1,keyasint"`
-	Generation uint64      `cbor:"2,keyasint"`
-	Renew      *renewing   `cbor:"3,keyasint,omitempty"`
-	Op         []byte      `cbor:"4,keyasint,omitempty"` // put, delete, add, drain, undrain, excuse, claim
-	Release    *releasing  `cbor:"5,keyasint,omitempty"`
-	Get        *getting    `cbor:"6,keyasint,omitempty"`
-	List       bool        `cbor:"7,keyasint,omitempty"` // all duties
-	Explain    string      `cbor:"8,keyasint,omitempty"`
-	Move       *moving     `cbor:"9,keyasint,omitempty"`
-	Config     bool        `cbor:"10,keyasint,omitempty"` // voters
-	Found      *foundQuery `cbor:"11,keyasint,omitempty"`
+	Group   string     `cbor:"1,keyasint"`
+	Epoch   uint64     `cbor:"2,keyasint"`
+	Renew   *renewing  `cbor:"3,keyasint,omitempty"`
+	Op      []byte     `cbor:"4,keyasint,omitempty"` // put, delete, add, drain, undrain, excuse, claim
+	Release *releasing `cbor:"5,keyasint,omitempty"`
+	Get     *getting   `cbor:"6,keyasint,omitempty"`
+	List    bool       `cbor:"7,keyasint,omitempty"` // all duties
+	Explain string     `cbor:"8,keyasint,omitempty"`
+	Move    *moving    `cbor:"9,keyasint,omitempty"`
+	Config  bool       `cbor:"10,keyasint,omitempty"` // voters
 }
 
 // renewing keeps a session alive, and says what its node would do.
@@ -42,7 +46,6 @@ type renewing struct {
 	Hurry   bool    `cbor:"6,keyasint,omitempty"` // something changed: do not wait for others
 	Unfit   string  `cbor:"7,keyasint,omitempty"` // why the node cannot be a voter
 	Idle    bool    `cbor:"8,keyasint,omitempty"` // it wants no duty and renews rarely
-	Claimed uint64  `cbor:"9,keyasint,omitempty"` // the generation for which it brought in what it owns
 }
 
 type offer struct {
@@ -62,14 +65,13 @@ type getting struct {
 	Prefix bool   `cbor:"2,keyasint,omitempty"` // all records whose keys begin with Key
 	After  uint64 `cbor:"3,keyasint,omitempty"` // only what changed after this index
 	WaitMS int    `cbor:"4,keyasint,omitempty"` // wait so long for a change
+	Settle bool   `cbor:"5,keyasint,omitempty"` // what was proposed before must be folded
 }
 
 type moving struct {
 	Duty string `cbor:"1,keyasint"`
 	Node string `cbor:"2,keyasint"`
 }
-
-type foundQuery struct{}
 
 // answer is what the leader says.
 type answer struct {
@@ -122,6 +124,7 @@ type whereabouts struct {
 	LastTerm uint64   `cbor:"7,keyasint,omitempty"`
 	Home     *Group   `cbor:"8,keyasint,omitempty"` // the home group, when it knows one
 	Pending  bool     `cbor:"9,keyasint,omitempty"` // it is about to found the group
+	RaftID   string   `cbor:"10,keyasint,omitempty"`
 }
 
 // serving tells a node to take part in raft, or to stop.
@@ -136,8 +139,8 @@ type served struct {
 }
 
 type confirming struct {
-	Group      string `cbor:"1,keyasint"`
-	Generation uint64 `cbor:"2,keyasint"`
+	Group string `cbor:"1,keyasint"`
+	Epoch uint64 `cbor:"2,keyasint"`
 }
 
 type confirmed struct {

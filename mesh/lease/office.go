@@ -38,18 +38,17 @@ type office struct {
 
 // session is one agent, as it last renewed.
 type session struct {
-	id      string
-	node    string
-	name    string
-	heard   time.Duration // on Boot: the last renewal
-	ends    time.Duration // on Boot
-	number  uint64        // of offers
-	known   bool          // offers were sent to this leader
-	offers  map[string]offer
-	ending  bool // its end was proposed: it never renews again
-	idle    bool
-	unfit   string
-	claimed uint64
+	id     string
+	node   string
+	name   string
+	heard  time.Duration // on Boot: the last renewal
+	ends   time.Duration // on Boot
+	number uint64        // of offers
+	known  bool          // offers were sent to this leader
+	offers map[string]offer
+	ending bool // its end was proposed: it never renews again
+	idle   bool
+	unfit  string
 }
 
 type move struct {
@@ -159,6 +158,14 @@ func (o *office) endSessions() {
 		}
 	}
 	o.seen = now
+	// Whoever left while a grant to it was on its way holds something and renews nothing.
+	o.m.read(func(s *state) {
+		for id, duties := range s.bySession {
+			if o.sessions[id] == nil {
+				o.sessions[id] = &session{id: id, node: s.Duties[duties[0]].Node, ends: now + o.l.times.Session}
+			}
+		}
+	})
 	var over []*session
 	for _, s := range o.sessions {
 		if !s.ending && now >= s.ends {
@@ -168,6 +175,9 @@ func (o *office) endSessions() {
 	}
 	o.mu.Unlock()
 	for _, s := range over {
+		if o.ctx.Err() != nil {
+			return
+		}
 		holds := false
 		o.m.read(func(st *state) { holds = len(st.bySession[s.id]) > 0 })
 		if holds {
@@ -183,9 +193,20 @@ func (o *office) endSessions() {
 		}
 		o.mu.Lock()
 		delete(o.sessions, s.id)
+		o.seen = o.l.clock.Boot() // waiting for the disk is not being away
 		o.mu.Unlock()
 		o.wake()
 	}
+}
+
+// grantedBefore reports whether a duty was granted in this generation.
+func (o *office) grantedBefore() (was bool) {
+	o.m.read(func(s *state) {
+		for _, d := range s.Duties {
+			was = was || d.Fence>>44 == s.Generation
+		}
+	})
+	return was
 }
 
 // assignment is the picture from which plan chooses.
@@ -251,7 +272,7 @@ func (o *office) assign() {
 	for _, s := range a.plan() {
 		if !s.Ask {
 			if len(grants) < maxBatch {
-				grants = append(grants, grantOp{Duty: s.Duty, Node: s.Node, Session: s.Session, Why: s.Why})
+				grants = append(grants, grantOp{Duty: s.Duty, Node: s.Node, Session: s.Session, Why: short(s.Why)})
 			}
 			continue
 		}
@@ -351,17 +372,30 @@ var errNotProposed = errors.New("it was not carried out")
 
 // propose writes an entry and waits until it is folded here.
 func (o *office) propose(p op) (outcome, error) {
-	p.Wall = millis(o.l.clock.Now())
+	p.Wall, p.Term = millis(o.l.clock.Now()), o.term
 	entry := p.encode()
 	if len(entry) > maxEntry {
 		return outcome{}, fmt.Errorf("%w: an entry of %d bytes, at most %d", ErrInvalid, len(entry), maxEntry)
 	}
 	began := time.Now()
 	f := o.raft.Apply(entry, o.l.times.Hold)
-	if err := f.Error(); err != nil {
+	// Raft, when it is shut down, leaves entries that it has committed without an answer.
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }()
+	var err error
+	select {
+	case err = <-done:
+	case <-o.ctx.Done():
+		select {
+		case err = <-done:
+		case <-time.After(o.l.times.Tick):
+			return outcome{}, fmt.Errorf("%w: %w", ErrUnknown, errOffice)
+		}
+	}
+	if err != nil {
 		switch {
-		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout),
-			errors.Is(err, raft.ErrRaftShutdown):
+		// Not among these: raft.ErrRaftShutdown, which it also says of what was committed.
+		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
 			return outcome{}, fmt.Errorf("%w: %w: %w", errNotProposed, ErrNoLeader, err)
 		}
 		return outcome{}, fmt.Errorf("%w: %w", ErrUnknown, err)
@@ -380,8 +414,10 @@ func (o *office) renew(ctx context.Context, node string, r *renewing) answer {
 	o.mu.Lock()
 	s := o.sessions[r.Session]
 	if s == nil {
-		s = &session{id: r.Session, node: node}
-		o.sessions[r.Session] = s
+		if s = o.admitLocked(r.Session, node); s == nil {
+			o.mu.Unlock()
+			return failed(fmt.Errorf("%w: session of node %s", ErrInvalid, node))
+		}
 	}
 	if s.ending || s.node != node {
 		o.mu.Unlock()
@@ -392,8 +428,11 @@ func (o *office) renew(ctx context.Context, node string, r *renewing) answer {
 		lasts = 3 * o.l.times.Idle
 	}
 	back := s.heard > 0 && o.quiet(s, received) != ""
+	if s.idle && !r.Idle {
+		s.ends = received // it was to last longer
+	}
 	s.heard, s.ends = received, max(s.ends, received+lasts)
-	s.name, s.unfit, s.idle, s.claimed = clip(r.Name), clip(r.Unfit), r.Idle, r.Claimed
+	s.name, s.unfit, s.idle = clip(r.Name), clip(r.Unfit), r.Idle
 	changed := back
 	if r.Full && (!s.known || r.Number >= s.number) {
 		s.known, s.number, changed = true, r.Number, true
@@ -417,7 +456,7 @@ func (o *office) renew(ctx context.Context, node string, r *renewing) answer {
 	o.mu.Lock() // always before the state's lock
 	defer o.mu.Unlock()
 	o.m.read(func(st *state) {
-		out.AsOf = st.Index
+		out.AsOf = st.asOf()
 		if s.ending { // it ended while the majority was asked: whatever the state says now, it is on its way out
 			out.Expired = true
 			return
@@ -432,6 +471,29 @@ func (o *office) renew(ctx context.Context, node string, r *renewing) answer {
 		}
 	})
 	return out
+}
+
+// maxSessions is how many sessions a node may have at a time: one, and those of its former lives that have not ended yet.
+const maxSessions = 4
+
+// admitLocked begins a session, nil when it cannot. The former ones of its node, who was restarted, take nothing new.
+func (o *office) admitLocked(id, node string) *session {
+	if len(id) != 32 {
+		return nil
+	}
+	n := 0
+	for _, s := range o.sessions {
+		if s.node == node {
+			s.offers = nil
+			n++
+		}
+	}
+	if n >= maxSessions {
+		return nil
+	}
+	s := &session{id: id, node: node}
+	o.sessions[id] = s
+	return s
 }
 
 // release ends what a holder has stopped, and grants it to who is next, in one entry where that is possible.
@@ -457,7 +519,7 @@ func (o *office) release(node string, r *releasing) answer {
 	var err error
 	for len(ends) > 0 && err == nil {
 		n := min(len(ends), maxBatch)
-		p := op{Kind: opRelease, Ends: ends[:n]}
+		p := op{Kind: opRelease, Ends: ends[:n], Session: r.Session}
 		p.Grants = o.successors(p.Ends)
 		err = o.grant(p)
 		ends = ends[n:]
@@ -477,6 +539,9 @@ func (o *office) release(node string, r *releasing) answer {
 // successors are the grants that follow releases: to the nodes that were chosen when the holders were asked, if they are still
 // there, else to the best.
 func (o *office) successors(ends []endOp) (grants []grantOp) {
+	if o.l.clock.Boot() < o.notBefore {
+		return nil
+	}
 	a := o.assignment()
 	load, limit := a.spread()
 	for _, e := range ends {
@@ -488,11 +553,11 @@ func (o *office) successors(ends []endOp) (grants []grantOp) {
 				continue
 			}
 			if asked && q.fence == e.Fence && r.Node == q.to {
-				grants = append(grants, grantOp{Duty: e.Duty, Node: r.Node, Session: r.Session, Why: q.why})
+				grants = append(grants, grantOp{Duty: e.Duty, Node: r.Node, Session: r.Session, Why: short(q.why)})
 				break
 			}
 			if !asked || q.fence != e.Fence || !o.offers(q.to, e.Duty) {
-				grants = append(grants, grantOp{Duty: e.Duty, Node: r.Node, Session: r.Session, Why: because(r, len(a.Candidates[e.Duty]))})
+				grants = append(grants, grantOp{Duty: e.Duty, Node: r.Node, Session: r.Session, Why: short(because(r, len(a.Candidates[e.Duty])))})
 				break
 			}
 		}
@@ -594,3 +659,6 @@ func (o *office) explain(name string) (*Explanation, error) {
 	}
 	return e, nil
 }
+
+// short is a reason as it stands in the log.
+func short(why string) string { return why[:min(len(why), maxWhy)] }

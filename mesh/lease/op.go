@@ -16,8 +16,10 @@ const (
 	maxKey     = 253      // bytes of a duty's name or a record's key
 	maxValue   = 64 << 10 // bytes of a record
 	maxRecords = 50_000
-	maxDuties  = 20_000
-	maxState   = 8 << 20   // bytes of keys and values of all records
+	maxDuties  = 10_000
+	maxDrained = 1000
+	maxWhy     = 128       // bytes of why a node was chosen
+	maxState   = 6 << 20   // bytes of keys and values of all records
 	maxBatch   = 100       // duties granted in one entry
 	maxEntry   = 192 << 10 // bytes of an entry: 64 of them, which raft sends at a time, fit into one message of the mesh
 	maxText    = 512       // bytes of a reason
@@ -61,6 +63,9 @@ type op struct {
 	Claims     []claimOp `cbor:"15,keyasint,omitempty"`
 	Generation uint64    `cbor:"16,keyasint,omitempty"`
 	Duties     []string  `cbor:"17,keyasint,omitempty"`
+	Duty       string    `cbor:"18,keyasint,omitempty"` // opPut: only while this duty is held under Fence
+	Fence      uint64    `cbor:"19,keyasint,omitempty"`
+	Term       uint64    `cbor:"20,keyasint,omitempty"` // raft\'s, of the office that decided it; in another it does nothing
 }
 
 type grantOp struct {

@@ -22,8 +22,10 @@ type ownings struct {
 
 	mu      sync.Mutex // guards the fields below
 	owned   map[string]string
-	claimed uint64 // the generation that has heard of them
-	refused string // what another node owns too, by the leader's word
+	asked   map[string]string // perhaps: it was asked for, and no answer came
+	group   Group             // last known; zero = none
+	claimed uint64            // the generation that has heard of them
+	refused string            // what another node owns too, by the leader's word
 	next    time.Time
 }
 
@@ -32,12 +34,15 @@ type ownFile struct {
 	Version int               `json:"version"`
 	Claimed uint64            `json:"claimed"`
 	Owned   map[string]string `json:"owned"`
+	Asked   map[string]string `json:"asked,omitempty"`
+	// Group is the group that this node was in last, also when what raft had written was discarded.
+	Group *Group `json:"group,omitempty"`
 }
 
 const ownName = "owned.json"
 
 func openOwnings(dir string) (*ownings, error) {
-	o := &ownings{path: filepath.Join(dir, ownName), owned: map[string]string{}}
+	o := &ownings{path: filepath.Join(dir, ownName), owned: map[string]string{}, asked: map[string]string{}}
 	b, err := os.ReadFile(o.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -53,13 +58,21 @@ func openOwnings(dir string) (*ownings, error) {
 		return nil, fmt.Errorf("%s: version %d: %w", o.path, f.Version, errNewer)
 	}
 	maps.Copy(o.owned, f.Owned)
+	maps.Copy(o.asked, f.Asked)
+	if f.Group != nil {
+		o.group = *f.Group
+	}
 	o.claimed = f.Claimed
 	return o, nil
 }
 
 // saveLocked writes the file so that it is there, whole, after a crash.
 func (o *ownings) saveLocked() error {
-	b := must(json.MarshalIndent(ownFile{formatVersion, o.claimed, o.owned}, "", "  "))
+	form := ownFile{Version: formatVersion, Claimed: o.claimed, Owned: o.owned, Asked: o.asked}
+	if o.group.ID != "" {
+		form.Group = &o.group
+	}
+	b := must(json.MarshalIndent(form, "", "  "))
 	f, err := os.CreateTemp(filepath.Dir(o.path), ownName+".*")
 	if err != nil {
 		return fmt.Errorf("keep what this node owns: %w", err)
@@ -82,23 +95,42 @@ func (o *ownings) saveLocked() error {
 	return nil
 }
 
-func (o *ownings) add(key, owner string) error {
+// belong notes the group that this node is in.
+func (o *ownings) belong(g Group) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.owned[key] == owner {
+	if o.group == g {
 		return nil
 	}
-	o.owned[key] = owner
+	o.group = g
+	return o.saveLocked()
+}
+
+// add notes what is asked for, or what was granted. Only that is claimed after a recovery, and used.
+func (o *ownings) add(key, owner string, granted bool) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.owned[key] == owner:
+		return nil
+	case granted:
+		delete(o.asked, key)
+		o.owned[key] = owner
+	default:
+		o.asked[key] = owner
+	}
 	return o.saveLocked()
 }
 
 func (o *ownings) drop(key string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if _, ok := o.owned[key]; !ok {
+	_, owned := o.owned[key]
+	if _, asked := o.asked[key]; !owned && !asked {
 		return nil
 	}
 	delete(o.owned, key)
+	delete(o.asked, key)
 	return o.saveLocked()
 }
 

@@ -20,6 +20,7 @@ type part struct {
 	change chan struct{} // one slot, taken while raft is started or stopped: that may take a while
 	mu     sync.Mutex    // guards the fields below
 	r      *raft.Raft
+	epoch  uint64 // of the group that r is of
 	trans  *Transport
 	m      *machine
 	office *office
@@ -95,8 +96,11 @@ func (p *part) restart() {
 	if !p.serving() {
 		return
 	}
-	p.stopLocked()
-	if err := p.startLocked(); err != nil {
+	err := p.stopLocked()
+	if err == nil {
+		err = p.startLocked(p.l.group())
+	}
+	if err != nil {
 		p.l.log.Error("raft does not start again", "err", err)
 		p.l.setAlarm(fmt.Sprintf("raft does not start: %v", err))
 	}
@@ -140,6 +144,9 @@ func (p *part) found(g Group) error {
 	if err := p.l.disk.Bootstrapped(); err != nil {
 		return fmt.Errorf("found lease group: %w", err)
 	}
+	if err := p.l.own.belong(g); err != nil {
+		return fmt.Errorf("found lease group: %w", err)
+	}
 	p.l.mu.Lock()
 	p.l.known, p.l.pending = g, false
 	p.l.mu.Unlock()
@@ -161,28 +168,38 @@ func (p *part) config() *raft.Config {
 
 func (p *part) transport(g Group) (*Transport, error) {
 	return OpenTransport(TransportConfig{
-		Mesh: p.l.cfg.Mesh, NodeID: p.l.cfg.NodeID, ServerID: raft.ServerID(p.l.disk.RaftID()), Group: g.ID, Generation: g.Generation,
+		Mesh: p.l.cfg.Mesh, NodeID: p.l.cfg.NodeID, ServerID: raft.ServerID(p.l.disk.RaftID()), Group: g.ID, Generation: g.epoch(),
 		OnGeneration: p.l.laterGeneration, Silent: p.silent, Logger: p.l.log,
 	})
 }
 
-// silent is why this node must not ask for votes.
-func (p *part) silent() error { return p.l.disk.Sick() }
+// silent is why this node must not ask for votes, nor go on as a leader.
+func (p *part) silent() error {
+	if _, m := p.running(); m != nil && m.failure() != nil {
+		return m.failure()
+	}
+	return p.l.disk.Sick()
+}
 
 // start runs raft on what the directory holds.
 func (p *part) start() error {
 	defer p.alter()()
-	return p.startLocked()
+	return p.startLocked(p.l.group())
 }
 
-func (p *part) startLocked() error {
+func (p *part) startLocked(g Group) error {
 	p.mu.Lock()
-	ctx, running, over := p.ctx, p.r != nil, p.over
+	ctx, running, over, epoch := p.ctx, p.r != nil, p.over, p.epoch
 	p.mu.Unlock()
-	if running || over || ctx == nil {
+	if over || ctx == nil || running && epoch == g.epoch() {
 		return nil
 	}
-	trans, err := p.transport(p.l.group())
+	if running { // of a generation that is over
+		if err := p.stopLocked(); err != nil {
+			return err
+		}
+	}
+	trans, err := p.transport(g)
 	if err != nil {
 		return err
 	}
@@ -193,7 +210,7 @@ func (p *part) startLocked() error {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	p.mu.Lock()
-	p.r, p.m, p.trans = r, m, trans
+	p.r, p.m, p.trans, p.epoch = r, m, trans, g.epoch()
 	p.mu.Unlock()
 	p.l.counts.restarts.Add(1)
 	p.wg.Go(func() { p.follow(ctx, r, m) })
@@ -253,7 +270,7 @@ func (p *part) serve(ctx context.Context, r *raft.Raft, m *machine) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	o := newOffice(ctx, p.l, r, m, term)
-	if began { // holders of the former generation may act until their time is over
+	if began || p.l.group().Generation > 1 && !o.grantedBefore() { // holders of the former generation may act until their time is over
 		o.notBefore = o.since + p.l.times.Session
 	}
 	p.l.counts.offices.Add(1)
@@ -277,7 +294,9 @@ func (p *part) serve(ctx context.Context, r *raft.Raft, m *machine) {
 		}
 	}
 	p.mu.Lock()
-	p.office = nil
+	if p.office == o {
+		p.office = nil
+	}
 	p.mu.Unlock()
 	cancel()
 	wg.Wait()
@@ -287,16 +306,16 @@ func (p *part) serve(ctx context.Context, r *raft.Raft, m *machine) {
 // stop ends raft. A disk that does not answer does not hold it up.
 func (p *part) stop() {
 	defer p.alter()()
-	p.stopLocked()
+	_ = p.stopLocked() // it was told
 }
 
-func (p *part) stopLocked() {
+func (p *part) stopLocked() error {
 	p.mu.Lock()
 	r, trans := p.r, p.trans
 	p.r, p.m, p.trans, p.office = nil, nil, nil, nil
 	p.mu.Unlock()
 	if r == nil {
-		return
+		return nil
 	}
 	done := make(chan struct{})
 	go func() {
@@ -306,8 +325,10 @@ func (p *part) stopLocked() {
 	_ = trans.Close()
 	select {
 	case <-done:
+		return nil
 	case <-time.After(5 * time.Second):
 		p.l.log.Warn("raft does not stop: the disk does not answer", "dir", p.l.cfg.Dir)
+		return fmt.Errorf("raft does not stop: the disk of %s does not answer; restart the agent when it does", p.l.cfg.Dir)
 	}
 }
 
@@ -337,20 +358,24 @@ func (p *part) close() {
 }
 
 // retire ends this node's part for good: it was taken out, or its group has gone on without it.
-func (p *part) retire(why string) {
+func (p *part) retire(raftID, why string) {
 	defer p.alter()()
+	if raftID != p.l.disk.RaftID() {
+		return // it was said of a part that is over already
+	}
+	if err := p.stopLocked(); err != nil {
+		p.l.setAlarm(err.Error())
+		return
+	}
 	if has, err := p.l.disk.HasState(); err == nil && !has {
 		return
 	}
-	p.stopLocked()
 	g := p.l.group()
 	if err := p.l.disk.Reset(why); err != nil {
 		p.l.log.Error("raft's files are not put aside", "err", err)
 		return
 	}
-	if err := p.l.disk.SetGroup(raftdisk.Group(g)); err != nil {
-		p.l.log.Error("the lease group is not kept", "err", err)
-	}
+	p.l.keep(g)
 	p.l.log.Info("this node takes no part in raft any more", "reason", why)
 }
 
@@ -365,7 +390,7 @@ func (p *part) serveServe(ctx context.Context, from mesh.Caller, b []byte) ([]by
 	}
 	if s.Stop != "" {
 		if s.Stop == p.l.disk.RaftID() {
-			go p.retire("the leader took this node out")
+			go p.retire(s.Stop, "the leader took this node out")
 		}
 		return encoding.Marshal(served{RaftID: p.l.disk.RaftID(), Version: formatVersion})
 	}
@@ -386,7 +411,7 @@ func (p *part) serveConfirm(ctx context.Context, from mesh.Caller, b []byte) ([]
 	}
 	g := p.l.group()
 	r, _ := p.running()
-	if r == nil || c.Group != g.ID || c.Generation != g.Generation {
+	if r == nil || c.Group != g.ID || c.Epoch != g.epoch() {
 		return nil, errors.New("this node does not vote in that group")
 	}
 	return encoding.Marshal(confirmed{Term: r.CurrentTerm(), RaftID: p.l.disk.RaftID()})
@@ -410,7 +435,9 @@ func voters(r *raft.Raft) (list []raft.Server, err error) {
 // written down first, so that what is half done votes in neither.
 func (p *part) recover(g Group) error {
 	defer p.alter()()
-	p.stopLocked()
+	if err := p.stopLocked(); err != nil {
+		return err
+	}
 	has, err := p.l.disk.HasState()
 	if err != nil {
 		return err
@@ -423,9 +450,6 @@ func (p *part) recover(g Group) error {
 	if err := p.l.disk.SetGroup(raftdisk.Group(g)); err != nil {
 		return err
 	}
-	p.l.mu.Lock()
-	p.l.known = g
-	p.l.mu.Unlock()
 	trans, err := p.transport(g)
 	if err != nil {
 		return err
@@ -439,7 +463,15 @@ func (p *part) recover(g Group) error {
 	if err != nil {
 		return err
 	}
-	return p.startLocked()
+	// Nobody hears of the generation before it is one.
+	if err := p.l.own.belong(g); err != nil {
+		return err
+	}
+	p.l.mu.Lock()
+	p.l.known, p.l.split = g, ""
+	p.l.mu.Unlock()
+	p.l.client.dropAll(fmt.Errorf("%w: generation %d of the group began", ErrLost, g.Generation))
+	return p.startLocked(g)
 }
 
 // alone is the configuration of a group whose only voter is this node.
@@ -458,7 +490,7 @@ func (p *part) beginGeneration(r *raft.Raft, m *machine) (bool, error) {
 	if has >= g.Generation {
 		return false, nil
 	}
-	o := op{Kind: opRecover, Generation: g.Generation, Wall: millis(p.l.clock.Now())}
+	o := op{Kind: opRecover, Generation: g.Generation, Wall: millis(p.l.clock.Now()), Term: r.CurrentTerm()}
 	for _, n := range p.l.cfg.Mesh.View().Members() {
 		if n.Datacenter == p.l.cfg.Datacenter {
 			o.Nodes = append(o.Nodes, n.ID)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -20,9 +21,13 @@ type Record struct {
 
 // Get reads a record: what it returns was true at some time during the call. ErrNotFound when there is none.
 func (l *Lease) Get(ctx context.Context, key string) (Record, error) {
-	a, err := l.client.ask(ctx, &asking{Get: &getting{Key: key}}, untilDone)
+	settle := l.unsettled.has(key)
+	a, err := l.client.ask(ctx, &asking{Get: &getting{Key: key, Settle: settle}}, untilDone)
 	if err != nil {
 		return Record{}, fmt.Errorf("get record %q: %w", key, err)
+	}
+	if settle {
+		l.unsettled.drop(key)
 	}
 	if len(a.Records) == 0 {
 		return Record{}, fmt.Errorf("get record %q: %w", key, ErrNotFound)
@@ -31,7 +36,8 @@ func (l *Lease) Get(ctx context.Context, key string) (Record, error) {
 }
 
 // Put writes a record if it still has the version given (0: if it does not exist), and returns its new version. ErrConflict when
-// it has another. ErrUnknown: it may have been written; read it again before going on. Keys that begin with name/, grant/ and
+// it has another. ErrUnknown: it may have been written; the next Get on this node tells, because it waits for what was proposed
+// before. Keys that begin with name/, grant/ and
 // counter/ have functions of their own.
 func (l *Lease) Put(ctx context.Context, key string, value []byte, version uint64) (uint64, error) {
 	if err := checkName("record", key); err != nil {
@@ -40,9 +46,25 @@ func (l *Lease) Put(ctx context.Context, key string, value []byte, version uint6
 	if len(value) > maxValue {
 		return 0, fmt.Errorf("put record %q: %w: %d bytes, at most %d", key, ErrInvalid, len(value), maxValue)
 	}
-	a, err := l.operate(ctx, op{Kind: opPut, Key: key, Value: value, If: version})
+	return l.put(ctx, op{Kind: opPut, Key: key, Value: value, If: version})
+}
+
+// PutHeld is Put by the holder of a duty: it writes only while g is the grant under which the duty is held, in the same moment. ErrLost
+// when it is not: another may hold it.
+func (l *Lease) PutHeld(ctx context.Context, g *Grant, key string, value []byte, version uint64) (uint64, error) {
+	if err := checkName("record", key); err != nil {
+		return 0, err
+	}
+	if len(value) > maxValue {
+		return 0, fmt.Errorf("put record %q: %w: %d bytes, at most %d", key, ErrInvalid, len(value), maxValue)
+	}
+	return l.put(ctx, op{Kind: opPut, Key: key, Value: value, If: version, Duty: g.Duty, Fence: g.Fence})
+}
+
+func (l *Lease) put(ctx context.Context, p op) (uint64, error) {
+	a, err := l.operate(ctx, p)
 	if err != nil {
-		return 0, fmt.Errorf("put record %q: %w", key, err)
+		return 0, fmt.Errorf("put record %q: %w", p.Key, err)
 	}
 	return a.Version, nil
 }
@@ -56,7 +78,41 @@ func (l *Lease) Delete(ctx context.Context, key string, version uint64) error {
 }
 
 func (l *Lease) operate(ctx context.Context, p op) (answer, error) {
-	return l.client.ask(ctx, &asking{Op: p.encode()}, untilSent)
+	a, err := l.client.ask(ctx, &asking{Op: p.encode()}, untilSent)
+	if errors.Is(err, ErrUnknown) && p.Key != "" {
+		l.unsettled.add(p.Key)
+	}
+	return a, err
+}
+
+// keys is a bounded set of keys. When it is full it holds all of them.
+type keys struct {
+	mu  sync.Mutex // guards set
+	set map[string]bool
+	all bool
+}
+
+func (k *keys) add(key string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.set == nil {
+		k.set = map[string]bool{}
+	}
+	if k.set[key] = true; len(k.set) > 10_000 {
+		k.set, k.all = nil, true
+	}
+}
+
+func (k *keys) drop(key string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.set, key)
+}
+
+func (k *keys) has(key string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.all || k.set[key]
 }
 
 // Changes is what Watch saw.
@@ -82,15 +138,28 @@ func (l *Lease) List(ctx context.Context, prefix string) (Changes, error) {
 // after asOf (of List, or of the last Watch). With nothing new it returns no records and a new AsOf. Of several changes of one
 // record only the last is seen.
 func (l *Lease) Watch(ctx context.Context, prefix string, asOf uint64) (Changes, error) {
-	wait := maxWait
-	if end, ok := ctx.Deadline(); ok {
-		wait = min(wait, max(time.Until(end)-l.times.Renew, 0))
+	end := time.Now().Add(maxWait)
+	if limit, ok := ctx.Deadline(); ok && limit.Before(end) {
+		end = limit.Add(-l.times.Renew)
 	}
-	a, err := l.client.ask(ctx, &asking{Get: &getting{Key: prefix, Prefix: true, After: max(asOf, 1), WaitMS: int(wait.Milliseconds())}}, untilDone)
-	if err != nil {
-		return Changes{}, fmt.Errorf("watch records %q: %w", prefix, err)
+	for {
+		left := max(time.Until(end), 0)
+		q := &getting{Key: prefix, Prefix: true, After: max(asOf, 1), WaitMS: int(left.Milliseconds())}
+		a, err := l.client.ask(ctx, &asking{Get: q}, once)
+		switch {
+		case err == nil && (len(a.Records) > 0 || len(a.Deleted) > 0 || a.Anew || time.Now().After(end)):
+			return changesOf(a), nil
+		case err != nil && (ctx.Err() != nil || time.Now().After(end)):
+			return Changes{}, fmt.Errorf("watch records %q: %w", prefix, err)
+		case err == nil:
+			asOf = max(asOf, a.AsOf)
+		}
+		// The leader changed, or has too many watchers.
+		select {
+		case <-ctx.Done():
+		case <-time.After(l.times.Renew / 2):
+		}
 	}
-	return changesOf(a), nil
 }
 
 func changesOf(a answer) Changes {
@@ -170,18 +239,18 @@ func (l *Lease) Grant(ctx context.Context, pool string, choices []string) (strin
 	for _, c := range choices {
 		key := grantPrefix + pool + "/" + c
 		// It is written down before it is asked for: what this node owns and does not know of could be given away after a recovery.
-		if err := l.own.add(key, owner); err != nil {
+		if err := l.own.add(key, owner, false); err != nil {
 			return "", err
 		}
 		err := l.take(ctx, key, owner)
 		switch {
 		case err == nil:
-			return c, nil
+			return c, l.own.add(key, owner, true)
 		case errors.Is(err, ErrTaken):
 			if err := l.own.drop(key); err != nil {
 				return "", err
 			}
-		case errors.Is(err, ErrUnknown), errors.Is(err, ErrNoLeader): // it may be this node's: it is asked for again
+		case errors.Is(err, ErrUnknown), errors.Is(err, ErrNoLeader): // it may be this node's, who does not use it before it is asked for again
 			return "", err
 		default:
 			return "", errors.Join(err, l.own.drop(key))

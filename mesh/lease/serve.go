@@ -19,7 +19,7 @@ func (l *Lease) serveAsk(ctx context.Context, from mesh.Caller, b []byte) ([]byt
 	g := l.group()
 	a := answer{Group: g}
 	switch o := l.server.leading(); {
-	case q.Group != g.ID || q.Generation != g.Generation:
+	case q.Group != g.ID || q.Epoch != g.epoch():
 		a.Code, a.Text = codeOtherGroup, fmt.Sprintf("this node is of generation %d of group %s", g.Generation, g.ID)
 	case o == nil:
 		a = notLeader(errOffice)
@@ -58,13 +58,19 @@ func (o *office) answer(ctx context.Context, from mesh.Caller, q *asking) answer
 	case q.Release != nil:
 		return o.release(from.ID, q.Release)
 	case q.Op != nil:
-		return o.operate(from.ID, q.Op)
+		return o.operate(ctx, from.ID, q.Op)
 	}
 	// What is only read is read from this leader's memory, which must be that of the leader.
 	if err := o.conf.confirm(ctx, true); err != nil {
 		return notLeader(err)
 	}
 	switch {
+	case q.Get != nil && q.Get.Settle:
+		// What was proposed before this question is folded before it is answered.
+		if err := o.raft.Barrier(o.l.times.Hold).Error(); err != nil {
+			return notLeader(err)
+		}
+		return o.get(ctx, q.Get)
 	case q.Get != nil:
 		return o.get(ctx, q.Get)
 	case q.List:
@@ -91,7 +97,7 @@ func (o *office) answer(ctx context.Context, from mesh.Caller, q *asking) answer
 }
 
 // operate writes an entry that a node may ask for.
-func (o *office) operate(from string, b []byte) answer {
+func (o *office) operate(ctx context.Context, from string, b []byte) answer {
 	p, err := decodeOp(b)
 	if err != nil {
 		return failed(fmt.Errorf("%w: %w", ErrInvalid, err))
@@ -108,6 +114,9 @@ func (o *office) operate(from string, b []byte) answer {
 			return failed(fmt.Errorf("record %q: %w: it is no counter", p.Key, ErrInvalid))
 		}
 	case opDrain, opUndrain, opExcuse:
+		if _, known := o.l.cfg.Mesh.View().Get(p.Node); p.Kind == opDrain && !known {
+			return failed(fmt.Errorf("drain node %q: %w: no such member", clip(p.Node), ErrNotFound))
+		}
 		if len(p.Node) > maxKey || len(p.User) > maxKey || len(p.Text) > maxText {
 			return failed(fmt.Errorf("%w: node, user or reason is too long", ErrInvalid))
 		}
@@ -122,10 +131,15 @@ func (o *office) operate(from string, b []byte) answer {
 		return failed(fmt.Errorf("%w: a node cannot ask for an entry of kind %d", ErrInvalid, p.Kind))
 	}
 	// Only what the kind needs goes into the log.
-	out, err := o.propose(op{Kind: p.Kind, Key: p.Key, Value: p.Value, If: p.If, Count: p.Count, Node: p.Node, User: p.User, Text: p.Text, Claims: p.Claims})
+	if ctx.Err() != nil {
+		return notLeader(ctx.Err()) // nobody waits for it any more
+	}
+	out, err := o.propose(op{
+		Kind: p.Kind, Key: p.Key, Value: p.Value, If: p.If, Count: p.Count, Node: p.Node, User: p.User, Text: p.Text, Claims: p.Claims,
+		Duty: p.Duty, Fence: p.Fence,
+	})
 	if err != nil {
-		a := failed(err)
-		return a
+		return failed(err)
 	}
 	o.wake()
 	return answer{Version: out.Version}
@@ -174,16 +188,16 @@ func (o *office) confirmed(a answer) answer {
 func (o *office) read(g *getting) answer {
 	var a answer
 	o.m.read(func(s *state) {
-		a.AsOf = s.Index
+		a.AsOf = s.asOf()
+		a.Anew = g.After > 0 && (g.After < s.Forgot || g.After>>44 != s.Generation)
 		if !g.Prefix {
-			if r := s.Records[g.Key]; r != nil && r.Index > g.After {
+			if r := s.Records[g.Key]; r != nil && r.Version > g.After {
 				a.Records = []recordWire{{g.Key, r.Value, r.Version}}
 			}
 		}
-		a.Anew = g.After > 0 && g.After < s.Forgot
 		size := 0
 		for key, r := range s.Records {
-			if g.Prefix && strings.HasPrefix(key, g.Key) && (a.Anew || r.Index > g.After) {
+			if g.Prefix && strings.HasPrefix(key, g.Key) && (a.Anew || r.Version > g.After) {
 				if size += len(key) + len(r.Value); size > maxState {
 					break
 				}
@@ -192,7 +206,7 @@ func (o *office) read(g *getting) answer {
 		}
 		if g.After > 0 && !a.Anew {
 			for _, x := range s.Gone {
-				if x.Index > g.After && (x.Key == g.Key || g.Prefix && strings.HasPrefix(x.Key, g.Key)) && s.Records[x.Key] == nil {
+				if x.Fence > g.After && (x.Key == g.Key || g.Prefix && strings.HasPrefix(x.Key, g.Key)) && s.Records[x.Key] == nil {
 					a.Deleted = append(a.Deleted, x.Key)
 				}
 			}

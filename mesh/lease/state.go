@@ -20,7 +20,7 @@ type state struct {
 	Drained    map[string]drain    // by node
 	Owing      map[string]bool     // nodes that must claim what they own before names and grants are made again
 	Gone       []gone              // the records deleted last, oldest first, for watchers
-	Forgot     uint64              // a watcher that saw less than this index must begin anew
+	Forgot     uint64              // a watcher that saw less than this fence must begin anew
 	size       int                 // of keys and values of Records
 	bySession  map[string][]string // session -> duties it holds, unordered
 }
@@ -39,7 +39,6 @@ type duty struct {
 type record struct {
 	Value   []byte `cbor:"1,keyasint"`
 	Version uint64 `cbor:"2,keyasint"` // the fence of the entry that wrote it
-	Index   uint64 `cbor:"3,keyasint"` // of that entry
 }
 
 type drain struct {
@@ -50,7 +49,7 @@ type drain struct {
 
 type gone struct {
 	Key   string `cbor:"1,keyasint"`
-	Index uint64 `cbor:"2,keyasint"`
+	Fence uint64 `cbor:"2,keyasint"` // of the entry that deleted it
 }
 
 const maxGone = 4096 // deletions that a watcher may lag behind
@@ -82,7 +81,7 @@ func (s *state) apply(index uint64, o op) outcome {
 		return outcome{Granted: s.grant(o.Grants, fence, o.Wall)}
 	case opRelease:
 		for _, e := range o.Ends {
-			if d := s.Duties[e.Duty]; d != nil && d.Node != "" && d.Fence == e.Fence {
+			if d := s.Duties[e.Duty]; d != nil && d.Node != "" && d.Fence == e.Fence && d.Session == o.Session {
 				s.end(e.Duty, d, o.Wall, "released")
 			}
 		}
@@ -92,7 +91,7 @@ func (s *state) apply(index uint64, o op) outcome {
 			s.end(name, s.Duties[name], o.Wall, "its session ended")
 		}
 	case opPut:
-		return s.put(index, fence, o)
+		return s.put(fence, o)
 	case opDelete:
 		r := s.Records[o.Key]
 		switch {
@@ -101,10 +100,13 @@ func (s *state) apply(index uint64, o op) outcome {
 		case r.Version != o.If:
 			return outcome{Err: conflictOf(o.Key, o.If, r)}
 		}
-		s.drop(index, o.Key)
+		s.drop(fence, o.Key)
 	case opAdd:
-		return s.add(index, fence, o)
+		return s.add(fence, o)
 	case opDrain:
+		if _, ok := s.Drained[o.Node]; !ok && len(s.Drained) >= maxDrained {
+			return outcome{Err: fmt.Errorf("drain node %s: %w: %d nodes are drained", o.Node, ErrFull, len(s.Drained))}
+		}
 		s.Drained[o.Node] = drain{By: o.User, Reason: o.Text, At: o.Wall}
 	case opUndrain:
 		if _, ok := s.Drained[o.Node]; !ok {
@@ -112,9 +114,9 @@ func (s *state) apply(index uint64, o op) outcome {
 		}
 		delete(s.Drained, o.Node)
 	case opRecover:
-		s.recover(o)
+		s.recover(index, o)
 	case opClaim:
-		return s.claim(index, fence, o)
+		return s.claim(fence, o)
 	case opExcuse:
 		if !s.Owing[o.Node] {
 			return outcome{Err: fmt.Errorf("node %s: %w: it owes no claim", o.Node, ErrNotFound)}
@@ -176,7 +178,7 @@ func conflictOf(key string, want uint64, r *record) error {
 	return fmt.Errorf("record %q: %w: it has version %d, not %d; read it again", key, ErrConflict, have, want)
 }
 
-func (s *state) put(index, fence uint64, o op) outcome {
+func (s *state) put(fence uint64, o op) outcome {
 	r := s.Records[o.Key]
 	have := uint64(0)
 	if r != nil {
@@ -185,16 +187,18 @@ func (s *state) put(index, fence uint64, o op) outcome {
 	switch {
 	case have != o.If:
 		return outcome{Err: conflictOf(o.Key, o.If, r)}
+	case o.Duty != "" && (s.Duties[o.Duty] == nil || s.Duties[o.Duty].Node == "" || s.Duties[o.Duty].Fence != o.Fence):
+		return outcome{Err: fmt.Errorf("record %q: %w: duty %q is not held under %d any more", o.Key, ErrLost, o.Duty, o.Fence)}
 	case r == nil && owned(o.Key) && len(s.Owing) > 0:
 		return outcome{Err: fmt.Errorf("%q: %w: %s", o.Key, ErrRecovering, s.owingText())}
 	}
-	if err := s.set(index, fence, o.Key, o.Value); err != nil {
+	if err := s.set(fence, o.Key, o.Value); err != nil {
 		return outcome{Err: err}
 	}
 	return outcome{Version: fence}
 }
 
-func (s *state) set(index, fence uint64, key string, value []byte) error {
+func (s *state) set(fence uint64, key string, value []byte) error {
 	r := s.Records[key]
 	more := len(value)
 	if r == nil {
@@ -202,25 +206,25 @@ func (s *state) set(index, fence uint64, key string, value []byte) error {
 	} else {
 		more -= len(r.Value)
 	}
-	if r == nil && len(s.Records) >= maxRecords || more > 0 && s.size+more > maxState {
+	if r == nil && (len(s.Records) >= maxRecords || s.size+more > maxState) || r != nil && more > 16 && s.size+more > maxState {
 		return fmt.Errorf("record %q: %w: %d records of %d bytes", key, ErrFull, len(s.Records), s.size)
 	}
 	s.size += more
-	s.Records[key] = &record{Value: value, Version: fence, Index: index}
+	s.Records[key] = &record{Value: value, Version: fence}
 	return nil
 }
 
-func (s *state) drop(index uint64, key string) {
+func (s *state) drop(fence uint64, key string) {
 	s.size -= len(key) + len(s.Records[key].Value)
 	delete(s.Records, key)
-	s.Gone = append(s.Gone, gone{key, index})
+	s.Gone = append(s.Gone, gone{key, fence})
 	if n := len(s.Gone) - maxGone; n > 0 {
-		s.Forgot = s.Gone[n-1].Index
+		s.Forgot = s.Gone[n-1].Fence
 		s.Gone = slices.Delete(s.Gone, 0, n)
 	}
 }
 
-func (s *state) add(index, fence uint64, o op) outcome {
+func (s *state) add(fence uint64, o op) outcome {
 	n, err := s.counter(o.Key)
 	if err != nil {
 		return outcome{Err: err}
@@ -229,7 +233,7 @@ func (s *state) add(index, fence uint64, o op) outcome {
 		return outcome{Err: fmt.Errorf("counter %q: %w: it cannot grow by %d", o.Key, ErrFull, o.Count)}
 	}
 	n += o.Count
-	if err := s.set(index, fence, o.Key, fmt.Append(nil, n)); err != nil {
+	if err := s.set(fence, o.Key, fmt.Append(nil, n)); err != nil {
 		return outcome{Err: err}
 	}
 	return outcome{Version: n}
@@ -260,7 +264,7 @@ func owned(key string) bool {
 const counterLeap = 1 << 32
 
 // recover begins a generation. Holders of the former one are told by their fence that they are none.
-func (s *state) recover(o op) {
+func (s *state) recover(index uint64, o op) {
 	if o.Generation <= s.Generation {
 		return
 	}
@@ -270,11 +274,9 @@ func (s *state) recover(o op) {
 			s.end(name, d, o.Wall, "the group was recovered")
 		}
 	}
-	for key, r := range s.Records {
-		if strings.HasPrefix(key, counterPrefix) {
-			if n, err := s.counter(key); err == nil {
-				r.Value = fmt.Append(nil, n+counterLeap)
-			}
+	for key := range s.Records {
+		if n, err := s.counter(key); err == nil && strings.HasPrefix(key, counterPrefix) {
+			_ = s.set(fenceOf(s.Generation, index), key, fmt.Append(nil, n+counterLeap)) // ten bytes more, which maxState has room for
 		}
 	}
 	clear(s.Owing)
@@ -284,7 +286,7 @@ func (s *state) recover(o op) {
 }
 
 // claim takes in what a node was granted for good. What belongs to another stays with that one, and both are named.
-func (s *state) claim(index, fence uint64, o op) outcome {
+func (s *state) claim(fence uint64, o op) outcome {
 	var err error
 	for _, c := range o.Claims {
 		if !owned(c.Key) {
@@ -296,7 +298,7 @@ func (s *state) claim(index, fence uint64, o op) outcome {
 			}
 			continue
 		}
-		if e := s.set(index, fence, c.Key, c.Value); e != nil && err == nil {
+		if e := s.set(fence, c.Key, c.Value); e != nil && err == nil {
 			err = e
 		}
 	}
@@ -368,5 +370,8 @@ func decodeState(r io.Reader) (*state, error) {
 	maps.Copy(s.Owing, in.Owing)
 	return s, nil
 }
+
+// asOf names the state, for watchers and holders: it grows with each entry, and with each generation.
+func (s *state) asOf() uint64 { return fenceOf(s.Generation, s.Index) }
 
 func millis(t time.Time) int64 { return t.UnixMilli() }

@@ -202,6 +202,10 @@ func (t *Transport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (ra
 
 // AppendEntries sends entries, or a heartbeat.
 func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	// Raft's heartbeats go on while its main loop hangs in a write: such a leader would never be followed.
+	if err := t.maySpeak(); err != nil {
+		return err
+	}
 	buf, err := t.begin(appendKind, id, target, &args.RPCHeader, requestSize(args))
 	if err != nil {
 		return err

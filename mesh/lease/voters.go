@@ -21,6 +21,7 @@ type server struct {
 	RaftID   string
 	Suffrage suffrage
 	Behind   uint64 // entries it lacks, as far as the leader knows; learners only
+	Void     bool   // its node has another raft id by now: this one never votes again
 }
 
 // nodeState is a node of the datacenter, as the mesh and the leader see it.
@@ -101,6 +102,8 @@ func (e *electorate) next() change {
 		switch {
 		case n == nil:
 			return change{changeRemove, l.Node, l.RaftID, "its node was removed from the mesh"}
+		case l.Void:
+			return change{changeRemove, l.Node, l.RaftID, voidText}
 		case !n.Alive && n.For > e.Times.Replace, n.Elsewhere, n.Drained, n.Unfit != "":
 			return change{changeRemove, l.Node, l.RaftID, "it is no longer fit to become a voter" + because2(n)}
 		}
@@ -132,6 +135,8 @@ func (e *electorate) next() change {
 		}
 	}
 	switch {
+	case lost != nil && lost.Void && safe(voters, nodes, *lost):
+		return change{changeRemove, lost.Node, lost.RaftID, "it " + voidText} // its node may then become one again
 	case lost != nil && lost.Node == e.Leader:
 		// A leader that is drained, unfit or elsewhere: another one must do the rest.
 		for _, v := range voters {
@@ -182,8 +187,10 @@ func (e *electorate) next() change {
 	return change{}
 }
 
+const voidText = "has another raft id by now"
+
 func isAlive(nodes map[string]*nodeState, v server) bool {
-	return nodes[v.Node] != nil && nodes[v.Node].Alive
+	return !v.Void && nodes[v.Node] != nil && nodes[v.Node].Alive
 }
 
 // safe reports whether a majority of the voters is alive without one of them.
@@ -217,6 +224,8 @@ func (e *electorate) lost(voters []server, nodes map[string]*nodeState) (*server
 		switch {
 		case n == nil:
 			return "was removed from the mesh"
+		case v.Void:
+			return voidText
 		case e.Sick:
 			return ""
 		case n.Left && n.For > e.Times.Replace:

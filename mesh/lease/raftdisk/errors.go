@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -61,12 +63,25 @@ type health struct {
 	path string
 	log  *slog.Logger
 
+	epoch time.Time    // of began
+	began atomic.Int64 // when the write under way began; 0 = none is
+
 	mu  sync.Mutex // guards the field below
 	why map[string]error
 }
 
+// hangsAfter is how long a write may take before the disk counts as one that does not write: longer than a busy disk needs, and
+// shorter than anybody would wait for a leader.
+const hangsAfter = 2 * time.Second
+
+// writing notes that a write begins, and over that it has come back.
+func (h *health) writing() (over func()) {
+	h.began.Store(int64(time.Since(h.epoch)) + 1)
+	return func() { h.began.Store(0) }
+}
+
 func newHealth(path string, log *slog.Logger) *health {
-	return &health{path: path, log: log, why: map[string]error{}}
+	return &health{path: path, log: log, epoch: time.Now(), why: map[string]error{}}
 }
 
 // set notes that something failed. Only the first time is logged.
@@ -97,6 +112,12 @@ func (h *health) is(what string) bool {
 
 // err is nil, or why the disk cannot be written.
 func (h *health) err() error {
+	if began := h.began.Load(); began != 0 {
+		if since := time.Since(h.epoch) - time.Duration(began); since > hangsAfter {
+			return fmt.Errorf("raft directory %s cannot be written: a write does not come back since %s; look into the kernel's log and at what else uses the disk",
+				h.path, since.Truncate(100*time.Millisecond))
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, what := range slices.Sorted(maps.Keys(h.why)) {

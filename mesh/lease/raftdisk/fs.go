@@ -88,6 +88,8 @@ func (osFS) Lock(dir string) (func(), error) {
 	}
 	return func() {
 		_ = os.Remove(name) // a note to people; removed before the lock goes, so never the next holder's
+		// A child that this process is just starting has the directory open too, and with it the lock, until its program begins.
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
 		_ = f.Close()
 	}, nil
 }

@@ -14,6 +14,7 @@ type Group struct {
 	Generation uint64 `json:"generation"`
 	Datacenter string `json:"datacenter"`
 	Home       bool   `json:"home,omitempty"`
+	Branch     uint32 `json:"branch,omitempty"`
 }
 
 const (

@@ -295,10 +295,12 @@ func (l *logStore) append(batch []record) error {
 		buf = appendRecord(buf, &batch[i], h.Salt, at, start)
 		at += batch[i].size()
 	}
+	over := l.health.writing()
 	_, err := file.WriteAt(buf, at-int64(len(buf)))
 	if err == nil {
 		err = file.Sync()
 	}
+	over()
 	if err != nil {
 		l.failed = true
 		l.health.set(sickLog, err)
