@@ -104,6 +104,8 @@ type folding struct {
 	permsTouched bool
 	memberBefore map[string]memberRegister // of each member register touched; zero: was not there
 	like         *folding                  // of the key before in the same operation: its leaves are often at the same paths
+	inOrder      bool                      // members of a list that was empty come by name, and go into newMembers until gatherMembers
+	newMembers   treeBuilder[string, memberRegister]
 }
 
 func beginFold(e *entry, ns, key string) *folding {
@@ -137,7 +139,7 @@ func (f *folding) expect(before *folding, effects []Effect) {
 		f.leaves, f.leafRegs, f.leavesOwned = make([]Leaf, 0, leaves), make([]*register, 0, leaves), true
 	}
 	if members > 0 {
-		f.memberBefore = make(map[string]memberRegister, members)
+		f.memberBefore, f.inOrder = make(map[string]memberRegister, members), f.members.len() == 0
 	}
 }
 
@@ -207,6 +209,7 @@ func shared(p Path) Path { return unique.Make(p).Value() }
 func (f *folding) advance(to Stamp) {
 	f.lateEdit = maxStamp(f.lateEdit, f.newest())
 	f.deleted, f.deleteSaw, f.deleteKnown = to, Stamp{}, false
+	f.gatherMembers()
 	for name, r := range f.members.all() {
 		f.rememberMember(name, r)
 	}
@@ -246,13 +249,20 @@ func (f *folding) share(r register) *register {
 }
 
 func (f *folding) member(name string, stamp, replaces Stamp, set memberRegister) {
+	if f.inOrder && f.newMembers.n > 0 && name <= f.newMembers.last() {
+		f.gatherMembers()
+	}
 	r, _ := f.members.get(name)
 	f.rememberMember(name, r)
 	was := r.member
 	if r.fold(stamp, replaces) {
 		r.member, r.order, r.text = set.member, set.order, set.text
 	}
-	f.members = f.members.set(name, r)
+	if f.inOrder {
+		f.newMembers.add(name, r)
+	} else {
+		f.members = f.members.set(name, r)
+	}
 	if name != "" {
 		if r.member && !was {
 			f.memberCount++
@@ -262,6 +272,13 @@ func (f *folding) member(name string, stamp, replaces Stamp, set memberRegister)
 		f.maxOrder = max(f.maxOrder, r.order)
 	}
 	f.membersStamp = maxStamp(f.membersStamp, stamp)
+}
+
+// gatherMembers makes a tree of the members that came in order.
+func (f *folding) gatherMembers() {
+	if f.inOrder {
+		f.members, f.inOrder = f.newMembers.tree(), false
+	}
 }
 
 func (f *folding) rememberMember(name string, r memberRegister) {
@@ -276,6 +293,7 @@ func (f *folding) rememberMember(name string, r memberRegister) {
 // finish makes what readers see from the registers that were touched.
 func (f *folding) finish() *entry {
 	e := f.entry
+	f.gatherMembers()
 	if f.leavesOwned {
 		f.compact()
 	}

@@ -179,6 +179,9 @@ func (b *treeBuilder[K, V]) add(k K, v V) {
 	b.n++
 }
 
+// last is the key that was added last; there must be one.
+func (b *treeBuilder[K, V]) last() K { return b.spine[len(b.spine)-1].key }
+
 // tree is what was added. The builder begins anew.
 func (b *treeBuilder[K, V]) tree() (t tree[K, V]) {
 	if len(b.spine) > 0 {
