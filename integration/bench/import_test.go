@@ -80,8 +80,6 @@ func selfCPU(b *testing.B) time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-var benchDirs int
-
 // benchStore is an empty replica on the disk.
 func benchStore(b *testing.B) *hostdb.Store {
 	dir := b.TempDir()
