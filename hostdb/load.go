@@ -212,10 +212,12 @@ func (b *stateBuilder) into(s *snapshot) error {
 	if err != nil {
 		return err
 	}
+	entries := make(map[string]*entry, len(b.order))
 	for _, f := range b.order {
-		s.entries = s.entries.set(id(f.ns, f.key), f.entry)
-		s.reindex(f)
+		entries[id(f.ns, f.key)] = f.entry
 	}
+	s.entries = s.entries.with(treeOfMap(entries))
+	s.reindex(b.order...)
 	return nil
 }
 

@@ -103,6 +103,9 @@ type folding struct {
 	lastReg      *register // made last: what is written together shares it
 	permsTouched bool
 	memberBefore map[string]memberRegister // of each member register touched; zero: was not there
+	like         *folding                  // of the key before in the same operation: its leaves are often at the same paths
+	inOrder      bool                      // members of a list that was empty come by name, and go into newMembers until gatherMembers
+	newMembers   treeBuilder[string, memberRegister]
 }
 
 func beginFold(e *entry, ns, key string) *folding {
@@ -111,6 +114,41 @@ func beginFold(e *entry, ns, key string) *folding {
 	}
 	c := *e
 	return &folding{entry: &c, before: e}
+}
+
+// expect prepares f for the effects of an operation that come next, and shares with the key before, if there is one: what an import
+// writes is alike.
+func (f *folding) expect(before *folding, effects []Effect) {
+	if f.like = before; before != nil {
+		f.lastReg = before.lastReg
+	}
+	leaves, members := 0, 0
+	for i := range effects {
+		x := &effects[i]
+		if x.Key != f.key || x.NS != f.ns {
+			break
+		}
+		switch x.Kind {
+		case SetLeaf, UnsetLeaf:
+			leaves++
+		case PutMember, RemoveMember:
+			members++
+		}
+	}
+	if len(f.leaves) == 0 && leaves > 0 {
+		f.leaves, f.leafRegs, f.leavesOwned = make([]Leaf, 0, leaves), make([]*register, 0, leaves), true
+	}
+	if members > 0 {
+		f.memberBefore, f.inOrder = make(map[string]memberRegister, members), f.members.len() == 0
+	}
+}
+
+// path is the shared copy of a path.
+func (f *folding) path(steps []string) Path {
+	if at := len(f.leaves); f.like != nil && at < len(f.like.leaves) && f.like.leaves[at].Path.is(steps) {
+		return f.like.leaves[at].Path
+	}
+	return shared(PathOf(steps...))
 }
 
 // effect folds one effect with the stamp of its operation.
@@ -153,7 +191,7 @@ func (f *folding) effect(stamp Stamp, x *Effect) {
 		if x.Kind == UnsetLeaf {
 			value = ""
 		}
-		f.leaf(shared(PathOf(x.Path...)), stamp, replaces, value)
+		f.leaf(f.path(x.Path), stamp, replaces, value)
 	case PutMember, RemoveMember:
 		f.member(x.Member, stamp, replaces, memberRegister{member: x.Kind == PutMember, order: x.Order, text: x.Text})
 	case SetPerms:
@@ -171,6 +209,7 @@ func shared(p Path) Path { return unique.Make(p).Value() }
 func (f *folding) advance(to Stamp) {
 	f.lateEdit = maxStamp(f.lateEdit, f.newest())
 	f.deleted, f.deleteSaw, f.deleteKnown = to, Stamp{}, false
+	f.gatherMembers()
 	for name, r := range f.members.all() {
 		f.rememberMember(name, r)
 	}
@@ -188,11 +227,13 @@ func (f *folding) leaf(path Path, stamp, replaces Stamp, value Value) {
 	f.dataTouched = true
 	f.dataStamp = maxStamp(f.dataStamp, stamp)
 	i, found := slices.BinarySearchFunc(f.leaves, path, func(l Leaf, p Path) int { return strings.Compare(string(l.Path), string(p)) })
-	if !found {
+	var r register
+	if found {
+		r = *f.leafRegs[i]
+	} else {
 		f.leaves = slices.Insert(f.leaves, i, Leaf{Path: path})
-		f.leafRegs = slices.Insert(f.leafRegs, i, &register{})
+		f.leafRegs = slices.Insert(f.leafRegs, i, nil)
 	}
-	r := *f.leafRegs[i]
 	if r.fold(stamp, replaces) {
 		f.leaves[i].Value = value
 	}
@@ -208,13 +249,20 @@ func (f *folding) share(r register) *register {
 }
 
 func (f *folding) member(name string, stamp, replaces Stamp, set memberRegister) {
+	if f.inOrder && f.newMembers.n > 0 && name <= f.newMembers.last() {
+		f.gatherMembers()
+	}
 	r, _ := f.members.get(name)
 	f.rememberMember(name, r)
 	was := r.member
 	if r.fold(stamp, replaces) {
 		r.member, r.order, r.text = set.member, set.order, set.text
 	}
-	f.members = f.members.set(name, r)
+	if f.inOrder {
+		f.newMembers.add(name, r)
+	} else {
+		f.members = f.members.set(name, r)
+	}
 	if name != "" {
 		if r.member && !was {
 			f.memberCount++
@@ -224,6 +272,13 @@ func (f *folding) member(name string, stamp, replaces Stamp, set memberRegister)
 		f.maxOrder = max(f.maxOrder, r.order)
 	}
 	f.membersStamp = maxStamp(f.membersStamp, stamp)
+}
+
+// gatherMembers makes a tree of the members that came in order.
+func (f *folding) gatherMembers() {
+	if f.inOrder {
+		f.members, f.inOrder = f.newMembers.tree(), false
+	}
 }
 
 func (f *folding) rememberMember(name string, r memberRegister) {
@@ -238,8 +293,9 @@ func (f *folding) rememberMember(name string, r memberRegister) {
 // finish makes what readers see from the registers that were touched.
 func (f *folding) finish() *entry {
 	e := f.entry
+	f.gatherMembers()
 	if f.leavesOwned {
-		e.leaves, e.leafRegs = slices.Clip(e.leaves), slices.Clip(e.leafRegs)
+		f.compact()
 	}
 	if f.dataTouched {
 		e.doc = Document{leaves: visible(e.leaves, e.leafRegs)}
@@ -253,7 +309,34 @@ func (f *folding) finish() *entry {
 		}
 	}
 	f.redigest()
+	f.like = nil
 	return e
+}
+
+// compact makes the leaves as small as loading would make them: a new key's values lie in one piece of memory, and the list of their
+// registers is the one of the key before, if it is equal.
+func (f *folding) compact() {
+	e := f.entry
+	e.leaves, e.leafRegs = slices.Clip(e.leaves), slices.Clip(e.leafRegs)
+	if f.before == nil && len(e.leaves) > 1 {
+		size := 0
+		for _, l := range e.leaves {
+			size += len(l.Value)
+		}
+		var all strings.Builder
+		all.Grow(size)
+		for _, l := range e.leaves {
+			all.WriteString(string(l.Value))
+		}
+		values, begin := Value(all.String()), 0
+		for i := range e.leaves {
+			end := begin + len(e.leaves[i].Value)
+			e.leaves[i].Value, begin = values[begin:end], end
+		}
+	}
+	if f.like != nil && slices.Equal(e.leafRegs, f.like.leafRegs) {
+		e.leafRegs = f.like.leafRegs
+	}
 }
 
 // lazyText is made by its first reader; most documents are never read as text between two changes.

@@ -63,6 +63,23 @@ type Path string
 // PathOf joins mapping keys to a path.
 func PathOf(segments ...string) Path { return Path(strings.Join(segments, "\x00")) }
 
+// is reports whether p is the path of these mapping keys.
+func (p Path) is(segments []string) bool {
+	for i, s := range segments {
+		if i > 0 {
+			if p == "" || p[0] != 0 {
+				return false
+			}
+			p = p[1:]
+		}
+		if len(p) < len(s) || string(p[:len(s)]) != s {
+			return false
+		}
+		p = p[len(s):]
+	}
+	return p == ""
+}
+
 // Segments are the mapping keys of p, outermost first.
 func (p Path) Segments() []string {
 	if p == "" {

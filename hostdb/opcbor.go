@@ -116,7 +116,7 @@ func readOperation(raw []byte) (o *Operation, ok bool) {
 	return o, r.done()
 }
 
-// effects reads the effects. Names and stamps that follow each other are mostly the same: they share their memory.
+// effects reads the effects. Names and stamps that follow each other are mostly the same, and so are paths: they share their memory.
 func (r *cborReader) effects() []Effect {
 	n := r.count(cborArray)
 	// An effect has at least six bytes, so that a short message cannot ask for much.
@@ -126,6 +126,7 @@ func (r *cborReader) effects() []Effect {
 	}
 	out := make([]Effect, n)
 	var last Effect
+	paths := map[string][]string{} // by their bytes
 	for i := range out {
 		if r.bad {
 			return nil
@@ -142,11 +143,7 @@ func (r *cborReader) effects() []Effect {
 			case 3:
 				e.Key = r.same(last.Key)
 			case 4:
-				n := r.count(cborArray)
-				e.Path = make([]string, n)
-				for i := range e.Path {
-					e.Path[i] = r.text()
-				}
+				e.Path = r.path(paths)
 			case 5:
 				e.Value = Value(r.text())
 			case 6:
@@ -168,6 +165,30 @@ func (r *cborReader) effects() []Effect {
 		last = *e
 	}
 	return out
+}
+
+// path reads the steps of a path; of equal ones those that were read first.
+func (r *cborReader) path(known map[string][]string) []string {
+	begin := r.rest
+	n := r.count(cborArray)
+	for range n {
+		r.bytes()
+	}
+	if r.bad {
+		return nil
+	}
+	item := begin[:len(begin)-len(r.rest)]
+	path, ok := known[string(item)]
+	if !ok {
+		path = make([]string, n)
+		again := cborReader{rest: item}
+		again.count(cborArray)
+		for i := range path {
+			path[i] = again.text()
+		}
+		known[string(item)] = path
+	}
+	return path
 }
 
 // same reads a text; last if it is the same.

@@ -197,7 +197,7 @@ func entryPuts(f *folding, op *Operation) ([]Put, error) {
 	e := f.entry
 	size := 256
 	for i := range e.leaves {
-		size += 64 + len(e.leaves[i].Path) + len(e.leaves[i].Value)
+		size += 40 + len(e.leaves[i].Path) + len(e.leaves[i].Value) // with the register of a leaf that was written once
 	}
 	b, err := closeRow(appendEntry(openRow(size), e))
 	if err != nil {

@@ -72,27 +72,42 @@ func (s *snapshot) fold(op *Operation, hash Hash) (*snapshot, []*folding) {
 // effects folds op into n, which the caller owns.
 func (n *snapshot) effects(op *Operation) []*folding {
 	var touched []*folding
-	byKey := make(map[string]*folding, 1)
+	var byKey map[string]*folding // made for the second key: most operations touch one
+	var f *folding
 	for i := range op.Effects {
 		x := &op.Effects[i]
 		if !x.foldable() {
 			continue // of a newer version: kept in the log, folded after the upgrade
 		}
-		f := byKey[id(x.NS, x.Key)]
-		if f == nil {
-			e, _ := n.entries.get(id(x.NS, x.Key))
-			f = beginFold(e, x.NS, x.Key)
-			byKey[id(x.NS, x.Key)] = f
-			touched = append(touched, f)
+		if f == nil || x.Key != f.key || x.NS != f.ns {
+			if f != nil && byKey == nil {
+				byKey = map[string]*folding{id(f.ns, f.key): f}
+			}
+			key, last := id(x.NS, x.Key), f
+			if f = byKey[key]; f == nil {
+				e, _ := n.entries.get(key)
+				f = beginFold(e, x.NS, x.Key)
+				f.expect(last, op.Effects[i:])
+				if byKey != nil {
+					byKey[key] = f
+				}
+				touched = append(touched, f)
+			}
 		}
 		f.effect(op.Stamp(), x)
 	}
-	for _, f := range touched {
-		f.finish()
-		n.entries = n.entries.set(id(f.ns, f.key), f.entry)
-		n.reindex(f)
-	}
+	n.put(touched)
 	return touched
+}
+
+// put finishes foldings, each of another key, and has n show them.
+func (n *snapshot) put(touched []*folding) {
+	entries := make(map[string]*entry, len(touched))
+	for _, f := range touched {
+		entries[id(f.ns, f.key)] = f.finish()
+	}
+	n.entries = n.entries.with(treeOfMap(entries))
+	n.reindex(touched...)
 }
 
 // elementHash must be the same on every node: FNV-1a over origin, seq and the beginning of the operation's hash, so that
@@ -112,102 +127,6 @@ func elementHash(origin, seq uint64, hash Hash) uint64 {
 	return h * 0x9e3779b97f4a7c15
 }
 
-// reindex follows the change of one entry through every index.
-func (n *snapshot) reindex(f *folding) {
-	e, was := f.entry, f.before
-	existed, exists := was.exists(), e.exists()
-	if existed != exists {
-		n.countKey(e, exists)
-	}
-	d, _ := n.digests.get(e.ns)
-	if was != nil {
-		d.sub(was.sumDoc)
-		d.sub(was.sumMembers)
-	}
-	d.add(e.sumDoc)
-	d.add(e.sumMembers)
-	n.digests = n.digests.set(e.ns, d)
-
-	for name, before := range f.memberBefore {
-		now, _ := e.members.get(name)
-		if name != "" && before.member != now.member {
-			k := id(e.ns, name)
-			list, _ := n.holders.get(k)
-			n.holders = setOrDelete(n.holders, k, edit(list, e.key, now.member))
-		}
-	}
-	if len(f.memberBefore) > 0 || existed != exists {
-		n.cool(e.ns, e.key)
-	}
-	// What an older generation held counts as well: else the order in which things came would show.
-	if newest, _ := n.modified.get(e.ns); newest < max(e.dataStamp.Time, e.deleted.Time, e.lateEdit.Time) {
-		n.modified = n.modified.set(e.ns, max(e.dataStamp.Time, e.deleted.Time, e.lateEdit.Time))
-	}
-	switch {
-	case e.ns == Hosts && f.dataTouched:
-		n.reindexHost(was, e)
-	case e.ns == System && f.dataTouched && isRetirement(e.key):
-		n.reindexRetired(was, e)
-	}
-}
-
-func (n *snapshot) countKey(e *entry, exists bool) {
-	if e.key == "" {
-		n.namespaces = edit(n.namespaces, e.ns, exists || e.ns == Hosts || e.ns == Tags || e.ns == System)
-		return
-	}
-	count, _ := n.keys.get(e.ns)
-	if exists {
-		count++
-	} else {
-		count--
-	}
-	n.keys = n.keys.set(e.ns, count)
-}
-
-// reindexHost follows a change of a host's existence or facts.
-func (n *snapshot) reindexHost(was, e *entry) {
-	if was.exists() != e.exists() {
-		for _, ns := range n.namespaces {
-			holders, _ := n.holders.get(id(ns, e.key))
-			for _, key := range holders {
-				n.cool(ns, key)
-			}
-		}
-	}
-	var before, after hostFacts
-	if was.exists() {
-		before = factsOf(was.key, was.doc)
-	}
-	if e.exists() {
-		after = factsOf(e.key, e.doc)
-	}
-	if before.active != after.active {
-		if after.active {
-			n.active = n.active.set(e.key, struct{}{})
-		} else {
-			n.active = n.active.delete(e.key)
-		}
-		n.cool(Tags, AllTag)
-	}
-	n.names = reindexClaims(n.names, e.key, before.names, after.names)
-	n.addrs = reindexClaims(n.addrs, e.key, before.addrs, after.addrs)
-}
-
-func reindexClaims(t tree[string, struct{}], host string, before, after []string) tree[string, struct{}] {
-	for _, c := range before {
-		if !slices.Contains(after, c) {
-			t = t.delete(id(c, host))
-		}
-	}
-	for _, c := range after {
-		if !slices.Contains(before, c) {
-			t = t.set(id(c, host), struct{}{})
-		}
-	}
-	return t
-}
-
 // claimants are the hosts that claim a name or address, sorted.
 func claimants(t tree[string, struct{}], claim string) []string {
 	var hosts []string
@@ -219,29 +138,6 @@ func claimants(t tree[string, struct{}], claim string) []string {
 		hosts = append(hosts, host)
 	}
 	return hosts
-}
-
-// cool forgets the expanded members of a key and of every key that inherits from it.
-func (n *snapshot) cool(ns, key string) {
-	seen := map[string]bool{}
-	var up func(key string)
-	up = func(key string) {
-		if seen[key] {
-			return
-		}
-		seen[key] = true
-		e, _ := n.entries.get(id(ns, key))
-		if e != nil && e.members.len() > 0 || ns == Tags && key == AllTag {
-			n.groups = n.groups.set(id(ns, key), &group{})
-		} else {
-			n.groups = n.groups.delete(id(ns, key))
-		}
-		holders, _ := n.holders.get(id(ns, "@"+key))
-		for _, h := range holders {
-			up(h)
-		}
-	}
-	up(key)
 }
 
 // hostExists reports whether name is a key of hosts.
@@ -324,13 +220,6 @@ func edit(list []string, item string, in bool) []string {
 		out := make([]string, 0, len(list)-1)
 		return append(append(out, list[:i]...), list[i+1:]...)
 	}
-}
-
-func setOrDelete(t tree[string, []string], k string, list []string) tree[string, []string] {
-	if len(list) == 0 {
-		return t.delete(k)
-	}
-	return t.set(k, list)
 }
 
 // hostFacts are what the indexes know of a host.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"hash/maphash"
 	"iter"
+	"maps"
 	"slices"
 )
 
@@ -86,14 +87,71 @@ func treeSplit[K cmp.Ordered, V any](n *treeNode[K, V], k K) (l, r *treeNode[K, 
 		return n.left, n.right
 	case k < n.key:
 		ll, lr := treeSplit(n.left, k)
+		if lr == n.left { // nothing was below k, or k itself
+			return ll, n
+		}
 		c := *n
 		c.left = lr
 		return ll, &c
 	default:
 		rl, rr := treeSplit(n.right, k)
+		if rl == n.right {
+			return n, rr
+		}
 		c := *n
 		c.right = rl
 		return &c, rr
+	}
+}
+
+// with is t and the pairs of b, which win: what set would make of them one by one, at a cost that follows b when its keys lie
+// together. It takes b's nodes; b must not be used again.
+func (t tree[K, V]) with(b tree[K, V]) tree[K, V] {
+	switch b.n {
+	case 0:
+		return t
+	case 1:
+		return t.set(b.root.key, b.root.val)
+	}
+	same := 0
+	root := treeUnion(t.root, b.root, &same)
+	return tree[K, V]{root: root, n: t.n + b.n - same}
+}
+
+// treeUnion counts the keys that are in both. The nodes of b are changed in place.
+func treeUnion[K cmp.Ordered, V any](a, b *treeNode[K, V], same *int) *treeNode[K, V] {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	case a.key == b.key:
+		*same++
+		b.left, b.right = treeUnion(a.left, b.left, same), treeUnion(a.right, b.right, same)
+		return b
+	case a.above(b.pri, b.key):
+		l, r := treePart(b, a.key)
+		c := *a
+		c.left, c.right = treeUnion(a.left, l, same), treeUnion(a.right, r, same)
+		return &c
+	default:
+		l, r := treeSplit(a, b.key)
+		b.left, b.right = treeUnion(l, b.left, same), treeUnion(r, b.right, same)
+		return b
+	}
+}
+
+// treePart is treeSplit of nodes that are nobody else's, without k among them.
+func treePart[K cmp.Ordered, V any](n *treeNode[K, V], k K) (l, r *treeNode[K, V]) {
+	switch {
+	case n == nil:
+		return nil, nil
+	case k < n.key:
+		l, n.left = treePart(n.left, k)
+		return l, n
+	default:
+		n.right, r = treePart(n.right, k)
+		return n, r
 	}
 }
 
@@ -121,6 +179,9 @@ func (b *treeBuilder[K, V]) add(k K, v V) {
 	b.n++
 }
 
+// last is the key that was added last; there must be one.
+func (b *treeBuilder[K, V]) last() K { return b.spine[len(b.spine)-1].key }
+
 // tree is what was added. The builder begins anew.
 func (b *treeBuilder[K, V]) tree() (t tree[K, V]) {
 	if len(b.spine) > 0 {
@@ -128,6 +189,15 @@ func (b *treeBuilder[K, V]) tree() (t tree[K, V]) {
 	}
 	*b = treeBuilder[K, V]{spine: b.spine[:0]}
 	return t
+}
+
+// treeOfMap is the tree of the pairs of a map.
+func treeOfMap[K cmp.Ordered, V any](m map[K]V) tree[K, V] {
+	var b treeBuilder[K, V]
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		b.add(k, m[k])
+	}
+	return b.tree()
 }
 
 // treeOfSet is the tree of some keys, which it sorts.

@@ -9,11 +9,12 @@ import (
 )
 
 const (
-	// compactAt is how many tables of level 0 start a compaction, at the least.
-	compactAt = 2
+	// compactAt is how many tables of level 0 start a compaction, at the least. Each is a full memtable: an import of 10,000
+	// hosts makes three, and is over before anything is merged.
+	compactAt = 4
 
 	// waitAt is how many of them make writers wait for it, at the least.
-	waitAt = 4
+	waitAt = 8
 
 	// mergeShare is the part of all data that level 0 may hold: a merge rewrites everything, so it must not come before that
 	// is worth it. Then each byte is rewritten some mergeShare times, however much there is.

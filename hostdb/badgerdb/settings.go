@@ -97,8 +97,9 @@ func (s settings) options(dir string, log badger.Logger) badger.Options {
 		WithValueThreshold(int64(2 * s.part)).
 		// The value log stays empty; the size of its file is only address space. It must exceed any value.
 		WithValueLogFileSize(4 << 20).
-		// Blocks are unpacked into this cache. A scan at start passes through; lookups of history are rare.
-		WithBlockCacheSize(4 << 20).
+		// Blocks are unpacked into this cache, which a scan at start leaves full. Only lookups of history come back to it, and
+		// those are rare: it holds some 250 blocks.
+		WithBlockCacheSize(1 << 20).
 		// The indexes and bloom filters of about 100 MiB of tables.
 		WithIndexCacheSize(2 << 20).
 		// Documents pack to less than half; zstd would cost more memory for little more.

@@ -55,6 +55,47 @@ func memory(pid int, name string) (int64, error) {
 	return procField(fmt.Sprintf("/proc/%d/status", pid), name)
 }
 
+// residents are the bytes of a process in memory by what they belong to (proc_pid_smaps(5)).
+type residents struct{ anonymous, binary, libraries, files int64 }
+
+func resident(pid int) (r residents, err error) {
+	path := fmt.Sprintf("/proc/%d", pid)
+	binary, err := os.Readlink(path + "/exe")
+	if err != nil {
+		return r, err
+	}
+	text, err := os.ReadFile(path + "/smaps")
+	if err != nil {
+		return r, err
+	}
+	into := &r.anonymous
+	for line := range strings.Lines(string(text)) {
+		name, rest, _ := strings.Cut(line, " ")
+		switch {
+		case name == "Rss:":
+			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			if err != nil {
+				return r, fmt.Errorf("%s/smaps: %w", path, err)
+			}
+			*into += kb << 10
+		case strings.HasSuffix(name, ":"): // another figure of the mapping
+		default: // the head of the next one
+			_, file, mapped := strings.Cut(rest, "/")
+			switch file = "/" + strings.TrimSpace(file); {
+			case !mapped:
+				into = &r.anonymous
+			case file == binary:
+				into = &r.binary
+			case strings.Contains(file, ".so"):
+				into = &r.libraries
+			default:
+				into = &r.files
+			}
+		}
+	}
+	return r, nil
+}
+
 // udpDrops is how many datagrams found the buffer of an IPv4 socket full, for all sockets that are bound to the address.
 func udpDrops(addr net.Addr) (int, error) {
 	at := addr.(*net.UDPAddr).AddrPort()
