@@ -281,7 +281,11 @@ func (d *dataDir) setMesh(r MeshRecord) error {
 }
 
 // close gives the lock back. The file stays: removing it could remove the next owner's.
-func (d *dataDir) close() { _ = d.lock.Close() }
+func (d *dataDir) close() {
+	// A child that is just being started has the file open too, and with it the lock, until its program begins.
+	_ = unix.Flock(int(d.lock.Fd()), unix.LOCK_UN)
+	_ = d.lock.Close()
+}
 
 // writeFile replaces a file durably: all of the new content or all of the old is there after a power cut.
 func writeFile(path string, content []byte, mode fs.FileMode) (err error) {
