@@ -255,14 +255,14 @@ func (a *app) dutiesFoundCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "found",
 		Short: "Found the group of a datacenter",
-		Long: `Founds the group that grants the duties of this node's datacenter, with this node
-as its first voter. The datacenter where the mesh was founded has one from the
-beginning; each further datacenter needs this once, on any of its nodes.
+		Long: `Founds the group that grants the duties of this node's datacenter, with this
+node as its first voter. The datacenter where the mesh was founded has one from
+the beginning; each further datacenter needs this once, on any of its nodes.
 
-It is refused while a member of the datacenter knows a group. Members that cannot
-be asked are named; --force goes on without them, which makes two groups if one
-of them knows one. --home makes it the home group, which holds the duties of the
-whole mesh: for a mesh that has none. Only an administrator may.`,
+It is refused while a member of the datacenter knows a group. Members that
+cannot be asked are named; --force goes on without them, which makes two groups
+if one of them knows one. --home makes it the home group, which holds the
+duties of the whole mesh: for a mesh that has none. Only an administrator may.`,
 		Example: `  hostmesh duties found
   hostmesh duties found --home`,
 		Args: cobra.NoArgs,
@@ -286,19 +286,19 @@ func (a *app) dutiesRecoverCommand() *cobra.Command {
 		Use:   "recover",
 		Short: "Go on when a majority of the voters is lost for good",
 		Long: `Begins a new generation of this datacenter's group, with this node as its only
-voter, from what this node has of the log. It is for a majority of voters that is
-lost for good; when they come back by themselves, so does everything else.
+voter, from what this node has of the log. It is for a majority of voters that
+is lost for good; when they come back by themselves, so does everything else.
 
-What only the lost voters had is lost: the newest grants and records. Duties are
-granted anew. Messages of the former generation are refused, and voters of it that
-return rejoin with empty hands. Permanent grants are brought in by their owners;
-until every node of the datacenter has done so, no new ones are made. Nodes that
-are gone are excused: hostmesh duties excuse NODE.
+What only the lost voters had is lost: the newest grants and records. Duties
+are granted anew. Messages of the former generation are refused, and voters of
+it that return rejoin with empty hands. Permanent grants are brought in by
+their owners; until every node of the datacenter has done so, no new ones are
+made. Nodes that are gone are excused: hostmesh duties excuse NODE.
 
-Run it on the voter that has the newest entry: another one refuses and names it.
-A node that is no voter begins with nothing. It is refused while a majority
-answers. --force overrides both. Only an administrator may. On a terminal you are
-asked; elsewhere --yes is needed.`,
+Run it on the voter that has the newest entry: another one refuses and names
+it. A node that is no voter begins with nothing. It is refused while a majority
+answers. --force overrides both. Only an administrator may. On a terminal you
+are asked; elsewhere --yes is needed.`,
 		Example: `  hostmesh duties recover
   hostmesh duties recover --yes`,
 		Args: cobra.NoArgs,
@@ -334,9 +334,10 @@ func (a *app) dutiesExcuseCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "excuse NODE",
 		Short: "Do not wait for what a node owned",
-		Long: `Says that a node is gone and will not bring in what it owned, such as a block of
-addresses. It is for after "hostmesh duties recover", which waits for every node.
-What the node owned may be given to others then. Only an administrator may.`,
+		Long: `Says that a node is gone and will not bring in what it owned, such as a block
+of addresses. It is for after "hostmesh duties recover", which waits for every
+node. What the node owned may be given to others then. Only an administrator
+may.`,
 		Example:           `  hostmesh duties excuse box12.dc1.example.com`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeNodes,

@@ -16,8 +16,8 @@ func (a *app) nodeCommand() *cobra.Command {
 	cmd := a.group(&cobra.Command{
 		Use:   "node",
 		Short: "Take duties off a node, or a node off the mesh",
-		Long: `Takes all duties off nodes for a while, or nodes off the mesh for good. Who is in
-it is shown by "hostmesh members".`,
+		Long: `Takes all duties off nodes for a while, or nodes off the mesh for good. Who is
+in it is shown by "hostmesh members".`,
 	})
 	cmd.AddCommand(a.nodeDrainCommand(), a.nodeUndrainCommand(), a.nodeRemoveCommand())
 	return cmd

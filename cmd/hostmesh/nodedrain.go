@@ -20,14 +20,14 @@ func (a *app) nodeDrainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drain NODE -m WHY",
 		Short: "Take all duties off a node",
-		Long: `Has a node, named by its name or id, hand over all duties that it holds, and get
-none until "hostmesh node undrain". Nothing else changes: it goes on to serve DNS
-and HostDB. A drained node is also replaced as a voter, where another node can be
-one. Do it before work on a box.
+		Long: `Has a node, named by its name or id, hand over all duties that it holds, and
+get none until "hostmesh node undrain". Nothing else changes: it goes on to
+serve DNS and HostDB. A drained node is also replaced as a voter, where another
+node can be one. Do it before work on a box.
 
-The command waits until the node holds nothing, at most as long as --timeout says.
-Duties for which no other node is eligible stay, are named, and make the exit code
-1; the node stays drained. Only an administrator may.`,
+The command waits until the node holds nothing, at most as long as --timeout
+says. Duties for which no other node is eligible stay, are named, and make the
+exit code 1; the node stays drained. Only an administrator may.`,
 		Example: `  hostmesh node drain box12.dc1.example.com -m "new memory"
   hostmesh node drain box12.dc1.example.com -m "new memory" --no-wait`,
 		Args:              cobra.ExactArgs(1),

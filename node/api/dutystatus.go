@@ -108,11 +108,15 @@ func (d *diagnosis) noGroup(s Status, up time.Duration) {
 	case s.Duties.Pending:
 		d.error("duties", "the lease group that was to begin on this node has not begun", "see the agent's log, and the directory lease in its data directory")
 	default:
+		place := "this datacenter"
+		if dc := s.Node.Datacenter; dc != "" {
+			place = "datacenter " + dc
+		}
 		say := d.notice
 		if s.Duties.Offers > 0 {
 			say = d.error
 		}
-		say("duties", fmt.Sprintf("no lease group is known in datacenter %q: no duty is held in it", s.Node.Datacenter),
+		say("duties", fmt.Sprintf("no lease group is known in %s: no duty is held in it", place),
 			"if it has none yet, found one on one of its nodes, once: hostmesh duties found (the mesh's first: with --home)")
 	}
 }
