@@ -340,3 +340,21 @@ func TestDutyErrors(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestLeaseClock: a wall that is wrong or jumps has no part in who may act.
+func TestLeaseClock(t *testing.T) {
+	wall := &movedClock{now: time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)}
+	c := leaseClock{wall}
+	before := c.Boot()
+	wall.now = wall.now.Add(-100 * time.Hour)
+	if now := c.Now(); !now.Equal(wall.now) {
+		t.Errorf("wall %s", now)
+	}
+	if d := c.Boot() - before; d < 0 || d > time.Hour {
+		t.Errorf("the clock of the lease went by %s", d)
+	}
+}
+
+type movedClock struct{ now time.Time }
+
+func (c *movedClock) Now() time.Time { return c.now }
