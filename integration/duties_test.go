@@ -125,7 +125,7 @@ func TestDuties(t *testing.T) {
 	if out, errs, code := a.hostmesh("duties"); code != 0 || !strings.Contains(out, "mirror") || !strings.Contains(out, first.name) || strings.Contains(errs, "hand") {
 		t.Errorf("%d %s%s", code, out, errs)
 	}
-	if out, errs, _ := first.hostmesh("status"); !strings.Contains(out, "holds mirror, votes") {
+	if out, errs, _ := first.hostmesh("status"); !strings.Contains(out, "holds mirror, ") {
 		t.Errorf("%s%s", out, errs)
 	}
 

@@ -15,54 +15,61 @@ import (
 // duties implements api.Duties on the lease.
 type duties struct{ *Agent }
 
-// dutyError is an error of the lease with the kind that the API knows it by.
+// dutyError is an error of the lease for people, with the kind that the API knows it by; nil = none.
 type dutyError struct {
-	error
+	text string
+	err  error
 	kind error
 }
 
-func (e *dutyError) Unwrap() error        { return e.error }
-func (e *dutyError) Is(target error) bool { return target == e.kind }
+func (e *dutyError) Error() string        { return e.text }
+func (e *dutyError) Unwrap() error        { return e.err }
+func (e *dutyError) Is(target error) bool { return e.kind != nil && target == e.kind }
 
-// of sorts an error of the lease, and adds what to do.
-func (d duties) of(what string, err error) error {
-	as := func(kind error, remedy string) error {
-		if remedy != "" {
-			return &dutyError{fmt.Errorf("%s: %w: %s", what, err, remedy), kind}
-		}
-		return &dutyError{fmt.Errorf("%s: %w", what, err), kind}
-	}
-	switch {
-	case err == nil:
+// of sorts an error of the lease, adds what to do, and names nodes as people do.
+func (d duties) of(err error) error {
+	if err == nil {
 		return nil
-	case errors.Is(err, lease.ErrNoGroup):
-		return as(api.ErrNoDuties, "if datacenter "+d.cfg.Labels.Datacenter+" has none yet, found one on one of its nodes, once: hostmesh duties found")
-	case errors.Is(err, lease.ErrHasGroup):
-		return as(api.ErrDutyConflict, "")
-	case errors.Is(err, lease.ErrQuorum):
-		return as(api.ErrDutyConflict, "see hostmesh duties voters")
-	case errors.Is(err, lease.ErrIneligible):
-		return as(api.ErrDutyConflict, "see hostmesh duties explain DUTY")
-	case errors.Is(err, lease.ErrConflict), errors.Is(err, lease.ErrTaken), errors.Is(err, lease.ErrRecovering), errors.Is(err, lease.ErrFull):
-		return as(api.ErrDutyConflict, "")
-	case errors.Is(err, lease.ErrUnknown):
-		return as(api.ErrNoDuties, "look at the duties before it is done again")
-	case errors.Is(err, lease.ErrNoLeader):
-		return as(api.ErrNoDuties, api.RemedyNoLeader)
-	case errors.Is(err, lease.ErrNotFound):
-		return as(api.ErrNotFound, "")
-	case errors.Is(err, lease.ErrInvalid):
-		return as(hostdb.ErrInvalid, "")
-	case errors.Is(err, lease.ErrClosed):
-		return as(api.ErrNoDuties, "the agent stops")
 	}
-	return fmt.Errorf("%s: %w", what, err)
+	var kind error
+	remedy := ""
+	switch {
+	case errors.Is(err, lease.ErrNoGroup):
+		kind, remedy = api.ErrNoDuties, "if this datacenter has none yet, found one on one of its nodes, once: hostmesh duties found"
+	case errors.Is(err, lease.ErrHasGroup):
+		kind = api.ErrDutyConflict
+	case errors.Is(err, lease.ErrQuorum):
+		kind, remedy = api.ErrDutyConflict, "see hostmesh duties voters"
+	case errors.Is(err, lease.ErrIneligible):
+		kind, remedy = api.ErrDutyConflict, "see hostmesh duties explain DUTY"
+	case errors.Is(err, lease.ErrConflict), errors.Is(err, lease.ErrTaken), errors.Is(err, lease.ErrRecovering), errors.Is(err, lease.ErrFull):
+		kind = api.ErrDutyConflict
+	case errors.Is(err, lease.ErrUnknown):
+		kind, remedy = api.ErrNoDuties, "look at the duties before it is done again"
+	case errors.Is(err, lease.ErrNoLeader):
+		kind, remedy = api.ErrNoDuties, api.RemedyNoLeader
+	case errors.Is(err, lease.ErrNotFound):
+		kind = api.ErrNotFound
+	case errors.Is(err, lease.ErrInvalid):
+		kind = hostdb.ErrInvalid
+	case errors.Is(err, lease.ErrClosed):
+		kind, remedy = api.ErrNoDuties, "the agent stops"
+	}
+	text := err.Error()
+	if remedy != "" {
+		text += ": " + remedy
+	}
+	if d.mesh != nil {
+		text = namesIn(d.mesh.View(), text)
+	}
+	return &dutyError{text, err, kind}
 }
 
 // open is the lease, or why there is none.
 func (d duties) open() (*lease.Lease, error) {
 	if d.lease == nil {
-		return nil, &dutyError{fmt.Errorf("this node takes no part in duties: %w: %s", d.leaseErr, leaseRemedy(d.leaseErr)), api.ErrNoDuties}
+		text := fmt.Sprintf("this node takes no part in duties: %v: %s", d.leaseErr, leaseRemedy(d.leaseErr))
+		return nil, &dutyError{text, d.leaseErr, api.ErrNoDuties}
 	}
 	return d.lease, nil
 }
@@ -105,7 +112,7 @@ func (d duties) Duties(ctx context.Context) (api.DutyList, error) {
 	}
 	list, err := l.Duties(ctx)
 	if err != nil {
-		return api.DutyList{}, d.of("duties", err)
+		return api.DutyList{}, d.of(err)
 	}
 	mv := d.mesh.View()
 	g, _ := l.Group()
@@ -125,7 +132,7 @@ func (d duties) ExplainDuty(ctx context.Context, duty string) (api.DutyExplanati
 	}
 	e, err := l.Explain(ctx, duty)
 	if err != nil {
-		return api.DutyExplanation{}, d.of("explain", err)
+		return api.DutyExplanation{}, d.of(err)
 	}
 	mv := d.mesh.View()
 	out := api.DutyExplanation{Duty: dutyOf(mv, e.Status), Leader: e.Leader, LeaderName: nodeName(mv, e.Leader)}
@@ -146,6 +153,9 @@ func (d duties) ExplainDuty(ctx context.Context, duty string) (api.DutyExplanati
 	return out, nil
 }
 
+// newLeader is how long a leader that has just begun may not have heard yet what every node offers.
+const newLeader = 2 * time.Second
+
 // MoveDuty implements api.Duties.
 func (d duties) MoveDuty(ctx context.Context, who api.Identity, duty, node string) (api.Duty, error) {
 	l, m, err := d.named(node)
@@ -153,11 +163,14 @@ func (d duties) MoveDuty(ctx context.Context, who api.Identity, duty, node strin
 		return api.Duty{}, err
 	}
 	s, err := l.Move(ctx, duty, m.ID)
+	for began := time.Now(); (errors.Is(err, lease.ErrIneligible) || errors.Is(err, lease.ErrNotFound)) && time.Since(began) < newLeader && pause(ctx, newLeader/8); {
+		s, err = l.Move(ctx, duty, m.ID)
+	}
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, lease.ErrNoLeader) && !errors.Is(err, lease.ErrNoGroup) {
 			err = fmt.Errorf("%w; it goes on for some minutes: see hostmesh duties", err)
 		}
-		return api.Duty{}, d.of("move "+duty, err)
+		return api.Duty{}, d.of(err)
 	}
 	d.log.Info("duty moved", "duty", duty, "to", m.ID, "name", m.Name, "user", who.User)
 	return dutyOf(d.mesh.View(), s), nil
@@ -181,7 +194,7 @@ func (d duties) Voters(ctx context.Context) (api.DutyVoters, error) {
 	}
 	v, err := l.Voters(ctx)
 	if err != nil {
-		return api.DutyVoters{}, d.of("voters", err)
+		return api.DutyVoters{}, d.of(err)
 	}
 	mv := d.mesh.View()
 	g, _ := l.Group()
@@ -212,7 +225,7 @@ func (d duties) FoundDuties(ctx context.Context, who api.Identity, how api.Found
 	}
 	g, err := l.Found(ctx, how.Home, how.Force)
 	if err != nil {
-		return api.DutyGroup{}, d.of("found", err)
+		return api.DutyGroup{}, d.of(err)
 	}
 	d.log.Warn("lease group founded by a person", "group", g.ID, "datacenter", g.Datacenter, "home", g.Home, "user", who.User, "force", how.Force)
 	return dutyGroup(g), nil
@@ -234,10 +247,9 @@ func (d duties) RecoverDuties(ctx context.Context, who api.Identity, force bool)
 
 // ofRecovery is of for a recovery, which is refused for reasons that have no sentinel: another voter has more.
 func (d duties) ofRecovery(err error) error {
-	out := d.of("recover", err)
-	var sorted *dutyError
-	if !errors.As(out, &sorted) && !errors.Is(err, context.DeadlineExceeded) {
-		return &dutyError{out, api.ErrDutyConflict}
+	out := d.of(err)
+	if e, ok := out.(*dutyError); ok && e.kind == nil && !errors.Is(err, context.DeadlineExceeded) {
+		e.kind = api.ErrDutyConflict
 	}
 	return out
 }
@@ -249,7 +261,7 @@ func (d duties) ExcuseNode(ctx context.Context, who api.Identity, node string) (
 		return api.NodeName{}, err
 	}
 	if err := l.Excuse(ctx, m.ID); err != nil {
-		return api.NodeName{}, d.of("excuse "+node, err)
+		return api.NodeName{}, d.of(err)
 	}
 	d.log.Warn("node excused: what it owned may be given to others", "node", m.ID, "name", m.Name, "user", who.User)
 	return api.NodeName{ID: m.ID, Name: m.Name}, nil
@@ -262,13 +274,13 @@ func (d duties) DrainNode(ctx context.Context, who api.Identity, node, reason st
 		return api.DrainedNode{}, err
 	}
 	if err := l.Drain(ctx, m.ID, who.User, reason); err != nil {
-		return api.DrainedNode{}, d.of("drain "+node, err)
+		return api.DrainedNode{}, d.of(err)
 	}
 	d.log.Info("node drained", "node", m.ID, "name", m.Name, "user", who.User, "reason", reason)
 	out := api.DrainedNode{Node: m.ID, Name: m.Name, By: who.User, Reason: reason}
 	list, err := l.Duties(ctx)
 	if err != nil {
-		return api.DrainedNode{}, d.of("it is drained; what it holds", err)
+		return api.DrainedNode{}, d.of(fmt.Errorf("the node is drained; what it holds is not known: %w", err))
 	}
 	for _, s := range list {
 		if s.Node == m.ID {
@@ -285,7 +297,7 @@ func (d duties) UndrainNode(ctx context.Context, who api.Identity, node string) 
 		return api.NodeName{}, err
 	}
 	if err := l.Undrain(ctx, m.ID); err != nil {
-		return api.NodeName{}, d.of("undrain "+node, err)
+		return api.NodeName{}, d.of(err)
 	}
 	d.log.Info("node undrained", "node", m.ID, "name", m.Name, "user", who.User)
 	return api.NodeName{ID: m.ID, Name: m.Name}, nil

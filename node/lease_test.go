@@ -328,12 +328,12 @@ func TestDutyErrors(t *testing.T) {
 		{lease.ErrIneligible, api.ErrDutyConflict, "explain"}, {lease.ErrRecovering, api.ErrDutyConflict, ""}, {lease.ErrNotFound, api.ErrNotFound, ""},
 		{lease.ErrInvalid, hostdb.ErrInvalid, ""}, {lease.ErrClosed, api.ErrNoDuties, ""},
 	} {
-		err := d.of("x", fmt.Errorf("deep: %w", c.err))
+		err := d.of(fmt.Errorf("deep: %w", c.err))
 		if !errors.Is(err, c.kind) || !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.say) {
 			t.Errorf("%v: %v", c.err, err)
 		}
 	}
-	if d.of("x", nil) != nil {
+	if d.of(nil) != nil {
 		t.Error("nil is an error")
 	}
 	if err := d.ofRecovery(errors.New("voter box2 has entry 9")); !errors.Is(err, api.ErrDutyConflict) {
