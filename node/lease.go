@@ -109,7 +109,7 @@ func nodeName(mv mesh.View, id string) string {
 }
 
 // dutyDoctorTime bounds what the doctor waits for the leader.
-const dutyDoctorTime = 3 * time.Second
+const dutyDoctorTime = 5 * time.Second
 
 // dutyProblems are what only the leader knows: for the doctor, which may wait for it.
 func (a *Agent) dutyProblems(ctx context.Context) []api.Problem {
