@@ -21,6 +21,7 @@ import (
 	"hostmesh/hostdb/replica"
 	"hostmesh/hostdb/section"
 	"hostmesh/mesh"
+	"hostmesh/mesh/lease"
 	"hostmesh/node/api"
 	"hostmesh/vmd/libvirt"
 )
@@ -43,6 +44,7 @@ type Agent struct {
 	auth    *auth.Auth
 	mesh    *mesh.Mesh
 	replica *replica.Replica
+	lease   *lease.Lease // nil when it cannot be opened: leaseErr says why
 	loop    *loop
 	dns     *dnsd.Server // nil when DNS is not served
 	mirror  *mirror      // nil when no Git repository is kept
@@ -60,7 +62,8 @@ type Agent struct {
 	knewPeers  bool // the mesh had other members before the agent started
 	hypervisor atomic.Pointer[hypervisor]
 
-	closers []func() error // what Open made, in its order
+	leaseErr error
+	closers  []func() error // what Open made, in its order
 
 	mu      sync.Mutex // guards the fields below
 	started time.Time
@@ -111,7 +114,7 @@ func Open(cfg Config) (_ *Agent, err error) {
 		}
 	}()
 	for _, open := range []func() error{
-		a.openDataDir, a.openStore, a.openAuth, a.openMesh, a.openReplica, a.openDaemons, a.openWeb,
+		a.openDataDir, a.openStore, a.openAuth, a.openMesh, a.openReplica, a.openLease, a.openDaemons, a.openWeb,
 	} {
 		if err := open(); err != nil {
 			return nil, err
@@ -138,7 +141,7 @@ func (a *Agent) openDataDir() error {
 		return err
 	}
 	if a.cfg.Dev && len(a.cfg.Join) == 0 {
-		if _, err := foundMesh(InitConfig{DataDir: a.cfg.DataDir, KeyFile: a.cfg.KeyFile, Name: a.cfg.Name}); err == nil {
+		if _, err := foundMesh(InitConfig{DataDir: a.cfg.DataDir, KeyFile: a.cfg.KeyFile, Name: a.cfg.Name, Datacenter: a.cfg.Labels.Datacenter}); err == nil {
 			a.log.Info("made a mesh to try things in", "data_dir", a.cfg.DataDir)
 		} else if !errors.Is(err, ErrHasMesh) {
 			return err
@@ -340,9 +343,6 @@ func (a *Agent) services() *services {
 		s.add("dns", a.runDNS)
 	}
 	s.add("daemons", func(ctx context.Context) error { a.loop.run(ctx); return nil })
-	if a.mirror != nil {
-		s.add("mirror", a.mirror.run)
-	}
 	for _, w := range a.web {
 		s.add(w.name, w.run)
 	}
@@ -352,6 +352,12 @@ func (a *Agent) services() *services {
 	s.add("retention", a.retention.run)
 	s.add("replica", a.replica.Run)
 	s.add("mesh", a.mesh.Run)
+	if a.lease != nil { // it hands over what is held, over the mesh
+		s.add("lease", a.runLease)
+	}
+	if a.mirror != nil { // and who holds a duty stops before that
+		s.add("mirror", a.mirror.run)
+	}
 	return s
 }
 

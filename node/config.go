@@ -55,11 +55,11 @@ type Config struct {
 	Libvirt string
 	// Labels tell where the box stands, until HostDB's Physical Location says otherwise.
 	Labels LabelsConfig
-	// Duties are what this box may be elected for: lb, mysql, group. Empty: all it can do.
+	// Duties are what this box may be elected for: lb, mysql, group, mirror. Empty: all it can do.
 	Duties []string
 	// Auth is where users come from.
 	Auth AuthConfig
-	// Mirror keeps a Git repository up to date with HostDB.
+	// Mirror keeps a Git repository up to date with HostDB, while this agent holds the duty.
 	Mirror MirrorConfig
 	// History says what of HostDB's history is kept.
 	History HistoryConfig
@@ -118,7 +118,8 @@ type LDAPConfig struct {
 	StartTLS, Insecure            bool
 }
 
-// MirrorConfig is the Git repository that shows HostDB's history. Each agent that has it keeps one of its own.
+// MirrorConfig is the Git repository that shows HostDB's history. Of the agents that have it, one at a time keeps it up to date: the
+// holder of the duty mirror.
 type MirrorConfig struct {
 	// Git is the directory of the repository; it is made if it does not exist. Empty: none is kept.
 	Git string
@@ -285,7 +286,11 @@ func (c *Config) validate() error {
 	return errors.Join(errs...)
 }
 
-var knownDuties = []string{"lb", "mysql", "group"}
+// knownDuties are the kinds of duties that a box may be kept from.
+var knownDuties = []string{"lb", "mysql", "group", mirrorDuty}
+
+// may reports whether this box may be elected for a kind of duty.
+func (c *Config) may(kind string) bool { return len(c.Duties) == 0 || slices.Contains(c.Duties, kind) }
 
 // isDomain reports whether name is a DNS name in the letters of host names, in lower case and without a final dot.
 func isDomain(name string) bool {

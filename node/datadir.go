@@ -17,6 +17,7 @@ import (
 
 	"hostmesh/hostdb"
 	"hostmesh/mesh"
+	"hostmesh/mesh/lease"
 )
 
 var (
@@ -41,6 +42,7 @@ const (
 	lockName   = "LOCK"      // flock; holds the owner's pid
 	keyName    = "mesh.key"  // the mesh key, where key_file names no other
 	replicaDir = "hostdb"
+	leaseDir   = "lease" // raft's files: of this node on this box alone, in no backup
 	socketName = "agent.sock"
 	webCAName  = "web-ca.crt" // for clients to trust; public
 )
@@ -70,6 +72,8 @@ type InitConfig struct {
 	KeyFile string
 	// Name of the founder, for people who look at the record. Empty: the box's host name.
 	Name string
+	// Datacenter is the founder's, where it is known already; the agent corrects it when it first starts.
+	Datacenter string
 }
 
 // InitResult is what Init made.
@@ -113,9 +117,12 @@ func foundMesh(cfg InitConfig) (InitResult, error) {
 		cfg.Name, _ = os.Hostname() // only a note
 	}
 	res.MeshID = newID()
-	// The record comes last: it is what makes the directory a founder's.
+	// The record is what makes the directory a founder's. Should the rest not come about, the agent does it when it starts.
 	if err := d.setMesh(MeshRecord{ID: res.MeshID, Founder: true, Name: cfg.Name, Created: time.Now().UTC()}); err != nil {
 		return InitResult{}, err
+	}
+	if err := lease.Found(d.file(leaseDir), d.nodeID, cfg.Datacenter); err != nil {
+		return InitResult{}, fmt.Errorf("mesh %s is founded; the group that grants its duties is not yet: %w; the agent founds it when it starts", res.MeshID, err)
 	}
 	return res, nil
 }

@@ -18,12 +18,13 @@ const doctorTime = 20 * time.Second
 type examiner struct {
 	view   func() hostdb.View
 	status func() api.Status
-	domain string // of the mesh
+	duties func(ctx context.Context) []api.Problem // nil = nobody is asked
+	domain string                                  // of the mesh
 	turn   chan struct{}
 }
 
 func (a *Agent) doctor() *examiner {
-	return &examiner{view: a.store.View, status: a.Status, domain: a.cfg.DNS.Domain, turn: make(chan struct{}, 1)}
+	return &examiner{view: a.store.View, status: a.Status, duties: a.dutyProblems, domain: a.cfg.DNS.Domain, turn: make(chan struct{}, 1)}
 }
 
 func (x *examiner) Examine(ctx context.Context, opts api.DoctorOptions) (api.DoctorReport, error) {
@@ -46,6 +47,9 @@ func (x *examiner) Examine(ctx context.Context, opts api.DoctorOptions) (api.Doc
 	if own {
 		s := x.status()
 		out.Node = append(s.Problems, api.Diagnose(s)...)
+		if x.duties != nil {
+			out.Node = append(out.Node, x.duties(ctx)...)
+		}
 		slices.SortStableFunc(out.Node, func(a, b api.Problem) int { return rank(a) - rank(b) })
 	}
 	if len(opts.Only) > 0 && len(only) == 0 {

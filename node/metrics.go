@@ -22,6 +22,9 @@ func (a *Agent) register() {
 		newStoreCollector(a), newLoopCollector(a.loop))
 	a.metrics.MustRegister(a.mesh.Collectors()...)
 	a.metrics.MustRegister(a.replica.Collectors()...)
+	if a.lease != nil {
+		a.metrics.MustRegister(a.lease.Collector())
+	}
 	a.metrics.MustRegister(newWebCollector(a.web))
 	a.metrics.MustRegister(a.retention.dropped)
 	a.metrics.MustRegister(a.keeper.collectors()...)

@@ -19,6 +19,7 @@ func (a *Agent) Status() api.Status {
 		Node:      a.nodeStatus(),
 		Mesh:      a.meshStatus(mv),
 		HostDB:    a.hostdbStatus(view, mv),
+		Duties:    a.dutiesStatus(mv),
 		Listeners: a.listeners(),
 	}
 	now := time.Now()

@@ -15,10 +15,11 @@ import (
 func (a *app) nodeCommand() *cobra.Command {
 	cmd := a.group(&cobra.Command{
 		Use:   "node",
-		Short: "Take a node off the mesh",
-		Long:  `Takes nodes off the mesh for good. Who is in it is shown by "hostmesh members".`,
+		Short: "Take duties off a node, or a node off the mesh",
+		Long: `Takes all duties off nodes for a while, or nodes off the mesh for good. Who is
+in it is shown by "hostmesh members".`,
 	})
-	cmd.AddCommand(a.nodeRemoveCommand())
+	cmd.AddCommand(a.nodeDrainCommand(), a.nodeUndrainCommand(), a.nodeRemoveCommand())
 	return cmd
 }
 
@@ -49,7 +50,7 @@ is needed.`,
 				return usagef("there is no terminal to ask at: --yes says that %s shall be removed for good", args[0])
 			}
 			return a.ask(func(ctx context.Context, c *api.Client, args []string) error {
-				if !yes && !a.confirmRemoval(args[0]) {
+				if !yes && !a.confirm(fmt.Sprintf("Remove %s for good? Its id is never let in again, and the mesh key is not revoked.", visible(args[0]))) {
 					return fmt.Errorf("nothing was done")
 				}
 				done, err := c.RemoveNode(ctx, args[0], how)
@@ -75,9 +76,9 @@ is needed.`,
 	return cmd
 }
 
-// confirmRemoval asks a person.
-func (a *app) confirmRemoval(node string) bool {
-	fmt.Fprintf(a.stderr, "Remove %s for good? Its id is never let in again, and the mesh key is not revoked. [y/N] ", visible(node))
+// confirm asks a person.
+func (a *app) confirm(question string) bool {
+	fmt.Fprint(a.stderr, question+" [y/N] ")
 	line, _ := bufio.NewReader(a.stdin).ReadString('\n') // no answer is no
 	switch strings.ToLower(strings.TrimSpace(line)) {
 	case "y", "yes":

@@ -23,6 +23,10 @@ func sampleStatus() api.Status {
 		HostDB: api.HostDBStatus{Version: "83ab0be30a505579", Hosts: 240, Tags: 1, Peers: []api.ReplicaStatus{
 			{Name: "box11", Heard: noon}, {Name: "box13", Heard: noon, Missing: 7}, {Name: "box14"},
 		}},
+		Duties: api.DutiesStatus{
+			Group: &api.DutyGroup{ID: "0123456789abcdef0123456789abcdef", Generation: 2, Datacenter: "dc1", Home: true}, Leader: strings.Repeat("b", 32), LeaderName: "box13",
+			Votes: true, Holding: []api.HeldDuty{{Duty: "mirror", Fence: 7}, {Duty: "vip/10.1.0.53", Fence: 9}}, AnsweredMS: 40, ContactMS: 20,
+		},
 		Daemons: []api.DaemonStatus{
 			{Name: "dns", Version: "83ab0be30a505579", Reconciled: noon},
 			{Name: "vip", Version: "1", Reconciled: noon.Add(-time.Hour), Failures: 3, Error: "address\x1b[2J in use", LagMS: 12000},

@@ -89,6 +89,7 @@ func statusText(w io.Writer, s api.Status) {
 	}
 	row(w, "history", historyLine(db.Replication))
 	row(w, "clock", clockLine(db.Replication.Clocks))
+	row(w, "duties", dutiesLine(s.Duties))
 	if n.DiskFree >= 0 {
 		row(w, "disk", fmt.Sprintf("%s free in %s, writes stop below %s", size(n.DiskFree), n.DataDir, size(n.DiskFloor)))
 	}
@@ -210,6 +211,8 @@ func daemonLine(d api.DaemonStatus, now time.Time) string {
 		return fmt.Sprintf("failing; last success %s", since(d.Reconciled, now))
 	case d.Stuck:
 		return fmt.Sprintf("stuck; last success %s", since(d.Reconciled, now))
+	case d.Idle != "":
+		return "idle: " + d.Idle
 	case d.Version == "":
 		return "has not run yet"
 	case lag > 0:

@@ -20,6 +20,8 @@ var ErrNotExport = errors.New("branch was not written by an export")
 type GitExport struct {
 	// After is where it goes on, for WriteGit; "" for the beginning.
 	After string
+	// Gate is asked right before the branch is moved; its error is why it must not be. nil = it may be.
+	Gate func() error
 
 	repo        *GitRepo
 	branch      string // refs/heads/...
@@ -104,6 +106,12 @@ func (x *GitExport) Take(ctx context.Context, stream io.Reader, progress func(do
 	var script strings.Builder
 	fmt.Fprintf(&script, "start\nupdate %s %s %s\nupdate %s %s %s\n", x.branch, head, orZero(x.head, head), notesRef, notes, orZero(x.notes, head))
 	fmt.Fprintf(&script, "delete %s\ndelete %s\nprepare\ncommit\n", exportRef, exportNotesRef)
+	if x.Gate != nil {
+		if err := x.Gate(); err != nil {
+			return 0, fmt.Errorf("move %s: %w", x.branch, err)
+		}
+	}
+	// Git compares what the refs were with what they were at the beginning: of two who export, one fails.
 	if _, err := x.repo.run(ctx, strings.NewReader(script.String()), "update-ref", "--stdin"); err != nil {
 		return 0, fmt.Errorf("move %s: %w", x.branch, err)
 	}

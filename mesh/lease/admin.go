@@ -61,6 +61,9 @@ func (l *Lease) Voters(ctx context.Context) (Voters, error) {
 	return *a.Config, nil
 }
 
+// WantedVoters is how many voters a datacenter of so many nodes should have.
+func WantedVoters(nodes int) int { return wanted(nodes) }
+
 // Drain has a node hand over all that it holds, and get nothing any more, until Undrain.
 func (l *Lease) Drain(ctx context.Context, node, user, reason string) error {
 	if _, err := l.client.ask(ctx, &asking{Op: op{Kind: opDrain, Node: node, User: user, Text: clip(reason)}.encode()}, untilDone); err != nil {
@@ -93,6 +96,7 @@ type Health struct {
 	Leader    string        // node it last heard from; "" = none
 	Answered  time.Duration // ago; negative = never
 	Serving   bool          // it takes part in raft
+	Contact   time.Duration // since raft here heard its leader; 0 on the leader, negative where raft does not run
 	Leads     bool
 	Error     string // of the last renewal
 	Alarm     string // of its directory
@@ -115,7 +119,7 @@ type Holding struct {
 
 // Health is local: it asks nobody.
 func (l *Lease) Health() Health {
-	h := Health{Answered: -1}
+	h := Health{Answered: -1, Contact: -1}
 	h.Group, h.Known = l.Group()
 	h.Elsewhere = h.Known && h.Group.Datacenter != l.cfg.Datacenter
 	l.mu.Lock()
@@ -135,8 +139,14 @@ func (l *Lease) Health() Health {
 	l.client.find.mu.Lock()
 	h.Leader = l.client.find.leader
 	l.client.find.mu.Unlock()
-	if h.Leads {
-		h.Leader = l.cfg.NodeID
+	switch {
+	case h.Leads:
+		h.Leader, h.Contact = l.cfg.NodeID, 0
+	case r != nil:
+		h.Contact = time.Since(r.LastContact()) // very long before the first time
+		if addr, _ := r.LeaderWithID(); addr != "" {
+			h.Leader = string(addr)
+		}
 	}
 	c := l.client
 	c.mu.Lock()

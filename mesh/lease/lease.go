@@ -125,7 +125,14 @@ func Open(cfg Config) (*Lease, error) {
 	if g, ok := l.disk.Group(); ok {
 		l.known = Group(g)
 	}
-	l.pending = l.disk.Pending()
+	if l.pending = l.disk.Pending(); l.pending && l.known.Datacenter != cfg.Datacenter {
+		// Where the mesh was founded nobody knew yet in which datacenter its first box is.
+		l.known.Datacenter = cfg.Datacenter
+		if err := l.disk.SetGroup(raftdisk.Group(l.known)); err != nil {
+			_ = l.disk.Close()
+			return nil, fmt.Errorf("open lease: %w", err)
+		}
+	}
 	l.server = newPart(l)
 	l.client = newClient(l)
 	for name, h := range map[string]mesh.Handler{

@@ -64,6 +64,9 @@ func (o *office) answer(ctx context.Context, from mesh.Caller, q *asking) answer
 	if err := o.conf.confirm(ctx, true); err != nil {
 		return notLeader(err)
 	}
+	if q.Get == nil && !o.introduced(ctx) {
+		return notLeader(errOffice)
+	}
 	switch {
 	case q.Get != nil && q.Get.Settle:
 		// What was proposed before this question is folded before it is answered.
@@ -143,6 +146,20 @@ func (o *office) operate(ctx context.Context, from string, b []byte) answer {
 	}
 	o.wake()
 	return answer{Version: out.Version}
+}
+
+// introduced waits until this leader has heard who would take what; false when the office ended first.
+func (o *office) introduced(ctx context.Context) bool {
+	for o.l.clock.Boot() < o.notBefore {
+		select {
+		case <-o.ctx.Done():
+			return false
+		case <-ctx.Done():
+			return false
+		case <-time.After(o.l.times.Tick / 2):
+		}
+	}
+	return true
 }
 
 const maxWait = 30 * time.Second // of a watcher

@@ -21,7 +21,7 @@ import (
 )
 
 func TestClientReads(t *testing.T) {
-	f := &fake{status: Status{Time: start, Mesh: MeshStatus{ID: "m", Members: 1, Alive: 1}}}
+	f := &fake{status: Status{Time: start, Node: NodeStatus{Started: start}, Mesh: MeshStatus{ID: "m", Members: 1, Alive: 1}}}
 	c := serve(t, NewHandler(f.config()), "") // on the socket reads need no session
 	ctx := t.Context()
 

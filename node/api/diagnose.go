@@ -24,6 +24,7 @@ func Diagnose(s Status) []Problem {
 	d.mesh(s)
 	d.replicas(s.HostDB)
 	d.replication(s.HostDB.Replication)
+	d.duties(s)
 	d.daemons(s)
 	if h := s.Hypervisor; h != nil && h.Error != "" {
 		d.error("hypervisor", h.Error, "start libvirt, correct the libvirt knob, or leave it out on a box without virtual machines")

@@ -17,6 +17,7 @@ func well() Status {
 		HostDB: HostDBStatus{
 			Version: "v", Peers: []ReplicaStatus{{Name: "box2", Missing: 3}},
 		},
+		Duties:    DutiesStatus{Group: &DutyGroup{ID: "0123456789abcdef0123456789abcdef", Generation: 1, Datacenter: "dc1", Home: true}, AnsweredMS: -1, ContactMS: -1},
 		Daemons:   []DaemonStatus{{Name: "dnsd", LagMS: 40}},
 		Listeners: []ListenerStatus{{Name: "http", Addr: "127.0.0.1:7950"}},
 	}
@@ -75,6 +76,24 @@ func TestDiagnose(t *testing.T) {
 		{"a hypervisor that works", func(s *Status) { s.Hypervisor = &HypervisorStatus{URI: "qemu:///system", Driver: "QEMU"} }, ""},
 		{"a hypervisor that does not", func(s *Status) { s.Hypervisor = &HypervisorStatus{URI: "qemu:///system", Error: "no socket"} }, "error hypervisor: no socket"},
 		{"a listener", func(s *Status) { s.Listeners[0].Error = "address in use" }, "error http: not served on 127.0.0.1:7950: address in use"},
+		{"no part in duties", func(s *Status) { s.Duties = DutiesStatus{Error: "raft directory is in use"} }, "error duties: this node takes no part in duties: raft directory is in use"},
+		{"no group", func(s *Status) { s.Duties.Group = nil }, "notice duties: no lease group is known in this datacenter: no duty"},
+		{"no group, and a duty to hold", func(s *Status) { s.Duties.Group, s.Duties.Offers = nil, 1 }, "error duties: no lease group is known in this datacenter"},
+		{"no group, just started", func(s *Status) { s.Duties.Group, s.Time = nil, start.Add(time.Second) }, ""},
+		{"a group that does not begin", func(s *Status) { s.Duties.Group, s.Duties.Pending = nil, true }, "error duties: the lease group that was to begin on this node"},
+		{"a group of another datacenter", func(s *Status) { s.Duties.Elsewhere = true }, `error duties: this node is of datacenter "" and its lease group of datacenter "dc1"`},
+		{"a voter that hears its leader", func(s *Status) { s.Duties.Votes, s.Duties.ContactMS = true, 100 }, ""},
+		{"a voter without a leader", func(s *Status) { s.Duties.Votes, s.Duties.ContactMS = true, 61_000 }, "error duties: this voter hears no leader of the lease group for 1m1s: nothing new is granted"},
+		{"a voter that never heard one", func(s *Status) { s.Duties.Votes, s.Duties.ContactMS = true, 9e12 }, "error duties: this voter hears no leader of the lease group for 1h0m0s"},
+		{"the leader itself", func(s *Status) { s.Duties.Votes, s.Duties.Leads, s.Duties.ContactMS = true, true, 0 }, ""},
+		{"an election", func(s *Status) { s.Duties.LastError, s.Duties.AnsweredMS = "no leader", 1200 }, ""},
+		{"no leader", func(s *Status) { s.Duties.LastError, s.Duties.AnsweredMS = "no leader", 12_000 }, "error duties: no leader of the lease group answers for 12s: nothing new is granted, and what this node held it has stopped (no leader)"},
+		{"a sick disk", func(s *Status) { s.Duties.Sick = "no space left on device" }, "error duties: this node cannot vote: no space left on device"},
+		{"discarded state", func(s *Status) { s.Duties.Alarm = "what raft had written here was discarded: it is a copy" }, "notice duties: what raft had written here was discarded: it is a copy"},
+		{"a newer build's log", func(s *Status) { s.Duties.Alarm = "entry 7 of the log: written by a newer build of hostmesh" }, "error duties: entry 7"},
+		{"raft that does not start", func(s *Status) { s.Duties.Alarm = "raft does not start: no" }, "error duties: raft does not start"},
+		{"owned twice", func(s *Status) { s.Duties.OwnedTwice = "block 7: box3" }, "error duties: something is owned twice: block 7"},
+		{"owing", func(s *Status) { s.Duties.Owing = true }, "notice duties: the group was recovered, and has not heard yet"},
 		{"observe", func(s *Status) { s.Node.Observe = true }, "notice agent: only shows"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

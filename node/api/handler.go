@@ -48,6 +48,7 @@ type Config struct {
 	Keeper     Keeper
 	Mender     Mender
 	Nodes      Nodes
+	Duties     Duties
 
 	// Identify tells who makes a request; ok is false when nobody is known to. An error is for proof that was given
 	// and is not good: the request is refused with its text. nil = nobody is ever known, so all writes are refused.
@@ -120,6 +121,9 @@ func NewHandler(cfg Config) http.Handler {
 	}
 	if cfg.Nodes != nil {
 		registerNodes(a, cfg.Nodes)
+	}
+	if cfg.Duties != nil {
+		registerDuties(a, cfg.Duties)
 	}
 	if cfg.ReadOnly != nil {
 		registerReadOnly(a, cfg.ReadOnly)

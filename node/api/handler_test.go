@@ -109,7 +109,7 @@ func (f *fake) config() Config {
 	f.namespaces = map[string]string{}
 	return Config{
 		Build:      Build{Version: "1.2.3", Go: "go1.26"},
-		Membership: f, Status: f, Importer: f, Digester: f, Zones: f, Namespaces: f,
+		Membership: f, Status: f, Importer: f, Digester: f, Zones: f, Namespaces: f, Duties: &fakeDuties{},
 		Identify:       identify,
 		ReplicaVersion: func() string { return "v1" },
 	}

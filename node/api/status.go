@@ -21,6 +21,7 @@ type Status struct {
 	Node       NodeStatus        `json:"node"`
 	Mesh       MeshStatus        `json:"mesh"`
 	HostDB     HostDBStatus      `json:"hostdb"`
+	Duties     DutiesStatus      `json:"duties"`
 	Daemons    []DaemonStatus    `json:"daemons" nullable:"false" doc:"The parts of the agent that make this box match HostDB, sorted by name"`
 	Hypervisor *HypervisorStatus `json:"hypervisor,omitempty" doc:"What runs virtual machines on this box; absent when none is configured or it was not asked yet"`
 	Listeners  []ListenerStatus  `json:"listeners" nullable:"false" doc:"What the agent listens on"`
@@ -97,6 +98,7 @@ type DaemonStatus struct {
 	Failures   int       `json:"failures" doc:"Runs that failed in a row; 0 = the last one succeeded"`
 	Error      string    `json:"error,omitempty" doc:"Why the last run failed; empty when it did not"`
 	Stuck      bool      `json:"stuck,omitempty" doc:"True when its present run takes longer than the watchdog allows"`
+	Idle       string    `json:"idle,omitempty" doc:"Why it has nothing to do on this node, such as that another holds its duty; empty when it works"`
 }
 
 // HypervisorStatus is what the box's hypervisor says of itself.
@@ -154,6 +156,9 @@ func (s *Status) fillEmpty() {
 	}
 	if s.HostDB.Peers == nil {
 		s.HostDB.Peers = []ReplicaStatus{}
+	}
+	if s.Duties.Holding == nil {
+		s.Duties.Holding = []HeldDuty{}
 	}
 	if s.Problems == nil {
 		s.Problems = []Problem{}
