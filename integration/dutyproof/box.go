@@ -143,6 +143,16 @@ func (b *box) leads() bool {
 	return b.running != nil && b.state.Leads && dutybox.Now()-b.state.At < time.Second
 }
 
+// serves is 1 when the process said that it takes part in raft.
+func (b *box) serves() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.running != nil && b.state.Serving {
+		return 1
+	}
+	return 0
+}
+
 // sickFor says that the disk is full, or was: the process may end.
 func (b *box) sickFor(d time.Duration) {
 	b.mu.Lock()

@@ -97,10 +97,12 @@ func (n *nemesis) kill(what string, boxes ...*box) (string, func() error, error)
 	}
 	k := kill{at: dutybox.Now(), held: map[string]uint64{}, alone: n.p.quiet()}
 	var names []string
+	serving := 0
 	for _, b := range boxes {
 		n.victims[b] = true
 		names = append(names, b.Name)
 		k.leader = k.leader || b.leads()
+		serving += b.serves()
 		for _, d := range n.p.duties {
 			if t, ok := n.p.book.holder(d, 300*time.Millisecond); ok && n.p.all[t.box] == b {
 				k.held[d] = t.fence
@@ -118,6 +120,7 @@ func (n *nemesis) kill(what string, boxes ...*box) (string, func() error, error)
 	for _, b := range boxes {
 		b.want(false)
 	}
+	k.alone = k.alone && (serving < 2 || len(n.p.all) >= 7) // two of three voters are the majority
 	n.p.mu.Lock()
 	n.p.kills = append(n.p.kills, k)
 	n.p.mu.Unlock()

@@ -50,7 +50,7 @@ type kill struct {
 	at     time.Duration // dutybox.Now
 	held   map[string]uint64
 	leader bool // the leader died with it, or it was the leader
-	alone  bool // nothing else was broken
+	alone  bool // nothing else was broken, and a majority of the voters lived
 }
 
 // handOver is a planned move that was carried out.
@@ -125,7 +125,7 @@ func (p *proof) healed(what string) {
 func (p *proof) quiet() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.under) == 0 && dutybox.Now()-p.last > 6*time.Second
+	return len(p.under) == 0 && dutybox.Now()-p.last > 3*time.Second
 }
 
 // long reports whether there is time for faults that last.

@@ -8,9 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Run runs this program again, with other arguments, in namespaces for network and mounts of its own, and cleans up after it,
@@ -119,4 +122,23 @@ func LastLine(file string) string {
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return lines[len(lines)-1]
+}
+
+// Alone runs f, and what processes f starts itself, in a network namespace that has nothing but a loopback of its own. It needs root.
+// Goroutines that f starts are not in it.
+func Alone(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and with it the namespace's last user
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("a network namespace: %w", err)
+			return
+		}
+		if err := ip("link", "set", "lo", "up"); err != nil {
+			done <- err
+			return
+		}
+		done <- f()
+	}()
+	return <-done
 }
