@@ -170,7 +170,7 @@ func (l *leases) do(ctx context.Context, i int, cmd dutybox.Command) (dutybox.Ev
 
 // voting waits until there are so many voters, and tells who they are and who leads.
 func (l *leases) voting(ctx context.Context, n int) (voters []int, leader int, err error) {
-	err = until(ctx, 60*time.Second, 100*time.Millisecond, fmt.Sprintf("%d voters", n), func() (bool, error) {
+	err = until(ctx, 2*time.Minute, 100*time.Millisecond, fmt.Sprintf("%d voters", n), func() (bool, error) {
 		e, err := l.do(ctx, -1, dutybox.Command{Voters: true})
 		if err != nil {
 			return false, nil // nobody leads yet
@@ -361,6 +361,10 @@ func (b *bench) dutiesAtRest(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		idle, err := l.atRest(ctx)
+		if err != nil {
+			return err
+		}
 		mine := make([][]string, agents)
 		for d := range duties {
 			for k := range offers {
@@ -375,7 +379,7 @@ func (b *bench) dutiesAtRest(ctx context.Context) error {
 				return err
 			}
 		}
-		err = until(ctx, 2*time.Minute, time.Second, "all duties have holders that stay", func() (bool, error) {
+		err = until(ctx, 4*time.Minute, time.Second, "all duties have holders that stay", func() (bool, error) {
 			e, err := l.do(ctx, leader, dutybox.Command{Duties: true})
 			if err != nil {
 				return false, nil
@@ -391,61 +395,25 @@ func (b *bench) dutiesAtRest(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := pause(ctx, b.pick(15*time.Second, 3*time.Second)); err != nil { // a new leader may hand over what it has
-			return err
-		}
-		var pids []int
-		for _, a := range l.all {
-			pids = append(pids, a.proc.Pid())
-		}
-		before, err := cpuTimes(pids)
+		busy, err := l.atRest(ctx)
 		if err != nil {
 			return err
 		}
-		out, err := loopbackBytes()
-		if err != nil {
-			return err
+		if _, leads, err := l.voting(ctx, voters); err != nil || leads != leader {
+			b.table.note("duties at rest: the leader changed meanwhile (%v).", err)
 		}
-		began := time.Now()
-		if err := pause(ctx, b.pick(30*time.Second, 5*time.Second)); err != nil {
-			return err
-		}
-		length := time.Since(began)
-		after, err := cpuTimes(pids)
-		if err != nil {
-			return err
-		}
-		more, err := loopbackBytes()
-		if err != nil {
-			return err
-		}
-		_, leads, err := l.voting(ctx, voters)
-		if err != nil {
-			return err
-		}
-		if leads != leader {
-			b.table.note("duties at rest: the leader changed meanwhile.")
-		}
-		var all time.Duration
-		worst := 0.0
-		for i := range pids {
-			all += after[i] - before[i]
-			if i != leads {
-				worst = max(worst, (after[i]-before[i]).Seconds()/length.Seconds())
-			}
-		}
-		share := func(d time.Duration) float64 { return 100 * d.Seconds() / length.Seconds() }
 		b.table.add(row{
 			what:     fmt.Sprintf("%d duties over %d agents at rest: CPU", duties, agents),
-			measured: fmt.Sprintf("%.2f %% of a core each, leader %.2f %%", share(all)/float64(agents), share(after[leads]-before[leads])),
-			peer:     fmt.Sprintf("all %.1f %%, most of the others %.2f %%", share(all), 100*worst),
+			measured: fmt.Sprintf("%.2f %% of a core each, %.1f %% all", 100*busy.all/float64(agents), 100*busy.all),
+			peer:     fmt.Sprintf("%.2f x without duties (%.2f %% each); leader %.2f %%", busy.all/idle.all, 100*idle.all/float64(agents), 100*busy.each[leader]),
 		})
 		b.table.add(row{
 			what:     "their bytes",
-			measured: fmt.Sprintf("%.0f B/s each", float64(more-out)/length.Seconds()/float64(agents)),
-			peer:     fmt.Sprintf("%.1f kB/s in all, sent, with all headers", float64(more-out)/length.Seconds()/1000),
+			measured: fmt.Sprintf("%.2f kB/s each, %.0f kB/s all", busy.bytes/1000/float64(agents), busy.bytes/1000),
+			peer:     fmt.Sprintf("%.2f x without duties (%.2f kB/s each)", busy.bytes/idle.bytes, idle.bytes/1000/float64(agents)),
 		})
-		b.table.note("duties at rest: each duty is offered by %d agents, which have mesh and leases only; gossip is in the figures. They ran %s.", offers, alone)
+		b.table.note("duties at rest: each duty is offered by %d agents, which have mesh and leases only; what gossip takes is in all figures, and bytes are "+
+			"those sent, with all headers. They ran %s.", offers, alone)
 		return nil
 	}
 	if os.Getuid() == 0 {
@@ -453,6 +421,51 @@ func (b *bench) dutiesAtRest(ctx context.Context) error {
 	}
 	alone = "on the machine's loopback, whose other traffic is in the bytes: as root they have one of their own"
 	return measure()
+}
+
+// resting is what agents take, per second.
+type resting struct {
+	each  []float64 // cores
+	all   float64   // cores
+	bytes float64   // sent by all
+}
+
+// atRest waits until the agents are quiet, and measures what they take. It must run in their network.
+func (l *leases) atRest(ctx context.Context) (out resting, err error) {
+	if err := pause(ctx, l.b.pick(15*time.Second, 3*time.Second)); err != nil { // a new leader may hand over what it has
+		return out, err
+	}
+	var pids []int
+	for _, a := range l.all {
+		pids = append(pids, a.proc.Pid())
+	}
+	before, err := cpuTimes(pids)
+	if err != nil {
+		return out, err
+	}
+	sent, err := loopbackBytes()
+	if err != nil {
+		return out, err
+	}
+	began := time.Now()
+	if err := pause(ctx, l.b.pick(30*time.Second, 5*time.Second)); err != nil {
+		return out, err
+	}
+	length := time.Since(began).Seconds()
+	after, err := cpuTimes(pids)
+	if err != nil {
+		return out, err
+	}
+	more, err := loopbackBytes()
+	if err != nil {
+		return out, err
+	}
+	for i := range pids {
+		out.each = append(out.each, (after[i]-before[i]).Seconds()/length)
+		out.all += out.each[i]
+	}
+	out.bytes = float64(more-sent) / length
+	return out, nil
 }
 
 func cpuTimes(pids []int) (out []time.Duration, err error) {
