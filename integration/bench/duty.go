@@ -23,12 +23,11 @@ import (
 
 // leases are some processes that have nothing of an agent but the mesh and the leases, on loopback.
 type leases struct {
-	b    *bench
-	dir  string
-	id   string // of the mesh
-	act  time.Duration
-	all  []*leaseAgent
-	duty []string
+	b   *bench
+	dir string
+	id  string // of the mesh
+	act time.Duration
+	all []*leaseAgent
 
 	mu   sync.Mutex // guards acts
 	acts map[string]map[uint64]*acted
