@@ -29,6 +29,7 @@ type proof struct {
 	self    string
 	keyFile string
 	start   time.Time
+	zero    time.Duration // the same moment on dutybox.Now
 	duties  []string
 	all     []*box
 	net     wires.Net
@@ -172,7 +173,7 @@ func (p *proof) inside(ctx context.Context) (err error) {
 	if err := p.net.Lay(); err != nil {
 		return err
 	}
-	p.start = time.Now()
+	p.start, p.zero = time.Now(), dutybox.Now()
 	fmt.Printf("%d processes, %d duties, for %s; again with -seed %d\n", p.boxes, len(p.duties), p.length, p.seed)
 	for _, b := range p.all {
 		b.want(true)

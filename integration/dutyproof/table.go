@@ -15,6 +15,9 @@ import (
 // enough is how long one history may be looked at.
 const enough = 2 * time.Minute
 
+// slowMove is from when on a move is told of by itself. It is no defect: a machine that is busy does it.
+const slowMove = 500 * time.Millisecond
+
 // judge holds all that was reported to the promises, and prints the table.
 func (p *proof) judge() error {
 	violations := p.judgeDuties()
@@ -65,6 +68,12 @@ func (p *proof) judge() error {
 	row("calls on records", "%d done, %d refused, %d of unknown outcome, %d with nothing done; %d keys", n.done, n.refused, n.unknown, n.none, len(histories))
 	row("violations", "%d", len(violations))
 	row("other defects", "%d", len(p.defects))
+	for _, m := range p.moves {
+		if old, next, ok := p.moved(m); ok && m.alone && next.from-old.to > slowMove {
+			fmt.Printf("\nslow, with nothing else broken: %s moved at %s, %s after the old holder's last act:\n    %s\n    %s\n",
+				m.duty, (next.from - p.zero).Round(time.Millisecond), (next.from - old.to).Round(time.Millisecond), &old, &next)
+		}
+	}
 	for _, v := range violations {
 		fmt.Printf("\nVIOLATION, seed %d: %s\n", p.seed, v)
 	}
@@ -103,12 +112,21 @@ func (p *proof) handOvers(alone bool) (out []time.Duration) {
 		if m.alone != alone {
 			continue
 		}
-		list := p.book.byDuty(m.duty)
-		if i := slices.IndexFunc(list, func(t tenure) bool { return t.fence == m.from }); i >= 0 && i+1 < len(list) {
-			out = append(out, list[i+1].from-list[i].to)
+		if old, next, ok := p.moved(m); ok {
+			out = append(out, next.from-old.to)
 		}
 	}
 	return out
+}
+
+// moved are the tenures before and after a move.
+func (p *proof) moved(m handOver) (old, next tenure, ok bool) {
+	list := p.book.byDuty(m.duty)
+	i := slices.IndexFunc(list, func(t tenure) bool { return t.fence == m.from })
+	if i < 0 || i+1 == len(list) {
+		return old, next, false
+	}
+	return list[i], list[i+1], true
 }
 
 // after is the tenure that follows a number.
