@@ -33,10 +33,10 @@ race: ## the packages where goroutines meet, under the race detector
 	@packaging/deps.sh test
 	$(GO) test -race -tags '$(TAGS)' -timeout 20m ./hostdb/... ./mesh/... ./dnsd/... ./node/...
 
-bench: ## the table of budgets; BENCH=short for a quick look
+bench: ## the table of budgets; BENCH=short for a quick look, ONLY=takeover,commit,duties for some rows
 	@packaging/deps.sh test
 	@$(MAKE) --no-print-directory build
-	@$(GO) run -tags '$(TAGS)' ./integration/bench -hostmesh bin/hostmesh $(if $(filter short,$(BENCH)),-short)
+	@$(GO) run -tags '$(TAGS)' ./integration/bench -hostmesh bin/hostmesh $(if $(filter short,$(BENCH)),-short) $(if $(ONLY),-only $(ONLY))
 
 sim: ## up to 1,000 agents in one process and virtual time: tables and plots of docs/simulation.md; SIM='-short -agents 100'
 	@$(GO) run -tags '$(TAGS)' ./integration/sim $(SIM)
