@@ -237,8 +237,12 @@ func slowed(_ context.Context, n *nemesis) (string, func() error, error) {
 	return "slow link to " + b.Name + ": 1 Mbit/s", func() error { return n.p.net.Fast(b) }, n.p.net.Slow(b)
 }
 
-// replaced takes a node out for good. Its successor in the box, with another id and an empty disk, starts when it is healed.
-func replaced(_ context.Context, n *nemesis) (string, func() error, error) {
+// replaced takes a node out for good. Its successor in the box, with another id and an empty disk, starts when it is healed. It waits for its turn until the
+// last one that went was replaced: when a majority is gone for good, nobody is to go on.
+func replaced(ctx context.Context, n *nemesis) (string, func() error, error) {
+	if n.p.whole(ctx, time.Second) != nil {
+		return "", nil, errNot
+	}
 	b := n.any()
 	if v := n.leader(); v != nil && n.rng.IntN(3) == 0 {
 		b = v

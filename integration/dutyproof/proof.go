@@ -275,42 +275,45 @@ func (p *proof) allHeld(ctx context.Context) error {
 }
 
 // voters asks any process that answers.
-func (p *proof) voters(ctx context.Context) (*lease.Voters, error) {
+func (p *proof) voters(ctx context.Context, limit time.Duration) (*lease.Voters, error) {
 	err := errors.New("no process runs")
 	for _, b := range p.all {
 		var e dutybox.Event
-		if e, err = b.do(ctx, 3*time.Second, dutybox.Command{Voters: true}); err == nil {
+		if e, err = b.do(ctx, limit, dutybox.Command{Voters: true}); err == nil {
 			return e.Voters, nil
 		}
 	}
 	return nil, err
 }
 
-// voting waits until there are as many voters as there should be.
+// voting waits until the group is whole.
 func (p *proof) voting(ctx context.Context) error {
+	return wires.Until(ctx, recovery, 200*time.Millisecond, func() error { return p.whole(ctx, 3*time.Second) })
+}
+
+// whole asks once whether there are as many voters as there should be, all of nodes that are not gone for good.
+func (p *proof) whole(ctx context.Context, limit time.Duration) error {
 	want := 3
 	if p.boxes >= 7 {
 		want = 5
 	}
-	return wires.Until(ctx, recovery, 200*time.Millisecond, func() error {
-		v, err := p.voters(ctx)
-		if err != nil {
-			return fmt.Errorf("the voters are not told: %w", err)
+	v, err := p.voters(ctx, limit)
+	if err != nil {
+		return fmt.Errorf("the voters are not told: %w", err)
+	}
+	n := 0
+	for _, s := range v.Servers {
+		if s.Voter {
+			n++
 		}
-		n := 0
-		for _, s := range v.Servers {
-			if s.Voter {
-				n++
-			}
-			if !slices.ContainsFunc(p.all, func(b *box) bool { return b.nodeID() == s.Node }) {
-				return fmt.Errorf("a node that is gone is still of the group: %s", s.Node)
-			}
+		if !slices.ContainsFunc(p.all, func(b *box) bool { return b.nodeID() == s.Node }) {
+			return fmt.Errorf("a node that is gone is still of the group: %s", s.Node)
 		}
-		if n != want {
-			return fmt.Errorf("there are %d voters, not %d (next: %q)", n, want, v.Want)
-		}
-		return nil
-	})
+	}
+	if n != want {
+		return fmt.Errorf("there are %d voters, not %d (next: %q)", n, want, v.Want)
+	}
+	return nil
 }
 
 func (b *box) nodeID() string {
@@ -320,7 +323,7 @@ func (b *box) nodeID() string {
 }
 
 func (p *proof) votersText(ctx context.Context) string {
-	v, err := p.voters(ctx)
+	v, err := p.voters(ctx, 3*time.Second)
 	if err != nil {
 		return err.Error()
 	}
