@@ -6,7 +6,7 @@ VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 LDFLAGS     := -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: all deps build demo test race bench sim soak lint docs clean
+.PHONY: all deps build demo test race bench sim soak prove lint docs clean
 
 all: build
 
@@ -33,10 +33,10 @@ race: ## the packages where goroutines meet, under the race detector
 	@packaging/deps.sh test
 	$(GO) test -race -tags '$(TAGS)' -timeout 20m ./hostdb/... ./mesh/... ./dnsd/... ./node/...
 
-bench: ## the table of budgets; BENCH=short for a quick look
+bench: ## the table of budgets; BENCH=short for a quick look, ONLY=takeover,commit,duties for some rows
 	@packaging/deps.sh test
 	@$(MAKE) --no-print-directory build
-	@$(GO) run -tags '$(TAGS)' ./integration/bench -hostmesh bin/hostmesh $(if $(filter short,$(BENCH)),-short)
+	@$(GO) run -tags '$(TAGS)' ./integration/bench -hostmesh bin/hostmesh $(if $(filter short,$(BENCH)),-short) $(if $(ONLY),-only $(ONLY))
 
 sim: ## up to 1,000 agents in one process and virtual time: tables and plots of docs/simulation.md; SIM='-short -agents 100'
 	@$(GO) run -tags '$(TAGS)' ./integration/sim $(SIM)
@@ -45,6 +45,10 @@ soak: ## break five agents for an hour while they are written to, and see whethe
 	@packaging/deps.sh test
 	@$(MAKE) --no-print-directory build
 	@$(GO) run -tags '$(TAGS)' ./integration/soak -hostmesh bin/hostmesh -for $(or $(FOR),1h) $(if $(SEED),-seed $(SEED))
+
+prove: ## break processes for 20 minutes, and see that a duty never has two holders and that records are linearizable; FOR=5m, SEED=N; needs root
+	@packaging/deps.sh test
+	@$(GO) run -tags '$(TAGS)' ./integration/dutyproof -for $(or $(FOR),20m) $(if $(SEED),-seed $(SEED))
 
 lint: ## gofmt, go vet for both builds, staticcheck
 	@packaging/deps.sh build

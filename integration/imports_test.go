@@ -55,6 +55,7 @@ var rules = map[string]rule{
 	"mesh":                 {[]string{"mesh/door"}, []string{badger, miekgdns}, "the mesh carries bytes; it must not know what HostDB is"},
 	"mesh/door":            {nil, []string{badger, serf, memberlist, miekgdns}, "who may hold how many connections does not depend on what they speak"},
 	"mesh/lease":           {[]string{"mesh", "mesh/lease/raftdisk"}, []string{badger, miekgdns}, "who may act must not depend on what HostDB says: it is what decides who may write there"},
+	"mesh/lease/leasetest": {nil, []string{badger, serf, memberlist, raft}, "the contract of a lease must not know how it is kept"},
 	"mesh/lease/raftdisk":  {nil, []string{badger, serf, memberlist, miekgdns, huma}, "what a vote rests on is one directory and raft's interfaces: no network, no database, nothing of ours that could change beneath it"},
 	"mesh/meshtest":        {[]string{"mesh"}, nil, "a network for tests of whoever uses the mesh"},
 	"dnsd":                 {[]string{"dnsd/zone", "hostdb", "mesh", "mesh/door"}, []string{badger, serf}, "answers come from one atomic pointer; HostDB is reached through its View only"},
@@ -69,6 +70,10 @@ var rules = map[string]rule{
 	"integration/powercut": {nil, []string{badger, serf, memberlist}, "what runs in the virtual machine sees the agent as its clients do"},
 	"integration/sim":      {[]string{"hostdb", "hostdb/hostdbtest", "hostdb/replica"}, []string{badger, serf, memberlist}, "it shows that the rules of replication need no real wire, disk or clock"},
 	"integration/soak":     {[]string{"..."}, nil, "as integration"},
+
+	"integration/dutybox":   {[]string{"mesh", "mesh/lease", "mesh/lease/leasetest"}, []string{badger, serf, memberlist}, "a process that has nothing but its mesh and its leases shows that they need nothing else"},
+	"integration/dutyproof": {[]string{"integration/dutybox", "integration/wires", "mesh", "mesh/lease", "mesh/lease/leasetest"}, []string{badger, serf, memberlist}, "it judges by what processes report, not by what is inside of them"},
+	"integration/wires":     {nil, []string{badger, serf, memberlist, raft}, "boxes and links do not know what runs in them"},
 }
 
 // owners are the packages that may import a library which is a decision of its own.

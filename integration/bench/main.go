@@ -30,7 +30,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, b.pick(15*time.Minute, 3*time.Minute))
+	ctx, cancel := context.WithTimeout(ctx, b.pick(20*time.Minute, 4*time.Minute))
 	defer cancel()
 
 	err := b.open(*binary, *base)
@@ -103,6 +103,9 @@ func (b *bench) measurements() []measurement {
 		{"rest", b.rest},
 		{"spread", b.spread},
 		{"write", b.write},
+		{"takeover", b.takeover},
+		{"commit", b.commit},
+		{"duties", b.dutiesAtRest},
 		{"growth", b.growth},
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"hostmesh/integration/dutybox"
 )
 
 // peer is this program run again as something to compare with. It prints where it listens, and ends with its standard
@@ -68,6 +70,10 @@ func runChild(name string, args []string) error {
 	switch {
 	case name == "http" && len(args) == 1:
 		return serveBare(args[0])
+	case name == "lease" && len(args) == 0:
+		return dutybox.Child(os.Stdin, os.Stdout)
+	case name == "raft" && len(args) == 1:
+		return serveRaft(args[0])
 	case name == "udp" && len(args) == 0:
 		return serveEcho()
 	}

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"hostmesh/integration/wires"
 	"hostmesh/node/api"
 )
 
@@ -26,8 +27,8 @@ type agent struct {
 	soak        *soak
 	number      int
 	short, name string // a, and a.soak
-	space, addr string // its network namespace, and its address there
-	disk        disk
+	box         *wires.Box
+	disk        wires.Disk
 	api         *api.Client
 	http        *http.Client // on the socket, for what api has no call for
 
@@ -42,9 +43,10 @@ type agent struct {
 }
 
 func (s *soak) newAgent(i int) (*agent, error) {
-	short := string(rune('a' + i))
-	a := &agent{soak: s, number: i, short: short, name: short + ".soak", space: "hms-" + short, addr: addrOf(i)}
-	a.disk = disk{image: filepath.Join(s.dir, short+".img"), dir: filepath.Join(s.dir, short), size: s.diskSize()}
+	box := wires.NewBox("hms", i)
+	short := box.Name
+	a := &agent{soak: s, number: i, short: short, name: short + ".soak", box: box}
+	a.disk = wires.Disk{Image: filepath.Join(s.dir, short+".img"), Dir: filepath.Join(s.dir, short), Size: s.diskSize()}
 	var err error
 	if a.api, err = api.NewClient(api.ClientConfig{Socket: a.socket()}); err != nil {
 		return nil, err
@@ -52,11 +54,10 @@ func (s *soak) newAgent(i int) (*agent, error) {
 	a.http = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", a.socket())
 	}}}
-	return a, os.Mkdir(a.disk.dir, 0o700)
+	return a, os.Mkdir(a.disk.Dir, 0o700)
 }
 
-func (a *agent) port() string      { return "to-" + a.short }
-func (a *agent) data() string      { return filepath.Join(a.disk.dir, "data") }
+func (a *agent) data() string      { return filepath.Join(a.disk.Dir, "data") }
 func (a *agent) socket() string    { return filepath.Join(a.data(), "agent.sock") }
 func (a *agent) clockFile() string { return filepath.Join(a.soak.dir, a.short+".clock") }
 func (a *agent) log() string       { return filepath.Join(a.soak.logs(), a.short+".log") }
@@ -72,7 +73,7 @@ func (a *agent) setClock(by time.Duration) error {
 
 // found makes this box the founder.
 func (a *agent) found() error {
-	_, err := output(exec.Command(a.soak.binary, "init", "--data-dir", a.data(), "--key-file", a.soak.keyFile, "--name", a.name))
+	_, err := wires.Output(exec.Command(a.soak.binary, "init", "--data-dir", a.data(), "--key-file", a.soak.keyFile, "--name", a.name))
 	return err
 }
 
@@ -83,20 +84,20 @@ func (a *agent) run() error {
 		return err
 	}
 	defer log.Close()
-	args := []string{"netns", "exec", a.space, a.soak.binary, "agent", "--dev",
-		"--name", a.name, "--addr", a.addr, "--data-dir", a.data(), "--key-file", a.soak.keyFile}
+	args := []string{"agent", "--dev",
+		"--name", a.name, "--addr", a.box.Addr, "--data-dir", a.data(), "--key-file", a.soak.keyFile}
 	if a.soak.clocks {
 		args = append(args, "--clock-offset", a.clockFile())
 	}
 	var join []string
 	for _, b := range a.soak.agents {
 		if b != a {
-			join = append(join, b.addr)
+			join = append(join, b.box.Addr)
 		}
 	}
 	args = append(args, "--join", strings.Join(join, ","))
 	fmt.Fprintf(log, "--- start %d, %s into the run\n", a.starts.Load()+1, a.soak.clock())
-	cmd := exec.Command("ip", args...) // which becomes the agent: the process is the same
+	cmd := a.box.Command(a.soak.binary, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -123,7 +124,7 @@ func (a *agent) want(running bool) {
 // keep keeps the process running as wanted until ctx ends. An end that nobody asked for is a defect; on a full disk an
 // agent may refuse to start, and then it is started again until it does.
 func (a *agent) keep(ctx context.Context) {
-	for pause(ctx, 100*time.Millisecond) {
+	for wires.Pause(ctx, 100*time.Millisecond) {
 		a.mu.Lock()
 		if !a.wanted {
 			a.mu.Unlock()
@@ -148,21 +149,11 @@ func (a *agent) keep(ctx context.Context) {
 			continue
 		}
 		if state := cmd.ProcessState; a.full.Load() && state.ExitCode() == 1 {
-			a.soak.say("%s does not run on its full disk: %s", a.name, lastLine(a.log()))
+			a.soak.say("%s does not run on its full disk: %s", a.name, wires.LastLine(a.log()))
 		} else {
-			a.soak.defect("%s ended by itself: %s: %s", a.name, state, lastLine(a.log()))
+			a.soak.defect("%s ended by itself: %s: %s", a.name, state, wires.LastLine(a.log()))
 		}
-		pause(ctx, time.Second)
-	}
-}
-
-// pause waits, and reports whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
+		wires.Pause(ctx, time.Second)
 	}
 }
 
@@ -278,23 +269,4 @@ func (a *agent) measure(ctx context.Context) (sample, bool) {
 		}
 	}
 	return out, out.rss > 0 && out.anon > 0 && out.goroutines > 0
-}
-
-func lastLine(file string) string {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return lines[len(lines)-1]
-}
-
-func output(cmd *exec.Cmd) (string, error) {
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s: %w: %s%s", strings.Join(cmd.Args, " "), err, out, errs.String())
-	}
-	return string(out), nil
 }

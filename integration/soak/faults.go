@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"hostmesh/integration/wires"
 )
 
 // fault is one way to break something. begin breaks it and says what it did; heal puts it right.
@@ -21,7 +23,7 @@ type fault struct {
 type nemesis struct {
 	soak    *soak
 	rng     *rand.Rand
-	wires   wires
+	wires   wires.Net
 	deck    []fault         // to be made before any is made again
 	under   map[string]bool // names of those that go on
 	victims map[*agent]bool // whose process or disk a fault has now
@@ -66,31 +68,31 @@ func frozen(_ context.Context, n *nemesis) (string, func() error, error) {
 func partitioned(_ context.Context, n *nemesis) (string, func() error, error) {
 	order := n.rng.Perm(len(n.soak.agents))
 	size := 1 + n.rng.IntN(2)
-	var side, rest []*agent
+	var side, rest []*wires.Box
 	for i, at := range order {
 		if i < size {
-			side = append(side, n.soak.agents[at])
+			side = append(side, n.soak.agents[at].box)
 		} else {
-			rest = append(rest, n.soak.agents[at])
+			rest = append(rest, n.soak.agents[at].box)
 		}
 	}
-	what := fmt.Sprintf("partition: %s | %s", names(side), names(rest))
-	return what, n.wires.join, n.wires.split(side)
+	what := fmt.Sprintf("partition: %s | %s", wires.Names(side), wires.Names(rest))
+	return what, n.wires.Join, n.wires.Split(side)
 }
 
 func muted(_ context.Context, n *nemesis) (string, func() error, error) {
-	a := n.soak.agents[n.rng.IntN(len(n.soak.agents))]
-	to := slices.DeleteFunc(slices.Clone(n.soak.agents), func(b *agent) bool { return b == a })
+	a := n.soak.agents[n.rng.IntN(len(n.soak.agents))].box
+	to := slices.DeleteFunc(slices.Clone(n.wires.Boxes), func(b *wires.Box) bool { return b == a })
 	if n.rng.IntN(2) == 0 {
 		at := n.rng.IntN(len(to))
 		to = to[at : at+1]
 	}
-	return fmt.Sprintf("one-way cut: %s is not heard by %s", a.short, names(to)), func() error { return n.wires.unmute(a, to) }, n.wires.mute(a, to)
+	return fmt.Sprintf("one-way cut: %s is not heard by %s", a.Name, wires.Names(to)), func() error { return n.wires.Unmute(a, to) }, n.wires.Mute(a, to)
 }
 
 func slowed(_ context.Context, n *nemesis) (string, func() error, error) {
 	a := n.soak.agents[n.rng.IntN(len(n.soak.agents))]
-	return "slow link to " + a.short + ": 1 Mbit/s", func() error { return n.wires.fast(a) }, n.wires.slow(a)
+	return "slow link to " + a.short + ": 1 Mbit/s", func() error { return n.wires.Fast(a.box) }, n.wires.Slow(a.box)
 }
 
 // How fast the foreign file grows, 160 MiB/s: an agent has to notice on the way from its floor of 256 MiB to nothing.
@@ -107,37 +109,37 @@ func filled(ctx context.Context, n *nemesis) (string, func() error, error) {
 		leave = 64 << 20
 	}
 	heal := func() error {
-		err := a.disk.give()
+		err := a.disk.Give()
 		a.full.Store(false)
 		delete(n.victims, a)
 		return err
 	}
 	// What is far above the floor goes at once.
-	free, err := a.disk.free()
+	free, err := a.disk.Free()
 	if err != nil {
 		return "", heal, err
 	}
 	if at := free - diskFloor - 64<<20; at > 0 {
-		if _, err := a.disk.take(at); err != nil {
+		if _, err := a.disk.Take(at); err != nil {
 			return "", heal, err
 		}
 	}
 	a.full.Store(true)
 	for full := false; !full; {
-		if free, err = a.disk.free(); err != nil {
+		if free, err = a.disk.Free(); err != nil {
 			return "", heal, err
 		}
 		if free <= leave {
 			break
 		}
-		if full, err = a.disk.take(min(fillStep, free-leave)); err != nil {
+		if full, err = a.disk.Take(min(fillStep, free-leave)); err != nil {
 			return "", heal, err
 		}
-		if !pause(ctx, fillEvery) {
+		if !wires.Pause(ctx, fillEvery) {
 			break
 		}
 	}
-	free, err = a.disk.free()
+	free, err = a.disk.Free()
 	return fmt.Sprintf("disk of %s full: %d MiB free", a.short, free>>20), heal, err
 }
 
@@ -189,7 +191,7 @@ func (n *nemesis) run(ctx context.Context) error {
 		}
 		return from + rand64(n.rng, to-from)
 	}
-	if !pause(ctx, span(6*time.Second, 10*time.Second)) {
+	if !wires.Pause(ctx, span(6*time.Second, 10*time.Second)) {
 		return nil
 	}
 	for ctx.Err() == nil {
@@ -197,24 +199,24 @@ func (n *nemesis) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		pause(ctx, span(6*time.Second, 25*time.Second))
+		wires.Pause(ctx, span(6*time.Second, 25*time.Second))
 		heal2 := func() error { return nil }
 		if ctx.Err() == nil && n.rng.IntN(5) < 2 {
 			if heal2, err = n.one(ctx); err != nil {
 				return err
 			}
-			pause(ctx, span(6*time.Second, 15*time.Second))
+			wires.Pause(ctx, span(6*time.Second, 15*time.Second))
 		}
 		if err := heal(); err != nil {
 			return err
 		}
 		if n.rng.IntN(2) == 0 {
-			pause(ctx, span(3*time.Second, 5*time.Second))
+			wires.Pause(ctx, span(3*time.Second, 5*time.Second))
 		}
 		if err := heal2(); err != nil {
 			return err
 		}
-		pause(ctx, span(6*time.Second, 20*time.Second)) // all is well
+		wires.Pause(ctx, span(6*time.Second, 20*time.Second)) // all is well
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hostmesh/hostdb"
+	"hostmesh/integration/wires"
 	"hostmesh/node/api"
 )
 
@@ -26,7 +27,7 @@ func (s *soak) judge(ctx context.Context) error {
 		return err
 	}
 	var all []api.Digests
-	err := until(ctx, settle, 100*time.Millisecond, func() (err error) {
+	err := wires.Until(ctx, settle, 100*time.Millisecond, func() (err error) {
 		all, err = s.digests(ctx)
 		return err
 	})

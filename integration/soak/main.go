@@ -14,12 +14,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
+
+	"hostmesh/integration/wires"
 )
 
 func main() {
@@ -46,21 +46,13 @@ func main() {
 	}
 }
 
-// outside runs this program again in namespaces of its own, and cleans up after it, whatever became of it.
+// outside runs this program again in namespaces of its own.
 func (s *soak) outside(ctx context.Context, base string) (err error) {
-	if os.Getuid() != 0 {
-		return errors.New("it makes network namespaces and mounts file systems: run it as root, for example with sudo")
-	}
 	if s.binary, err = filepath.Abs(s.binary); err != nil {
 		return err
 	}
 	if _, err := os.Stat(s.binary); err != nil {
 		return fmt.Errorf("run it as make soak, in the top folder: %w", err)
-	}
-	for _, tool := range []string{"ip", "tc", "mkfs.ext4", "mount", "umount", "losetup"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			return fmt.Errorf("%w: install iproute2, e2fsprogs and mount", err)
-		}
 	}
 	if s.length <= 0 || s.rate <= 0 {
 		return errors.New("-for and -writes must be more than nothing")
@@ -68,80 +60,11 @@ func (s *soak) outside(ctx context.Context, base string) (err error) {
 	if s.seed == 0 {
 		s.seed = rand.Uint64()
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
 	if s.dir, err = os.MkdirTemp(base, "hmsoak"); err != nil { // short: it holds sockets, whose paths are bounded
 		return err
 	}
-	cmd := exec.Command(self, "-hostmesh", s.binary, "-for", s.length.String(), "-seed", fmt.Sprint(s.seed),
+	return wires.Run(ctx, s.dir, "-hostmesh", s.binary, "-for", s.length.String(), "-seed", fmt.Sprint(s.seed),
 		"-writes", fmt.Sprint(s.rate), "-faults", s.only, "-inside", s.dir)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	// An interrupt is for this process, which passes it on.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		return errors.Join(fmt.Errorf("namespaces for network and mounts: %w", err), os.RemoveAll(s.dir))
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	select {
-	case err = <-ended:
-	case <-ctx.Done():
-		fmt.Println("interrupted: cleaning up")
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended this moment
-		select {
-		case err = <-ended:
-		case <-time.After(time.Minute):
-			_ = cmd.Process.Kill()
-			err = errors.Join(errors.New("it did not stop when it was told to"), <-ended)
-		}
-	}
-	switch {
-	case ctx.Err() != nil:
-		return errors.Join(errors.New("interrupted"), s.freeDisks(), os.RemoveAll(s.dir))
-	case err != nil:
-		return errors.Join(fmt.Errorf("the run failed (%w); the agents' logs stay in %s", err, s.logs()), s.freeDisks(), s.removeAllButLogs())
-	}
-	return errors.Join(s.freeDisks(), os.RemoveAll(s.dir))
 }
 
-func (s *soak) removeAllButLogs() error {
-	list, err := os.ReadDir(s.dir)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, entry := range list {
-		if path := filepath.Join(s.dir, entry.Name()); path != s.logs() {
-			errs = append(errs, os.RemoveAll(path))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// freeDisks waits until the kernel has given the loop devices back, and removes what is large.
-func (s *soak) freeDisks() error {
-	images, err := filepath.Glob(filepath.Join(s.dir, "*.img"))
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, image := range images {
-		// The last mount took its loop device along, but the kernel may need a moment for that.
-		for range 100 {
-			out, err := output(exec.Command("losetup", "-j", image))
-			if err != nil || strings.TrimSpace(out) == "" {
-				break
-			}
-			if dev, _, ok := strings.Cut(out, ":"); ok {
-				_, _ = output(exec.Command("losetup", "-d", dev)) // it frees itself as soon as nobody uses it
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
-		errs = append(errs, os.Remove(image))
-	}
-	return errors.Join(errs...)
-}
-
-func (s *soak) logs() string { return filepath.Join(s.dir, "logs") }
+func (s *soak) logs() string { return wires.Logs(s.dir) }

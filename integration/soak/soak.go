@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hostmesh/integration/wires"
 	"hostmesh/node/api"
 )
 
@@ -36,7 +37,7 @@ type soak struct {
 	start   time.Time
 	agents  []*agent
 	writers []*writer
-	wires   wires
+	wires   wires.Net
 
 	ackedN, refusedN, unknownN, idleN, unsent atomic.Int64
 	made                                      atomic.Int64 // acknowledged writes of keys that are written once
@@ -143,7 +144,7 @@ func (s *soak) diskSize() int64 {
 func (s *soak) inside(ctx context.Context) (err error) {
 	s.why = map[string]int{}
 	s.keyFile = filepath.Join(s.dir, "mesh.key")
-	help, err := output(exec.Command(s.binary, "agent", "--help"))
+	help, err := wires.Output(exec.Command(s.binary, "agent", "--help"))
 	if err != nil {
 		return err
 	}
@@ -153,7 +154,7 @@ func (s *soak) inside(ctx context.Context) (err error) {
 	if err := os.Mkdir(s.logs(), 0o700); err != nil {
 		return err
 	}
-	if err := privateMounts(); err != nil {
+	if err := wires.PrivateMounts(); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
@@ -163,12 +164,14 @@ func (s *soak) inside(ctx context.Context) (err error) {
 			return err
 		}
 		s.agents = append(s.agents, a)
-		if err := errors.Join(a.disk.mount(), a.setClock(0)); err != nil {
+		if err := errors.Join(a.disk.Mount(), a.setClock(0)); err != nil {
 			return err
 		}
 	}
-	s.wires = wires{s.agents}
-	if err := s.wires.lay(); err != nil {
+	for _, a := range s.agents {
+		s.wires.Boxes = append(s.wires.Boxes, a.box)
+	}
+	if err := s.wires.Lay(); err != nil {
 		return err
 	}
 	if err := s.agents[0].found(); err != nil {
@@ -219,7 +222,7 @@ func (s *soak) close() error {
 	}
 	for _, a := range s.agents {
 		a.http.CloseIdleConnections()
-		errs = append(errs, a.api.Close(), a.disk.unmount())
+		errs = append(errs, a.api.Close(), a.disk.Unmount())
 	}
 	return errors.Join(errs...)
 }
@@ -227,32 +230,18 @@ func (s *soak) close() error {
 // allServe waits until every agent does.
 func (s *soak) allServe(ctx context.Context, limit time.Duration) error {
 	for _, a := range s.agents {
-		if err := until(ctx, limit, 20*time.Millisecond, func() error { return a.serves(ctx) }); err != nil {
-			return fmt.Errorf("%s does not serve: %w; its log ends with: %s", a.name, err, lastLine(a.log()))
+		if err := wires.Until(ctx, limit, 20*time.Millisecond, func() error { return a.serves(ctx) }); err != nil {
+			return fmt.Errorf("%s does not serve: %w; its log ends with: %s", a.name, err, wires.LastLine(a.log()))
 		}
 	}
 	return nil
-}
-
-// until asks until there is no error. The error is the last.
-func until(ctx context.Context, limit, every time.Duration, ok func() error) error {
-	begin := time.Now()
-	for {
-		err := ok()
-		if err == nil {
-			return nil
-		}
-		if time.Since(begin) > limit || !pause(ctx, every) {
-			return fmt.Errorf("not within %s: %w", limit, err)
-		}
-	}
 }
 
 // prepare makes the tags, and the writers.
 func (s *soak) prepare(ctx context.Context) error {
 	// An agent that has just come may want to know first how the clocks of the others go.
 	create := func(a *agent, id string) error {
-		return until(ctx, time.Minute, 200*time.Millisecond, func() error {
+		return wires.Until(ctx, time.Minute, 200*time.Millisecond, func() error {
 			_, err := a.api.Put(ctx, id, []byte("{}"), "before the run")
 			return err
 		})
@@ -337,7 +326,7 @@ func (s *soak) pace(ctx context.Context, turns chan<- struct{}) {
 }
 
 func (s *soak) sampling(ctx context.Context) {
-	for pause(ctx, min(3*time.Second, s.length/50)) {
+	for wires.Pause(ctx, min(3*time.Second, s.length/50)) {
 		for i, a := range s.agents {
 			if one, ok := a.measure(ctx); ok {
 				s.mu.Lock()
@@ -349,7 +338,7 @@ func (s *soak) sampling(ctx context.Context) {
 }
 
 func (s *soak) progress(ctx context.Context) {
-	for pause(ctx, 10*time.Second) {
+	for wires.Pause(ctx, 10*time.Second) {
 		s.mu.Lock()
 		what := "all is well"
 		if len(s.under) > 0 {

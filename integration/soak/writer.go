@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hostmesh/hostdb"
+	"hostmesh/integration/wires"
 	"hostmesh/node/api"
 )
 
@@ -79,7 +80,7 @@ func (w *writer) run(ctx context.Context, turns <-chan struct{}) {
 	for {
 		if w.home != nil && w.avoid[w.home.number] > 0 { // it runs no way, but to wait
 			w.avoid[w.home.number]--
-			if !pause(ctx, 100*time.Millisecond) {
+			if !wires.Pause(ctx, 100*time.Millisecond) {
 				return
 			}
 			continue

@@ -16,6 +16,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"hostmesh/mesh"
+	"hostmesh/mesh/lease/leasetest"
 	"hostmesh/mesh/meshtest"
 )
 
@@ -388,7 +389,7 @@ func (h *holders) begin(i int, g *Grant, asked time.Time) {
 	}
 	h.now, h.at, h.fence, h.last, h.count = append(h.now, &tenure{g: g, node: i}), i, max(h.fence, g.Fence), time.Now(), h.count+1
 	h.history = append(h.history, porcupine.Operation{
-		ClientId: i, Input: lockCall{begin: true, fence: g.Fence}, Output: nil,
+		ClientId: i, Input: leasetest.Tenure{Begin: true, Fence: g.Fence}, Output: nil,
 		Call: asked.Sub(h.began).Nanoseconds(), Return: time.Since(h.began).Nanoseconds(),
 	})
 	h.lookLocked()
@@ -417,7 +418,7 @@ func (h *holders) lookLocked() {
 		} else if !x.over {
 			x.over = true
 			h.history = append(h.history, porcupine.Operation{
-				ClientId: x.node, Input: lockCall{fence: x.g.Fence}, Call: time.Since(h.began).Nanoseconds(), Return: (100 * time.Hour).Nanoseconds(),
+				ClientId: x.node, Input: leasetest.Tenure{Fence: x.g.Fence}, Call: time.Since(h.began).Nanoseconds(), Return: (100 * time.Hour).Nanoseconds(),
 			})
 		}
 		if !x.over || len(h.now) < 10 {
@@ -428,30 +429,6 @@ func (h *holders) lookLocked() {
 	if len(valid) > 1 && len(h.violations) < 10 {
 		h.violations = append(h.violations, fmt.Sprintf("%s is held twice: %s", h.duty, strings.Join(valid, ", ")))
 	}
-}
-
-// lockCall is what happened to a duty, for a checker of linearizability: a holder began; or it acts no more, from which moment on, at an
-// unknown time, the next may begin.
-type lockCall struct {
-	begin bool
-	fence uint64
-}
-
-// locks is the sequential contract of a duty.
-var locks = porcupine.Model{
-	Init: func() any { return [2]uint64{} }, // who holds it; the highest number
-	Step: func(state, input, _ any) (bool, any) {
-		s, c := state.([2]uint64), input.(lockCall)
-		switch {
-		case c.begin && s[0] == 0 && c.fence > s[1]:
-			return true, [2]uint64{c.fence, c.fence}
-		case c.begin:
-			return false, s
-		case s[0] == c.fence:
-			return true, [2]uint64{0, s[1]}
-		}
-		return true, s
-	},
 }
 
 // holder waits until a node, of those given if any are, holds the duty.

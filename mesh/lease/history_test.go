@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -12,85 +11,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
-)
 
-// What clients of the group did and saw, for a checker of linearizability.
-type call struct {
-	put     bool
-	key     string
-	value   string
-	version uint64 // that it is to replace
-}
-
-type seen struct {
-	value   string
-	version uint64 // 0 = there is no such record
-	ok      bool   // put: it was written
-	unknown bool   // put: perhaps
-}
-
-type cell struct {
-	value   string
-	version uint64
-}
-
-// records is the sequential contract of one record under Get and Put.
-var records = porcupine.NondeterministicModel{
-	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
-		by := map[string][]porcupine.Operation{}
-		for _, o := range history {
-			by[o.Input.(call).key] = append(by[o.Input.(call).key], o)
-		}
-		var out [][]porcupine.Operation
-		for _, list := range by {
-			out = append(out, list)
-		}
-		return out
-	},
-	Init: func() []any { return []any{cell{}} },
-	Step: func(state, input, output any) []any {
-		s, c, o := state.(cell), input.(call), output.(seen)
-		switch {
-		case !c.put:
-			if o.version == s.version && o.value == s.value {
-				return []any{s}
-			}
-			return nil
-		case o.ok:
-			if s.version != c.version || o.version <= s.version {
-				return nil
-			}
-			return []any{cell{c.value, o.version}}
-		case o.unknown:
-			if s.version != c.version {
-				return []any{s}
-			}
-			// It was written under a version that nobody was told, or it was not. A later reader tells the version: it is the only one
-			// that can have written this value.
-			return []any{s, cell{c.value, unknownVersion(c.value)}}
-		}
-		if s.version == c.version {
-			return nil // refused, though nothing stood against it
-		}
-		return []any{s}
-	},
-	Equal: func(a, b any) bool { return a == b },
-}
-
-// unknownVersion stands for the version that a write of unknown outcome had. Values are unique, so readers' versions can be
-// looked up once all is over.
-func unknownVersion(value string) uint64 {
-	versionsMu.Lock()
-	defer versionsMu.Unlock()
-	if v, ok := versions[value]; ok {
-		return v
-	}
-	return math.MaxUint64 // nobody ever read it
-}
-
-var (
-	versionsMu sync.Mutex
-	versions   = map[string]uint64{}
+	"hostmesh/mesh/lease/leasetest"
 )
 
 // TestRecordsAreLinearizable has clients at all nodes read and replace records while nodes die, cuts come and go, clocks leap and voters are
@@ -126,8 +48,9 @@ func recordsUnderFaults(t *testing.T, seed uint64, length time.Duration) {
 			mu      sync.Mutex
 			history []porcupine.Operation
 		)
+		versions := leasetest.Versions{} // under mu
 		began := time.Now()
-		note := func(client int, in call, out seen, from, to time.Time) {
+		note := func(client int, in leasetest.Call, out leasetest.Seen, from, to time.Time) {
 			mu.Lock()
 			defer mu.Unlock()
 			history = append(history, porcupine.Operation{
@@ -146,27 +69,27 @@ func recordsUnderFaults(t *testing.T, seed uint64, length time.Duration) {
 					if rng.IntN(2) == 0 {
 						r, err := l.Get(limit, key)
 						if err == nil || errors.Is(err, ErrNotFound) {
-							note(client, call{key: key}, seen{value: string(r.Value), version: r.Version}, from, time.Now())
+							note(client, leasetest.Call{Key: key}, leasetest.Seen{Value: string(r.Value), Version: r.Version}, from, time.Now())
 							known[key] = r.Version
 							if err == nil {
-								versionsMu.Lock()
+								mu.Lock()
 								versions[string(r.Value)] = r.Version
-								versionsMu.Unlock()
+								mu.Unlock()
 							}
 						}
 					} else {
-						in := call{put: true, key: key, value: fmt.Sprintf("%d.%d.%d", seed, client, n), version: known[key]}
-						v, err := l.Put(limit, key, []byte(in.value), in.version)
+						in := leasetest.Call{Kind: leasetest.Put, Key: key, Value: fmt.Sprintf("%d.%d.%d", seed, client, n), Version: known[key]}
+						v, err := l.Put(limit, key, []byte(in.Value), in.Version)
 						switch {
 						case err == nil:
-							note(client, in, seen{ok: true, version: v}, from, time.Now())
+							note(client, in, leasetest.Seen{OK: true, Version: v}, from, time.Now())
 							known[key] = v
 						case errors.Is(err, ErrConflict):
-							note(client, in, seen{}, from, time.Now())
+							note(client, in, leasetest.Seen{}, from, time.Now())
 						case errors.Is(err, ErrNoLeader) && !errors.Is(err, ErrUnknown):
 							// nothing was done
 						default:
-							note(client, in, seen{unknown: true}, from, began.Add(length+time.Hour)) // it may happen at any later time
+							note(client, in, leasetest.Seen{Unknown: true}, from, began.Add(length+time.Hour)) // it may happen at any later time
 						}
 					}
 					stop()
@@ -186,17 +109,14 @@ func recordsUnderFaults(t *testing.T, seed uint64, length time.Duration) {
 		// The checker runs outside of virtual time.
 		mu.Lock()
 		defer mu.Unlock()
-		model := records.ToModel()
-		res, info := porcupine.CheckOperationsVerbose(model, history, time.Hour)
-		_ = info
-		if res != porcupine.Ok {
+		if res := porcupine.CheckOperationsTimeout(leasetest.Records(versions), history, time.Hour); res != porcupine.Ok {
 			t.Errorf("seed %d: %d operations: %s", seed, len(history), res)
 		}
 		written, unknown := 0, 0
 		for _, o := range history {
-			if out := o.Output.(seen); out.ok {
+			if out := o.Output.(leasetest.Seen); out.OK {
 				written++
-			} else if out.unknown {
+			} else if out.Unknown {
 				unknown++
 			}
 		}
@@ -207,7 +127,7 @@ func recordsUnderFaults(t *testing.T, seed uint64, length time.Duration) {
 		for _, h := range holding {
 			h.mu.Lock()
 			total += h.count
-			if res := porcupine.CheckOperationsTimeout(locks, h.history, time.Hour); res != porcupine.Ok {
+			if res := porcupine.CheckOperationsTimeout(leasetest.Duty(), h.history, time.Hour); res != porcupine.Ok {
 				t.Errorf("seed %d: %s: %d events: %s", seed, h.duty, len(h.history), res)
 			}
 			h.mu.Unlock()
@@ -234,7 +154,7 @@ func TestTheCheckersSee(t *testing.T) {
 		if len(h.violations) == 0 {
 			t.Error("two held it, and nobody saw it")
 		}
-		if res := porcupine.CheckOperationsTimeout(locks, h.history, time.Hour); res == porcupine.Ok {
+		if res := porcupine.CheckOperationsTimeout(leasetest.Duty(), h.history, time.Hour); res == porcupine.Ok {
 			t.Error("the history is called linearizable")
 		}
 	}, func(c *cluster) { c.times.Session, c.times.Hold = c.times.Hold, c.times.Session+2*time.Second })
