@@ -98,7 +98,7 @@ type Info struct {
 	Hash         Hash     `json:"hash"`          //
 	Records      int      `json:"records"`       // without SOA and live names
 	Changed      string   `json:"changed"`       // version of HostDB at which this node saw the content change last
-	Transferable bool     `json:"transferable"`  // its content is a function of HostDB alone
+	Transferable bool     `json:"transferable"`  // its content is a function of HostDB alone: it is not at or below the domain of the mesh
 	Live         bool     `json:"live,omitzero"` // it holds the live names
 }
 
@@ -129,7 +129,7 @@ func (z *Zones) Info(origin string) (Info, bool) {
 func (z *Zones) info(zn *zone) Info {
 	live := zn.origin == z.domain
 	return Info{Origin: zn.text, Tags: slices.Clone(zn.feeders), Serial: zn.serial, Hash: zn.hash, Records: zn.records,
-		Changed: zn.changed, Transferable: !live, Live: live}
+		Changed: zn.changed, Transferable: !zn.origin.within(z.domain), Live: live}
 }
 
 func (z *Zones) sorted() []*zone {
