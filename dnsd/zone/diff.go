@@ -37,13 +37,14 @@ func (z *Zones) Records(origin string) iter.Seq[dns.RR] {
 	}
 }
 
-// Owner is the tag that gives a zone its SOA, and that tag's whole document; none for the mesh's own domain.
-func (z *Zones) Owner(origin string) (tag string, doc hostdb.Document) {
+// Owner is the tag that gives a zone its SOA, as a key and as it stands in HostDB; none for the mesh's own domain.
+func (z *Zones) Owner(origin string) (tag string, item hostdb.Item) {
 	zn := z.byText(origin)
 	if zn == nil || len(zn.feeders) == 0 {
-		return "", hostdb.Document{}
+		return "", hostdb.Item{}
 	}
-	return zn.feeders[0], z.db.Data(hostdb.Tags, zn.feeders[0])
+	item, _ = z.db.Get(hostdb.Tags, zn.feeders[0])
+	return zn.feeders[0], item
 }
 
 // Diff is what z holds in a zone that old does not, and the other way round, without SOA and live names. A zone that is
