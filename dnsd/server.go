@@ -39,6 +39,8 @@ type Config struct {
 	// Transfers answers AXFR, IXFR, NOTIFY and signed requests. nil: the first two are refused, NOTIFY is not implemented,
 	// and no key is known.
 	Transfers Transfers
+	// Published is told of zones before they are served, one at a time and in order. nil: nobody is.
+	Published func(*zone.Zones)
 	// Version and Hostname answer version.bind and hostname.bind (CHAOS). Empty: refused.
 	Version, Hostname string
 	// MaxConns bounds open TCP connections, a quarter of it those of one source. For each that comes beyond it the longest
@@ -277,6 +279,9 @@ func (s *Server) publish(z *zone.Zones) {
 		case s.changed <- struct{}{}:
 		default:
 		}
+	}
+	if s.cfg.Published != nil {
+		s.cfg.Published(z)
 	}
 	s.zones.Store(z)
 }

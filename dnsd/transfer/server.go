@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -114,26 +115,59 @@ func (s *Service) Run(ctx context.Context) error {
 // Collectors returns the metrics, to be registered once.
 func (s *Service) Collectors() []prometheus.Collector { return s.metrics.collectors() }
 
-// Request is a message that dnsd hands over.
-type Request struct {
-	// Raw is the message as it came, and Msg the same parsed. Neither is changed.
-	Raw []byte
+// request is a message that dnsd hands over.
+type request struct {
+	// Msg is the message. It is not changed.
 	Msg *dns.Msg
+	// Status is what checking its signature with the Service came to; nil without one.
+	Status error
 	// From is who sent it.
 	From netip.AddrPort
 	// UDP tells that an answer has to fit into one datagram.
 	UDP bool
-	// Answer makes the answer to a message that is signed but asks for nothing of this package.
-	Answer func(req *dns.Msg) *dns.Msg
+	// Plain makes the answer that the same message would get without a signature.
+	Plain func() *dns.Msg
 	// Send sends one message in wire form. An error ends the transfer.
 	Send func(msg []byte) error
 	// Cut ends the connection, after a transfer that broke off: what was sent is half an answer. Not called with UDP.
 	Cut func()
 }
 
-// Serve answers a request for AXFR or IXFR, or one that is signed. It blocks until all was sent.
-func (s *Service) Serve(ctx context.Context, r Request) {
-	sign, wrong, err := verify(r.Raw, r.Msg, s.cfg.Keys.find)
+// Generate implements dns.TsigProvider.
+func (s *Service) Generate(msg []byte, t *dns.TSIG) ([]byte, error) {
+	if k := s.cfg.Keys.find(dns.CanonicalName(t.Hdr.Name)); k != nil {
+		return k.Generate(msg, t)
+	}
+	return nil, dns.ErrSecret
+}
+
+// Verify implements dns.TsigProvider.
+func (s *Service) Verify(msg []byte, t *dns.TSIG) error {
+	if k := s.cfg.Keys.find(dns.CanonicalName(t.Hdr.Name)); k != nil {
+		return k.Verify(msg, t)
+	}
+	return dns.ErrSecret
+}
+
+// Serve implements dnsd.Transfers: it answers AXFR and IXFR, and signs the answers to what is signed. It blocks until all was
+// sent.
+func (s *Service) Serve(w dns.ResponseWriter, req *dns.Msg, plain func() *dns.Msg) {
+	r := request{Msg: req, Status: w.TsigStatus(), Plain: plain, Cut: func() { _ = w.Close() }} // it breaks off in any case
+	switch a := w.RemoteAddr().(type) {
+	case *net.UDPAddr:
+		r.From, r.UDP = a.AddrPort(), true
+	case *net.TCPAddr:
+		r.From = a.AddrPort()
+	}
+	r.Send = func(msg []byte) error {
+		_, err := w.Write(msg)
+		return err
+	}
+	s.serve(r)
+}
+
+func (s *Service) serve(r request) {
+	sign, wrong, err := verify(r.Msg, r.Status, s.cfg.Keys.find)
 	if err != nil {
 		s.one(r, &signer{}, failure(r.Msg, dns.RcodeFormatError))
 		return
@@ -146,11 +180,9 @@ func (s *Service) Serve(ctx context.Context, r Request) {
 	}
 	switch what {
 	case dns.TypeAXFR, dns.TypeIXFR:
-		s.transfer(ctx, r, sign, origin, what)
+		s.transfer(r, sign, origin, what)
 	default:
-		if r.Answer != nil {
-			s.one(r, sign, r.Answer(withoutTSIG(r.Msg)))
-		}
+		s.one(r, sign, r.Plain())
 	}
 }
 
@@ -160,13 +192,6 @@ func asked(m *dns.Msg) (origin string, what uint16) {
 		return "", dns.TypeNone
 	}
 	return dns.CanonicalName(m.Question[0].Name), m.Question[0].Qtype
-}
-
-// withoutTSIG is a message as it was before it was signed.
-func withoutTSIG(m *dns.Msg) *dns.Msg {
-	c := *m
-	c.Extra = slices.DeleteFunc(slices.Clone(m.Extra), func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeTSIG })
-	return &c
 }
 
 func failure(req *dns.Msg, rcode int) *dns.Msg {
@@ -185,7 +210,7 @@ func limitOf(req *dns.Msg) int {
 }
 
 // one sends an answer of one message; what does not fit into a datagram is cut and said to be so.
-func (s *Service) one(r Request, sign *signer, m *dns.Msg) {
+func (s *Service) one(r request, sign *signer, m *dns.Msg) {
 	first := *sign
 	out, err := sign.pack(m)
 	if err == nil && r.UDP && len(out) > limitOf(r.Msg) {
@@ -204,7 +229,7 @@ func (s *Service) one(r Request, sign *signer, m *dns.Msg) {
 }
 
 // transfer answers AXFR and IXFR.
-func (s *Service) transfer(ctx context.Context, r Request, sign *signer, origin string, what uint16) {
+func (s *Service) transfer(r request, sign *signer, origin string, what uint16) {
 	signed := ""
 	if sign.key != nil {
 		signed = sign.key.name
@@ -231,7 +256,7 @@ func (s *Service) transfer(ctx context.Context, r Request, sign *signer, origin 
 		return
 	}
 	if what == dns.TypeAXFR {
-		s.send(ctx, r, sign, origin, kindFull, "asked", fullZone(z, origin))
+		s.send(r, sign, origin, kindFull, "asked", fullZone(z, origin))
 		return
 	}
 	has := heldBy(r.Msg, origin)
@@ -239,7 +264,7 @@ func (s *Service) transfer(ctx context.Context, r Request, sign *signer, origin 
 		s.one(r, sign, failure(r.Msg, dns.RcodeFormatError)) // RFC 1995 section 3
 		return
 	}
-	s.incremental(ctx, r, sign, origin, has)
+	s.incremental(r, sign, origin, has)
 }
 
 // heldBy is the SOA of what a secondary has, in the authority section of its question.
@@ -253,7 +278,7 @@ func heldBy(m *dns.Msg, origin string) *dns.SOA {
 }
 
 // incremental answers IXFR.
-func (s *Service) incremental(ctx context.Context, r Request, sign *signer, origin string, has *dns.SOA) {
+func (s *Service) incremental(r request, sign *signer, origin string, has *dns.SOA) {
 	z, steps, o := s.journal.since(origin, has)
 	soa := z.SOA(origin)
 	if soa == nil { // it went between the question and now
@@ -261,7 +286,7 @@ func (s *Service) incremental(ctx context.Context, r Request, sign *signer, orig
 		return
 	}
 	if o == upToDate {
-		s.send(ctx, r, sign, origin, kindCurrent, string(o), slices.Values([]dns.RR{soa}))
+		s.send(r, sign, origin, kindCurrent, string(o), slices.Values([]dns.RR{soa}))
 		return
 	}
 	kind, records := kindFull, fullZone(z, origin)
@@ -280,11 +305,11 @@ func (s *Service) incremental(ctx context.Context, r Request, sign *signer, orig
 		// RFC 1995 section 2: the SOA alone says that there is something newer, to be had over TCP.
 		kind, o, records = kindTCP, "udp", slices.Values([]dns.RR{soa})
 	}
-	s.send(ctx, r, sign, origin, kind, string(o), records)
+	s.send(r, sign, origin, kind, string(o), records)
 }
 
 // datagram sends a difference over UDP if it fits.
-func (s *Service) datagram(r Request, sign *signer, origin string, records iter.Seq[dns.RR]) bool {
+func (s *Service) datagram(r request, sign *signer, origin string, records iter.Seq[dns.RR]) bool {
 	m, size, limit := reply(r.Msg), 0, limitOf(r.Msg)
 	for rr := range records {
 		m.Answer = append(m.Answer, rr)
@@ -317,7 +342,7 @@ const (
 )
 
 // send sends the records of a transfer.
-func (s *Service) send(ctx context.Context, r Request, sign *signer, origin string, k kind, why string, records iter.Seq[dns.RR]) {
+func (s *Service) send(r request, sign *signer, origin string, k kind, why string, records iter.Seq[dns.RR]) {
 	begin, bytes, count, serial := time.Now(), 0, 0, uint32(0)
 	var err error
 	for m := range messages(r.Msg, records) {
@@ -334,9 +359,6 @@ func (s *Service) send(ctx context.Context, r Request, sign *signer, origin stri
 		bytes, count = bytes+len(out), count+len(m.Answer)
 		if took := time.Since(begin); took > s.cfg.Patience && float64(bytes) < took.Seconds()*float64(s.cfg.Slow) {
 			err = errSlow
-			break
-		}
-		if err = ctx.Err(); err != nil {
 			break
 		}
 	}
@@ -359,7 +381,7 @@ func (s *Service) send(ctx context.Context, r Request, sign *signer, origin stri
 }
 
 // mayHave judges by the policy of the zone.
-func (s *Service) mayHave(r Request, origin, signed string) (*zone.Zones, rule) {
+func (s *Service) mayHave(r request, origin, signed string) (*zone.Zones, rule) {
 	z := s.journal.Zones()
 	if z == nil {
 		return nil, ruleNotYet
@@ -397,7 +419,7 @@ func (s *Service) underWay() int {
 	return s.all
 }
 
-func (s *Service) refuse(r Request, origin string, why rule) {
+func (s *Service) refuse(r request, origin string, why rule) {
 	s.metrics.refused.WithLabelValues(string(why)).Inc()
 	name := "none"
 	if t := r.Msg.IsTsig(); t != nil {

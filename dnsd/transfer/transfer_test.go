@@ -293,9 +293,6 @@ func TestSignedTransfer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if algorithm == "hmac-sha224" || algorithm == "hmac-sha384" || algorithm == "hmac-sha1" {
-			// the library that the test signs with knows these too
-		}
 		m := axfr()
 		m.SetTsig("xfer.", dns.Fqdn(algorithm), fudge, time.Now().Unix())
 		raw, mac, err := dns.TsigGenerate(m, k.Secret, "", false)
@@ -342,8 +339,9 @@ func TestSignedQuestion(t *testing.T) {
 	if err := dns.TsigVerify(slices.Clone(wires[0]), k.Secret, mac, false); err != nil {
 		t.Error(err)
 	}
-	// Two signatures, or one that is not the last record, are no message (RFC 8945 section 5.1).
-	m.Extra = append(m.Extra, m.Extra[len(m.Extra)-1], &dns.A{Hdr: dns.RR_Header{Name: "x.", Rrtype: dns.TypeA, Class: 1}, A: []byte{1, 2, 3, 4}})
+	// A signature that is not the last record makes it no message (RFC 8945 section 5.1).
+	m.SetTsig("xfer.", dns.HmacSHA256, fudge, time.Now().Unix())
+	m.Extra = append(m.Extra, &dns.A{Hdr: dns.RR_Header{Name: "x.", Rrtype: dns.TypeA, Class: 1}, A: []byte{1, 2, 3, 4}})
 	if raw, err = m.Pack(); err != nil {
 		t.Fatal(err)
 	}
