@@ -64,6 +64,9 @@ func TestExamples(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "web9.yaml"), []byte("Network: {IP: 10.1.8.19}\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "old.secret"), []byte("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	environ := []string{"HOSTMESH_DATA_DIR=" + filepath.Join(dir, "d")}
 	do := func(args ...string) (code int, stdout, stderr string) {
 		var out, errs bytes.Buffer
@@ -105,6 +108,12 @@ func TestExamples(t *testing.T) {
 			must("db", "set", "hosts/web9.dc1.example.com", "-", "-m", "reset")
 			if code, _, _ := do("db", "get", "hosts/web10.dc1.example.com"); code == exitDone {
 				must("db", "delete", "hosts/web10.dc1.example.com", "-m", "reset")
+			}
+			if code, _, _ := do("dns", "key", "remove", "ns2.example.com"); code == exitDone {
+				must("dns", "key", "remove", "xfer")
+			}
+			if !strings.Contains(must("dns", "key", "list"), "xfer") && !strings.Contains(line, "--file") {
+				must("dns", "key", "add", "xfer")
 			}
 			if code, _, _ := do("user", "show", "alice"); code != exitDone {
 				must("user", "set", "alice", "--password-stdin")

@@ -33,6 +33,7 @@ type Config struct {
 	Importer   Importer
 	Digester   Digester
 	Zones      Zones
+	DNSKeys    DNSKeys
 	Namespaces Namespaces
 	Users      Users
 	Query      Views
@@ -84,6 +85,9 @@ func NewHandler(cfg Config) http.Handler {
 	}
 	if cfg.Zones != nil {
 		registerZones(a, cfg.Zones)
+	}
+	if cfg.DNSKeys != nil {
+		registerDNSKeys(a, cfg.DNSKeys)
 	}
 	if cfg.Namespaces != nil {
 		registerNamespaces(a, cfg.Namespaces)
