@@ -136,6 +136,19 @@ func TestSecondaries(t *testing.T) {
 	a.start()
 	s.allAlive()
 
+	// What we have is what they have, by their own word; and one that is behind differs.
+	for _, n := range all {
+		s.wait("no difference from "+n.kind, func() error {
+			if out, errs, code := b.hostmesh("dns", "diff", "--against", n.Listen+":"+n.Port, "lab.test"); code != 0 {
+				return fmt.Errorf("%s%s", out, errs)
+			}
+			return nil
+		})
+	}
+	if out, errs, code := b.hostmesh("dns", "diff", "--against", c.addr+":7953", "--key", "xfer", "lab.test"); code != 1 || !strings.Contains(errs, "REFUSED") {
+		t.Errorf("a transfer that is refused: %d %s%s", code, out, errs)
+	}
+
 	// A resolver that has the mesh as stub.
 	stub := answersAt(t, "unbound", loopback(t))
 	stub.Primaries, stub.Zones = primaries, append(zones, "mesh.internal")

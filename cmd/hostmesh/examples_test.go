@@ -48,6 +48,9 @@ var notRun = map[string]string{
 	"hostmesh db import /var/lib/hostdb/namespaces --dry-run":                                          "needs Flipkart's HostDB on this box",
 	"hostmesh db import /var/lib/hostdb/namespaces --keep-going -m \"from the old HostDB\"":            "needs Flipkart's HostDB on this box",
 	"hostmesh db import --git /var/lib/hostdb/namespaces":                                              "needs Flipkart's HostDB on this box; the scripts have a repository",
+	"hostmesh dns diff --against 10.1.0.53 dc1.example.com":                                            "needs another server; package integration compares",
+	"hostmesh dns diff --against ns1.example.com:5353 --key old dc1.example.com":                       "needs another server; package integration compares",
+	"hostmesh dns import /etc/bind/db.10.1 --zone 1.10.in-addr.arpa --dry-run":                         "needs another server's file",
 	"hostmesh dns zone dc1.example.com > db.dc1 && named-checkzone dc1.example.com db.dc1":             "needs bind9-utils; package integration runs it",
 }
 
@@ -62,6 +65,9 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "web9.yaml"), []byte("Network: {IP: 10.1.8.19}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "db.lab.test"), []byte("$TTL 60\n@ SOA ns1 root 1 3600 600 86400 5\n@ NS ns1\nns1 A 10.9.0.1\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "old.secret"), []byte("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n"), 0o600); err != nil {

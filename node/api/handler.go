@@ -34,6 +34,7 @@ type Config struct {
 	Digester   Digester
 	Zones      Zones
 	DNSKeys    DNSKeys
+	DNSDesk    DNSDesk
 	Namespaces Namespaces
 	Users      Users
 	Query      Views
@@ -85,6 +86,9 @@ func NewHandler(cfg Config) http.Handler {
 	}
 	if cfg.Zones != nil {
 		registerZones(a, cfg.Zones)
+	}
+	if cfg.DNSDesk != nil {
+		registerDNSDesk(a, cfg.DNSDesk)
 	}
 	if cfg.DNSKeys != nil {
 		registerDNSKeys(a, cfg.DNSKeys)
