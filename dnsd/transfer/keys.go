@@ -34,8 +34,8 @@ const (
 	KeyPrefix = "tsig."
 	// keyVersion is the version of keyRecord that this build writes. It reads any: fields are only ever added.
 	keyVersion = 1
-	// DefaultAlgorithm is that of keys made here: every name server has it.
-	DefaultAlgorithm = "hmac-sha256"
+	// usualHMAC is that of keys made here: every name server has it.
+	usualHMAC = "hmac-sha256"
 
 	minSecret = 16  // bytes of a secret that is brought along; RFC 8945 section 8 wants the length of the hash
 	maxSecret = 512 //
@@ -179,7 +179,7 @@ func (k *Keys) Add(ctx context.Context, req hostdb.Request, name, algorithm, sec
 		return fail(err)
 	}
 	if algorithm == "" {
-		algorithm = DefaultAlgorithm
+		algorithm = usualHMAC
 	}
 	algorithm = strings.TrimSuffix(strings.ToLower(algorithm), ".")
 	if _, ok := algorithms[algorithm]; !ok {

@@ -19,6 +19,10 @@ type DNSDesk interface {
 	DNSDiff(ctx context.Context, zone, from, to string) (DNSDiff, error)
 	// DNSCompare compares a zone with what another server has of it.
 	DNSCompare(ctx context.Context, q DNSCompareQuery) (DNSDiff, error)
+	// DNSLookup is what a name is answered with, now or, with at, as of a revision or time.
+	DNSLookup(ctx context.Context, name, typ, at string) (DNSLookup, error)
+	// DNSExplain is why a name is answered as it is.
+	DNSExplain(name string) (DNSExplanation, error)
 	// DNSImport makes hosts and a tag of a zone file.
 	DNSImport(ctx context.Context, who Identity, file []byte, opts DNSImportOptions) (DNSImportReport, error)
 }
@@ -71,6 +75,50 @@ type DNSCompareQuery struct {
 	Zone   string `json:"zone" minLength:"1" maxLength:"255" example:"dc1.example.com"`
 	Server string `json:"server" minLength:"1" maxLength:"255" doc:"Address or name of the other server, with a port where it is not 53" example:"10.1.0.53"`
 	Key    string `json:"key,omitempty" maxLength:"127" doc:"TSIG key of the mesh to sign the transfer with"`
+}
+
+// DNSLookup is the answer of GET /api/v1/dns/lookup. Records are as in a zone file.
+type DNSLookup struct {
+	Name          string    `json:"name" doc:"Without the final dot"`
+	Type          string    `json:"type"`
+	Zone          string    `json:"zone,omitempty" doc:"The zone it lies in; absent when none is served here"`
+	Rcode         string    `json:"rcode" example:"NOERROR"`
+	Authoritative bool      `json:"authoritative" doc:"False for a delegation to other servers"`
+	Answer        []string  `json:"answer" nullable:"false"`
+	Authority     []string  `json:"authority" nullable:"false"`
+	Additional    []string  `json:"additional" nullable:"false"`
+	At            string    `json:"at,omitempty" doc:"The moment that was asked for; absent for now"`
+	Version       string    `json:"version,omitempty" doc:"The state of HostDB that the present answer comes from"`
+	Changed       *Revision `json:"changed,omitempty" doc:"The newest revision until then that wrote something of which the answer is made. Absent when this node holds none, and for names of the mesh itself"`
+	Settled       *bool     `json:"settled,omitempty" doc:"False when writes of before that moment may still arrive; absent for the present, or when it is not known"`
+}
+
+// DNSExplanation is the answer of GET /api/v1/dns/explain.
+type DNSExplanation struct {
+	Name    string      `json:"name" doc:"Without the final dot"`
+	Zone    string      `json:"zone,omitempty" doc:"The zone it lies in; absent when none is served here"`
+	Kind    string      `json:"kind" enum:"live,records,wildcard,delegated,empty,nothing,not-ours" doc:"live: the members of a tag that are up. records: by hand or of hosts. empty: only names below it are there"`
+	At      string      `json:"at" doc:"The wildcard or delegation that answers; the name itself otherwise"`
+	Tag     string      `json:"tag,omitempty" doc:"Of a live name"`
+	All     bool        `json:"all,omitempty" doc:"True when nobody would be left, so that all with an address are answered"`
+	Frozen  bool        `json:"frozen,omitempty" doc:"True while too many members failed at once: who is left out stays as it was"`
+	Members []DNSMember `json:"members,omitempty" doc:"Of a live name: the tag's members, by key"`
+	Records []DNSRecord `json:"records,omitempty" doc:"Of other names"`
+}
+
+// DNSMember is why a member of a tag is answered, or is not.
+type DNSMember struct {
+	Host      string   `json:"host"`
+	Addresses []string `json:"addresses" nullable:"false"`
+	In        bool     `json:"in" doc:"It is answered"`
+	Why       string   `json:"why"`
+}
+
+// DNSRecord is who put a record there.
+type DNSRecord struct {
+	Record   string `json:"record" doc:"As in a zone file"`
+	Key      string `json:"key" doc:"hosts/x, tags/y or mesh"`
+	Answered bool   `json:"answered" doc:"False when something else stands before it"`
 }
 
 // DNSImportOptions say what to make of a zone file.
@@ -139,6 +187,39 @@ func registerDNSDesk(a huma.API, d DNSDesk) {
 	}) (*bodyOf[DNSDiff], error) {
 		return filled(d.DNSDiff(ctx, zoneName(in.Zone), in.From, in.To))
 	})
+	huma.Register(a, huma.Operation{
+		OperationID: "lookup-dns", Method: http.MethodGet, Path: "/api/v1/dns/lookup",
+		Summary: "What a name is answered with, or was", Tags: []string{"dns"},
+		Description: "A past answer is compiled anew from HostDB's history, one request at a time. What the mesh knew then is not known any more: of the past, live names have all members that were not retired.",
+	}, func(ctx context.Context, in *struct {
+		Name string `query:"name" required:"true" maxLength:"255" example:"web1.dc1.example.com"`
+		Type string `query:"type" maxLength:"16" default:"A" doc:"Type of record"`
+		At   string `query:"at" maxLength:"64" doc:"A revision or a time; empty = now"`
+	}) (*bodyOf[DNSLookup], error) {
+		out, err := d.DNSLookup(ctx, zoneName(in.Name), in.Type, in.At)
+		if err != nil {
+			return nil, historyProblem(err)
+		}
+		for _, list := range []*[]string{&out.Answer, &out.Authority, &out.Additional} {
+			if *list == nil {
+				*list = []string{}
+			}
+		}
+		return &bodyOf[DNSLookup]{Body: out}, nil
+	})
+	huma.Register(a, huma.Operation{
+		OperationID: "explain-dns", Method: http.MethodGet, Path: "/api/v1/dns/explain",
+		Summary: "Why a name is answered as it is", Tags: []string{"dns"},
+		Description: "Of a live name, why each member is in or out, as this node sees it. Of others, which key put each record there.",
+	}, func(_ context.Context, in *struct {
+		Name string `query:"name" required:"true" maxLength:"255" example:"web.tag.mesh.internal"`
+	}) (*bodyOf[DNSExplanation], error) {
+		out, err := d.DNSExplain(zoneName(in.Name))
+		if err != nil {
+			return nil, problemOf(err)
+		}
+		return &bodyOf[DNSExplanation]{Body: out}, nil
+	})
 	admin := func(ctx context.Context) error {
 		if who := identityOf(ctx); !who.Admin {
 			return problem(http.StatusForbidden, fmt.Sprintf("%s is no administrator: only one may have the agent ask another server", who.User))
@@ -196,6 +277,23 @@ func (c *Client) DNSDiff(ctx context.Context, zone, from, to string) (DNSDiff, e
 	setUnlessEmpty(query, "to", to)
 	var out DNSDiff
 	err := c.queryJSON(ctx, "/api/v1/dns/zones/"+url.PathEscape(zone)+"/diff", query, &out)
+	return out, err
+}
+
+// DNSLookup asks what a name is answered with; at is a revision or time, "" for now.
+func (c *Client) DNSLookup(ctx context.Context, name, typ, at string) (DNSLookup, error) {
+	query := url.Values{"name": {name}}
+	setUnlessEmpty(query, "type", typ)
+	setUnlessEmpty(query, "at", at)
+	var out DNSLookup
+	err := c.queryJSON(ctx, "/api/v1/dns/lookup", query, &out)
+	return out, err
+}
+
+// DNSExplain asks why a name is answered as it is.
+func (c *Client) DNSExplain(ctx context.Context, name string) (DNSExplanation, error) {
+	var out DNSExplanation
+	err := c.queryJSON(ctx, "/api/v1/dns/explain", url.Values{"name": {name}}, &out)
 	return out, err
 }
 
