@@ -342,7 +342,9 @@ func (a *Agent) services() *services {
 	s.add("store", a.store.Run)
 	if a.dns != nil {
 		s.add("dns", a.runDNS)
-		s.add("transfers", a.transfers.Run)
+		if !a.cfg.Observe { // an agent that only shows what it would do tells nobody anything
+			s.add("transfers", a.transfers.Run)
+		}
 	}
 	s.add("daemons", func(ctx context.Context) error { a.loop.run(ctx); return nil })
 	if a.mirror != nil {

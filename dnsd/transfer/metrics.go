@@ -20,7 +20,7 @@ type metrics struct {
 }
 
 func newMetrics(s *Service) *metrics {
-	return &metrics{
+	m := &metrics{
 		service: s,
 		transfers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hostmesh_dns_transfers_total",
 			Help: "Zone transfers answered, by zone and kind: full, difference, current (the asker had it all), use-tcp."}, []string{"zone", "kind"}),
@@ -36,8 +36,12 @@ func newMetrics(s *Service) *metrics {
 		running:     prometheus.NewDesc("hostmesh_dns_transfers_running", "Zone transfers under way.", nil, nil),
 		steps:       prometheus.NewDesc("hostmesh_dns_journal_steps", "Changes of zones that IXFR can go back.", nil, nil),
 		kept:        prometheus.NewDesc("hostmesh_dns_journal_records", "Records that the journal for IXFR holds.", nil, nil),
-		secondaries: prometheus.NewDesc("hostmesh_dns_secondaries", "Secondaries that this node tells of changes, by zone and state: current, behind, silent.", []string{"zone", "state"}, nil),
+		secondaries: prometheus.NewDesc("hostmesh_dns_secondaries", "Secondaries that this node tells of changes, each once for each zone, by state: current, behind, silent.", []string{"state"}, nil),
 	}
+	for why := range says { // so that none is missing until it happens
+		m.refused.WithLabelValues(string(why))
+	}
+	return m
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
@@ -58,13 +62,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	steps, kept := m.service.journal.Size()
 	ch <- prometheus.MustNewConstMetric(m.steps, prometheus.GaugeValue, float64(steps))
 	ch <- prometheus.MustNewConstMetric(m.kept, prometheus.GaugeValue, float64(kept))
-	type place struct{ zone, state string }
-	count := map[place]int{}
+	count := map[string]int{SecondaryCurrent: 0, SecondaryBehind: 0, SecondarySilent: 0}
 	for _, s := range m.service.Secondaries() {
-		count[place{s.Zone, s.State}]++
+		count[s.State]++
 	}
-	for p, n := range count {
-		ch <- prometheus.MustNewConstMetric(m.secondaries, prometheus.GaugeValue, float64(n), p.zone, p.state)
+	for state, n := range count {
+		ch <- prometheus.MustNewConstMetric(m.secondaries, prometheus.GaugeValue, float64(n), state)
 	}
 }
 
