@@ -487,7 +487,6 @@ func (p *Plan) Write(tx *hostdb.Tx) error {
 		if doc.Exists() && !doc.IsNull() {
 			return fmt.Errorf("tag %s has data that is no mapping: name another with --tag: %w", p.Tag, hostdb.ErrNotMapping)
 		}
-		doc = hostdb.Document{}
 		var err error
 		if doc, err = document(map[string]any{}); err != nil {
 			return err
