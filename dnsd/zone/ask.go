@@ -72,7 +72,7 @@ func (z *Zones) Scopes(qname string) []hostdb.Scope {
 		}
 		nd, owner := r.node, n
 		if r.cut != nil {
-			nd, owner = r.cut, r.cutName
+			nd, owner = r.cut, r.cutOwner()
 		}
 		out.node(z, r.zone, nd, owner)
 		if nd == nil || len(nd.set(dns.TypeCNAME)) == 0 {

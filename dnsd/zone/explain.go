@@ -69,7 +69,7 @@ func (z *Zones) Explain(qname string) (Explanation, error) {
 	nd := r.node
 	switch {
 	case r.cut != nil:
-		e.Kind, e.At, nd = KindDelegated, strings.TrimSuffix(r.cutName.String(), "."), r.cut
+		e.Kind, e.At, nd = KindDelegated, strings.TrimSuffix(r.cutOwner().String(), "."), r.cut
 	case nd == nil:
 		e.Kind = KindNothing
 		return e, nil
@@ -97,6 +97,12 @@ func (z *Zones) Explain(qname string) (Explanation, error) {
 		}
 	}
 	return e, nil
+}
+
+// cutOwner is the name of the delegation that was met.
+func (r found) cutOwner() name {
+	n, _ := parseName(r.cut.set(dns.TypeNS)[0].Header().Name) // it is that of a node
+	return n
 }
 
 // likeness is a record without its time to live, which a set unifies.
