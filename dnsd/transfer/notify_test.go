@@ -65,9 +65,12 @@ func (s *secondaries) count(to target) (told, tried int) {
 }
 
 // notifying is a source that tells secondaries, in a bubble of synctest.
-func notifying(t *testing.T, transfer string, view func() mesh.View) (*source, *secondaries) {
+func notifying(t *testing.T, transfer string, view func() mesh.View, as ...func(*secondaries)) (*source, *secondaries) {
 	s := newSource(t, transfer, func(c *Config) { c.View = view })
 	heard := newSecondaries()
+	for _, fn := range as {
+		fn(heard)
+	}
 	s.service.notify.teller = heard
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -83,10 +86,8 @@ var (
 
 func TestNotifyUntilAcknowledged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, heard := notifying(t, "{Allow: [10.0.0.53], Notify: [10.0.0.53, '10.0.0.54:5353'], Key: xfer}", nil)
-		heard.mu.Lock()
-		heard.deaf[ns2.addr] = true
-		heard.mu.Unlock()
+		s, heard := notifying(t, "{Allow: [10.0.0.53], Notify: [10.0.0.53, '10.0.0.54:5353'], Key: xfer}", nil,
+			func(x *secondaries) { x.deaf[ns2.addr] = true })
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if told, tried := heard.count(ns1); told != 1 || tried != 1 {
@@ -138,10 +139,7 @@ func TestNotifyUntilAcknowledged(t *testing.T) {
 // A secondary that acknowledges and does not fetch is behind, is told again, and is a problem after a while.
 func TestSecondaryThatLags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, heard := notifying(t, "{Allow: [10.0.0.53], Notify: [10.0.0.53]}", nil)
-		heard.mu.Lock()
-		heard.slow = true
-		heard.mu.Unlock()
+		s, heard := notifying(t, "{Allow: [10.0.0.53], Notify: [10.0.0.53]}", nil, func(x *secondaries) { x.slow = true })
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
 		if told, _ := heard.count(ns1); told < 3 || told > 10 {
