@@ -36,6 +36,11 @@ type Config struct {
 	Dir string
 	// Peers agree with this node on serials. nil: none.
 	Peers Peers
+	// Transfers answers AXFR, IXFR, NOTIFY and signed requests. nil: the first two are refused, NOTIFY is not implemented,
+	// and no key is known.
+	Transfers Transfers
+	// Published is told of zones before they are served, one at a time and in order. nil: nobody is.
+	Published func(*zone.Zones)
 	// Version and Hostname answer version.bind and hostname.bind (CHAOS). Empty: refused.
 	Version, Hostname string
 	// MaxConns bounds open TCP connections, a quarter of it those of one source. For each that comes beyond it the longest
@@ -168,6 +173,11 @@ func (s *Server) Run(ctx context.Context) error {
 		{Listener: s.tcp, Handler: handler, MsgInvalidFunc: s.metrics.malformed("tcp"), MaxTCPQueries: s.cfg.MaxQueriesPerConn,
 			ReadTimeout: s.cfg.IdleTimeout, WriteTimeout: s.cfg.IdleTimeout, IdleTimeout: func() time.Duration { return s.cfg.IdleTimeout }},
 	}
+	if s.cfg.Transfers != nil {
+		for _, srv := range servers {
+			srv.TsigProvider = s.cfg.Transfers
+		}
+	}
 	failed := make(chan error, len(servers))
 	var started, ended sync.WaitGroup
 	for _, srv := range servers {
@@ -269,6 +279,9 @@ func (s *Server) publish(z *zone.Zones) {
 		case s.changed <- struct{}{}:
 		default:
 		}
+	}
+	if s.cfg.Published != nil {
+		s.cfg.Published(z)
 	}
 	s.zones.Store(z)
 }

@@ -109,8 +109,13 @@ type wires struct{ t *testing.T }
 
 func (w wires) ip(args ...string) {
 	w.t.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		w.t.Fatalf("ip %s: %v\n%s", strings.Join(args, " "), err, out)
+	w.run("ip", args...)
+}
+
+func (w wires) run(tool string, args ...string) {
+	w.t.Helper()
+	if out, err := exec.Command(tool, args...).CombinedOutput(); err != nil {
+		w.t.Fatalf("%s %s: %v\n%s", tool, strings.Join(args, " "), err, out)
 	}
 }
 

@@ -26,6 +26,7 @@ var formats = map[string]string{
 	"mesh.peerListVersion":    "1", // peers.json
 	"dnsd.serialFileVersion":  "1", // dns-serials.json
 	"auth.recordVersion":      "1", // a user in HostDB
+	"transfer.keyVersion":     "1", // a TSIG key in HostDB
 	"auth.sealVersion":        `"1."`,
 	"hostdb.OperationVersion": "1", // an operation, on disk and on the wire; hostdb/format_test.go has its bytes
 	"backup.Format":           "1", // the file of a backup

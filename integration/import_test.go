@@ -158,7 +158,7 @@ func TestImportTwice(t *testing.T) {
 	checkZones(s)
 }
 
-// checkZones has named-checkzone read every zone of the example, at each box, and asks dig for what is in them.
+// checkZones has named-checkzone, nsd-checkzone and kzonecheck read every zone of the example, at each box, and asks dig for what is in them.
 func checkZones(s *site) {
 	t := s.t
 	t.Helper()
@@ -192,11 +192,13 @@ func checkZones(s *site) {
 				reverse6++
 			}
 			file := s.write("zone-of-"+b.name+"-"+zone, out)
-			said, errs, code := output(t, exec.Command("named-checkzone", "-i", "local", zone, file))
-			if code != 0 {
-				t.Errorf("named-checkzone %s: %s%s\n%s", zone, said, errs, out)
+			for _, checker := range [][]string{{"named-checkzone", "-i", "local", zone, file}, {"nsd-checkzone", zone, file}, {"kzonecheck", "-o", zone, file}} {
+				said, errs, code := output(t, exec.Command(checker[0], checker[1:]...))
+				if code != 0 {
+					t.Errorf("%s %s: %s%s\n%s", checker[0], zone, said, errs, out)
+				}
+				t.Logf("%s: %d lines, %s: %s", zone, strings.Count(out, "\n"), checker[0], lastLines(said+errs, 1))
 			}
-			t.Logf("%s: %d lines, %s", zone, strings.Count(out, "\n"), lastLines(said, 1))
 		}
 		if reverse6 < 2 {
 			t.Errorf("%d reverse zones of IPv6, want those of both datacenters: %q", reverse6, zones)

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hostmesh/dnsd"
+	"hostmesh/dnsd/transfer"
 	"hostmesh/hostdb"
 	"hostmesh/hostdb/auth"
 	"hostmesh/hostdb/badgerdb"
@@ -47,8 +48,11 @@ type Agent struct {
 	lease   *lease.Lease // nil when it cannot be opened: leaseErr says why
 	loop    *loop
 	dns     *dnsd.Server // nil when DNS is not served
-	mirror  *mirror      // nil when no Git repository is kept
-	keeper  *keeper
+	// transfers answers zone transfers and tells secondaries; nil when DNS is not served.
+	transfers *transfer.Service
+	sealer    *auth.Sealer // of secrets in HostDB; nil without a mesh key
+	mirror    *mirror      // nil when no Git repository is kept
+	keeper    *keeper
 	// retention drops old history, where the configuration says so.
 	retention *retention
 	web       []*webServer
@@ -341,6 +345,9 @@ func (a *Agent) services() *services {
 	s.add("store", a.store.Run)
 	if a.dns != nil {
 		s.add("dns", a.runDNS)
+		if !a.cfg.Observe { // an agent that only shows what it would do tells nobody anything
+			s.add("transfers", a.transfers.Run)
+		}
 	}
 	s.add("daemons", func(ctx context.Context) error { a.loop.run(ctx); return nil })
 	for _, w := range a.web {

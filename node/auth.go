@@ -27,6 +27,7 @@ func (a *Agent) openAuth() error {
 		if err != nil {
 			return err
 		}
+		a.sealer = sealer
 		cfg.Store, cfg.Sealer = a.store, sealer
 	}
 	directory, err := a.cfg.Auth.LDAP.open()

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
+	"time"
 
 	"hostmesh/dnsd"
+	"hostmesh/dnsd/transfer"
 	"hostmesh/dnsd/zone"
 	"hostmesh/node/api"
 )
@@ -23,6 +26,8 @@ func (a *Agent) openDNS() error {
 	cfg := dnsd.DefaultConfig()
 	cfg.Listen, cfg.Zone.Domain = a.cfg.DNS.Listen, a.cfg.DNS.Domain
 	cfg.Dir, cfg.Peers, cfg.Logger = a.dir.path, a.mesh, a.log
+	a.transfers = a.newTransfers()
+	cfg.Transfers, cfg.Published = a.transfers, a.transfers.Publish
 	d, err := dnsd.Open(cfg)
 	if err != nil {
 		return err
@@ -31,6 +36,25 @@ func (a *Agent) openDNS() error {
 	a.closers = append(a.closers, d.Close)
 	a.loop.add(d, true)
 	return nil
+}
+
+// tsigKeys are the TSIG keys of the mesh. Without a mesh key there are none.
+func (a *Agent) tsigKeys() *transfer.Keys {
+	if a.sealer == nil {
+		return transfer.NewKeys(a.store, nil)
+	}
+	return transfer.NewKeys(a.store, a.sealer)
+}
+
+// newTransfers makes what answers zone transfers. Secondaries are told from the address that DNS answers on: they know
+// their primaries by it.
+func (a *Agent) newTransfers() *transfer.Service {
+	cfg := transfer.DefaultConfig()
+	cfg.Keys, cfg.View, cfg.Logger = a.tsigKeys(), a.mesh.View, a.log
+	if ap, err := netip.ParseAddrPort(a.cfg.DNS.Listen); err == nil && !ap.Addr().IsUnspecified() {
+		cfg.Source = ap.Addr()
+	}
+	return transfer.New(cfg)
 }
 
 // runDNS compiles the zones before the first query is read, so that nobody is told SERVFAIL by an agent that starts. The
@@ -62,6 +86,37 @@ func (a *Agent) dnsProblems() []api.Problem {
 	}
 	if more := len(all) - len(list); more > 0 {
 		list = append(list, api.Problem{Severity: api.SeverityNotice, Subject: "dns", Text: fmt.Sprintf("%d more names cannot be served as they were written", more)})
+	}
+	return append(list, a.secondaryProblems()...)
+}
+
+// secondaryProblems are the secondaries that this node tells of changes and that do not follow.
+func (a *Agent) secondaryProblems() []api.Problem {
+	var list []api.Problem
+	more := 0
+	for _, s := range a.transfers.Secondaries() {
+		if !a.transfers.Late(s) {
+			continue
+		}
+		if len(list) == maxDNSProblems {
+			more++
+			continue
+		}
+		p := api.Problem{Severity: api.SeverityError, Subject: "dns", Remedy: "look at its log; it must take the zone, and NOTIFY, from every agent: docs/dns.md, Secondaries"}
+		where := fmt.Sprintf("secondary %s of %s", s.Addr, strings.TrimSuffix(s.Zone, "."))
+		since := a.clock.Now().Sub(s.Since).Round(time.Second)
+		switch {
+		case s.State == transfer.SecondarySilent:
+			p.Text = fmt.Sprintf("%s has not acknowledged serial %d for %s: %s", where, s.Serial, since, s.Error)
+		case s.Known:
+			p.Text = fmt.Sprintf("%s has serial %d, and %d is served here for %s", where, s.Has, s.Serial, since)
+		default:
+			p.Text = fmt.Sprintf("%s acknowledged serial %d %s ago and cannot be asked whether it has it: %s", where, s.Serial, since, s.Error)
+		}
+		list = append(list, p)
+	}
+	if more > 0 {
+		list = append(list, api.Problem{Severity: api.SeverityError, Subject: "dns", Text: fmt.Sprintf("%d more secondaries do not follow", more)})
 	}
 	return list
 }

@@ -33,6 +33,7 @@ func (a *Agent) register() {
 	}
 	if a.dns != nil {
 		a.metrics.MustRegister(a.dns.Collectors()...)
+		a.metrics.MustRegister(a.transfers.Collectors()...)
 	}
 }
 

@@ -6,6 +6,7 @@ set -euo pipefail
 build="gcc libc6-dev"                         # libvirt's binding is C; its headers come with it
 demo="$build bind9-dnsutils curl ca-certificates"
 test="$demo bind9-utils iproute2 libvirt0 git" # named-checkzone; network namespaces; libvirt's own test driver; histories
+test="$test nsd knot knot-dnssecutils bind9 unbound" # secondaries and a resolver; nsd-checkzone, kzonecheck
 test="$test slapd"                            # a directory to log in by
 test="$test e2fsprogs mount"                  # small file systems, which can be full
 test="$test qemu-system-x86"                  # a machine whose power is cut

@@ -14,7 +14,9 @@ func (a *app) dnsCommand() *cobra.Command {
 	cmd := a.group(&cobra.Command{
 		Use:   "dns",
 		Short: "Look at the DNS zones this node serves",
-		Long:  `Looks at the DNS zones this node serves. What is in them follows from the host database.`,
+		Long: `Looks at the DNS zones this node serves: what is in them, what cannot be, how
+they differ from other times and servers. What is in them follows from the host
+database. "import" makes hosts and a tag of a zone file of another server.`,
 	})
 	zones := &cobra.Command{
 		Use:     "zones",
@@ -47,6 +49,6 @@ func (a *app) dnsCommand() *cobra.Command {
 			return c.WriteZone(ctx, a.stdout, args[0])
 		}),
 	}
-	cmd.AddCommand(zones, zone)
+	cmd.AddCommand(zones, zone, a.dnsLookupCommand(), a.dnsExplainCommand(), a.dnsCheckCommand(), a.dnsDiffCommand(), a.dnsImportCommand(), a.dnsKeyCommand())
 	return cmd
 }

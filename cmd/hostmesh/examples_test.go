@@ -59,6 +59,9 @@ var notRun = map[string]string{
 	"hostmesh db import /var/lib/hostdb/namespaces --keep-going -m \"from the old HostDB\"": "needs Flipkart's HostDB on this box",
 	"hostmesh db import --git /var/lib/hostdb/namespaces":                                   "needs Flipkart's HostDB on this box; the scripts have a repository",
 	"hostmesh dns zone dc1.example.com > db.dc1 && named-checkzone dc1.example.com db.dc1":  "needs bind9-utils; package integration runs it",
+	"hostmesh dns diff --against 10.1.0.53 dc1.example.com":                                 "needs another server; package integration compares",
+	"hostmesh dns diff --against ns1.example.com:5353 --key old dc1.example.com":            "needs another server; package integration compares",
+	"hostmesh dns import /etc/bind/db.10.1 --zone 1.10.in-addr.arpa --dry-run":              "needs another server's file",
 }
 
 // TestExamples runs the examples of the help texts as they stand there, with an agent that holds examples/inventory.
@@ -72,6 +75,12 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "web9.yaml"), []byte("Network: {IP: 10.1.8.19}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "db.lab.test"), []byte("$TTL 60\n@ SOA ns1 root 1 3600 600 86400 5\n@ NS ns1\nns1 A 10.9.0.1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "old.secret"), []byte("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	environ := []string{"HOSTMESH_DATA_DIR=" + filepath.Join(dir, "d")}
@@ -115,6 +124,14 @@ func TestExamples(t *testing.T) {
 			must("db", "set", "hosts/web9.dc1.example.com", "-", "-m", "reset")
 			if code, _, _ := do("db", "get", "hosts/web10.dc1.example.com"); code == exitDone {
 				must("db", "delete", "hosts/web10.dc1.example.com", "-m", "reset")
+			}
+			switch {
+			case strings.Contains(line, "dns key add"):
+				for _, key := range []string{"xfer", "ns2.example.com"} {
+					do("dns", "key", "remove", key) // it may not be there
+				}
+			case strings.Contains(line, "dns key remove"):
+				must("dns", "key", "add", "xfer", "--replace")
 			}
 			if code, _, _ := do("user", "show", "alice"); code != exitDone {
 				must("user", "set", "alice", "--password-stdin")

@@ -203,6 +203,7 @@ func (n *node) settle(zone, owner name, h *hasher) (sum Hash) {
 		case c.rank == rankAddress && c.source != meshSource && isAddress(c.typ()):
 			if address != nil && address.source != c.source {
 				complain(c, "%s has this name too; both are answered", address.source)
+				s.problems[len(s.problems)-1].Served = true
 			}
 			address = c
 		}

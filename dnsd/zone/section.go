@@ -104,6 +104,7 @@ func (f *feeder) addReverse(text string) {
 	r := reverse{p.Masked(), z}
 	if p.Masked() != p {
 		f.problem("", "DNS/Reverse: %s has bits beyond its length; %s is served", text, r.prefix)
+		f.problems[len(f.problems)-1].Served = true
 	}
 	if !slices.Contains(f.reverse, r) {
 		f.reverse = append(f.reverse, r)

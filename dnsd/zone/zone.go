@@ -79,6 +79,7 @@ type Problem struct {
 	Key    string `json:"key"`            // the key of HostDB to look at: hosts/x or tags/y
 	Name   string `json:"name,omitempty"` // the DNS name
 	Reason string `json:"reason"`
+	Served bool   `json:"served,omitempty"` // everything is answered all the same: it is for a person to know
 }
 
 func compareProblems(a, b Problem) int {
@@ -98,7 +99,7 @@ type Info struct {
 	Hash         Hash     `json:"hash"`          //
 	Records      int      `json:"records"`       // without SOA and live names
 	Changed      string   `json:"changed"`       // version of HostDB at which this node saw the content change last
-	Transferable bool     `json:"transferable"`  // its content is a function of HostDB alone
+	Transferable bool     `json:"transferable"`  // its content is a function of HostDB alone: it is not at or below the domain of the mesh
 	Live         bool     `json:"live,omitzero"` // it holds the live names
 }
 
@@ -129,7 +130,7 @@ func (z *Zones) Info(origin string) (Info, bool) {
 func (z *Zones) info(zn *zone) Info {
 	live := zn.origin == z.domain
 	return Info{Origin: zn.text, Tags: slices.Clone(zn.feeders), Serial: zn.serial, Hash: zn.hash, Records: zn.records,
-		Changed: zn.changed, Transferable: !live, Live: live}
+		Changed: zn.changed, Transferable: !zn.origin.within(z.domain), Live: live}
 }
 
 func (z *Zones) sorted() []*zone {
@@ -193,7 +194,7 @@ func (z *Zones) collectProblems() []Problem {
 	for _, zn := range z.zones {
 		if len(zn.feeders) > 1 && !isReverse(zn.origin) {
 			for _, tag := range zn.feeders[1:] {
-				out = append(out, Problem{Zone: zn.text, Key: hostdb.Tags + "/" + tag,
+				out = append(out, Problem{Zone: zn.text, Key: hostdb.Tags + "/" + tag, Served: true,
 					Reason: "tag " + zn.feeders[0] + " has this zone already: all records are served, with SOA and NS of " + zn.feeders[0]})
 			}
 		}
@@ -205,7 +206,7 @@ func (z *Zones) collectProblems() []Problem {
 		}
 		if up := z.deepest(zn.origin.parent()); up != nil && !isReverse(zn.origin) {
 			if cut, ok := up.nodes.get(string(zn.origin)); !ok || cut.set(dns.TypeNS) == nil {
-				out = append(out, Problem{Zone: up.text, Key: up.owner(), Name: zn.text,
+				out = append(out, Problem{Zone: up.text, Key: up.owner(), Name: zn.text, Served: true,
 					Reason: "the zone below is ours too, but this one does not delegate it: servers other than ours need an NS record here"})
 			}
 		}

@@ -15,6 +15,7 @@ func dnsChecks() []Check {
 		{"dns-names", "names that DNS cannot have, and so leaves out", badNames},
 		{"dns-targets", "aliases and records that point to nothing", targets},
 		{"dns-zones", "zones that several tags make", sharedZones},
+		{"dns-transfer", "secondaries that cannot have the zone they shall have", transfers},
 	}
 }
 

@@ -51,7 +51,7 @@ func broken(t testing.TB) hostdb.View {
 		hosts/pooled.dc1.example.com: {Network: {IP: 10.1.128.5}}
 		tags/dc1: {DNS: {Zone: dc1.example.com, NS: [ns9], Records: {gone: {CNAME: nobody}, ext: {CNAME: example.org.}, tagged: {CNAME: web.vip.mesh.internal.}, mail: {MX: [10 mx9]}, wildly: {CNAME: a.dev}, "*.dev": {A: 10.1.0.99}, web3: {CNAME: ext}}}}
 		tags/dc1/members: web1.dc1.example.com web2.dc1.example.com web3.dc1.example.com stray.dc2.example.com far.dc1.example.com bad_name.dc1.example.com silent.dc1.example.com box1.dc1.example.com vm1.dc1.example.com vm2.dc1.example.com vm3.dc1.example.com vm4.dc1.example.com pooled.dc1.example.com
-		tags/dc1-again: {DNS: {Zone: DC1.example.com}}
+		tags/dc1-again: {DNS: {Zone: DC1.example.com, Transfer: {Allow: [10.1.0.53], Notify: [10.1.0.54], Key: none}}}
 		tags/prod: {Subnet: {CIDR: 10.1.0.0/16, VIPs: 10.1.0.48/28, Pool: 10.1.128.0/17}}
 		tags/wide: {Subnet: {CIDR: 10.0.0.0/14}}
 		tags/web: {Puppet: {Environment: production, Parameters: {a: 1}}, Backup: {Paths: [/etc]}}

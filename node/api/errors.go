@@ -16,6 +16,9 @@ import (
 // returns when the agent says so.
 var ErrNotFound = errors.New("not found")
 
+// ErrUpstream is wrapped by errors about a server elsewhere that was asked for somebody.
+var ErrUpstream = errors.New("the other server")
+
 // typeProtected is the type of the problem that an override solves.
 const typeProtected = "urn:hostmesh:protected"
 
@@ -37,6 +40,8 @@ func problemOf(err error) *huma.ErrorModel {
 	}
 	status, kind := http.StatusInternalServerError, ""
 	switch {
+	case is(ErrUpstream):
+		status = http.StatusBadGateway
 	case errors.As(err, &tooLong), is(hostdb.ErrTooLarge):
 		status = http.StatusRequestEntityTooLarge
 	case is(hostdb.ErrProtected):

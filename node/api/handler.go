@@ -33,6 +33,8 @@ type Config struct {
 	Importer   Importer
 	Digester   Digester
 	Zones      Zones
+	DNSKeys    DNSKeys
+	DNSDesk    DNSDesk
 	Namespaces Namespaces
 	Users      Users
 	Query      Views
@@ -85,6 +87,12 @@ func NewHandler(cfg Config) http.Handler {
 	}
 	if cfg.Zones != nil {
 		registerZones(a, cfg.Zones)
+	}
+	if cfg.DNSDesk != nil {
+		registerDNSDesk(a, cfg.DNSDesk)
+	}
+	if cfg.DNSKeys != nil {
+		registerDNSKeys(a, cfg.DNSKeys)
 	}
 	if cfg.Namespaces != nil {
 		registerNamespaces(a, cfg.Namespaces)
