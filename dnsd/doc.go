@@ -2,5 +2,5 @@
 // the serial numbers of zones, and the metrics. What names exist and what they answer is compiled by dnsd/zone; a query
 // reads one atomic pointer to the result, takes no lock and does not touch HostDB.
 //
-// Not served yet, and refused: zone transfers (AXFR, IXFR), NOTIFY, dynamic updates, TSIG.
+// Zone transfers, NOTIFY and signed requests are handed to Transfers. Not served: dynamic updates.
 package dnsd

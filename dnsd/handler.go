@@ -23,11 +23,38 @@ const (
 func (s *Server) serve(w dns.ResponseWriter, req *dns.Msg) {
 	start := time.Now()
 	_, udp := w.LocalAddr().(*net.UDPAddr)
+	if t := s.cfg.Transfers; t != nil && forTransfers(req) {
+		s.transfer(t, w, req, udp)
+		return
+	}
 	m, zone := s.respond(req, udp)
 	if err := w.WriteMsg(m); err != nil {
 		s.cfg.Logger.Debug("dns answer not sent", slog.String("to", w.RemoteAddr().String()), slog.Any("error", err))
 	}
 	s.metrics.count(m, zone, udp, time.Since(start))
+}
+
+// transfer lets t answer.
+func (s *Server) transfer(t Transfers, w dns.ResponseWriter, req *dns.Msg, udp bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.cfg.Logger.Error("dns transfer made the server panic", slog.Any("question", req.Question), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	t.Serve(w, req, func() *dns.Msg {
+		m, _ := s.respond(unsigned(req), udp)
+		return m
+	})
+}
+
+// unsigned is a request without its signature.
+func unsigned(req *dns.Msg) *dns.Msg {
+	if req.IsTsig() == nil {
+		return req
+	}
+	c := *req
+	c.Extra = c.Extra[:len(c.Extra)-1] // it is the last record (RFC 8945 section 5.1)
+	return &c
 }
 
 // respond makes the answer to a message that could be parsed, and names the zone it came from. It never panics.
@@ -39,6 +66,9 @@ func (s *Server) respond(req *dns.Msg, udp bool) (m *dns.Msg, zone string) {
 			m = failure(req, dns.RcodeServerFailure)
 		}
 	}()
+	if req.IsTsig() != nil {
+		return unsignable(req), ""
+	}
 	if req.Opcode != dns.OpcodeQuery {
 		return failure(req, dns.RcodeNotImplemented), ""
 	}

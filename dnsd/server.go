@@ -36,6 +36,9 @@ type Config struct {
 	Dir string
 	// Peers agree with this node on serials. nil: none.
 	Peers Peers
+	// Transfers answers AXFR, IXFR, NOTIFY and signed requests. nil: the first two are refused, NOTIFY is not implemented,
+	// and no key is known.
+	Transfers Transfers
 	// Version and Hostname answer version.bind and hostname.bind (CHAOS). Empty: refused.
 	Version, Hostname string
 	// MaxConns bounds open TCP connections, a quarter of it those of one source. For each that comes beyond it the longest
@@ -167,6 +170,11 @@ func (s *Server) Run(ctx context.Context) error {
 		{PacketConn: s.udp, Handler: handler, UDPSize: udpQuery, MsgInvalidFunc: s.metrics.malformed("udp")},
 		{Listener: s.tcp, Handler: handler, MsgInvalidFunc: s.metrics.malformed("tcp"), MaxTCPQueries: s.cfg.MaxQueriesPerConn,
 			ReadTimeout: s.cfg.IdleTimeout, WriteTimeout: s.cfg.IdleTimeout, IdleTimeout: func() time.Duration { return s.cfg.IdleTimeout }},
+	}
+	if s.cfg.Transfers != nil {
+		for _, srv := range servers {
+			srv.TsigProvider = s.cfg.Transfers
+		}
 	}
 	failed := make(chan error, len(servers))
 	var started, ended sync.WaitGroup
