@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -12,16 +13,14 @@ import (
 )
 
 const (
-	udpSize    = 1232 // DNS flag day 2020: fits every path without fragments
-	udpQuery   = 4096 // bytes of a question; each that waits for the processor holds so much, and we offer to take udpSize
+	udpSize    = 1232 // of questions and answers; DNS flag day 2020: fits every path without fragments
 	minUDPSize = 512  // RFC 1035 section 4.2.1
 	mostUDP    = 128  // answers that can fit into udpSize, and some more
 	mostTCP    = 4096 // answers that can fit into 64 KiB
 )
 
-// serve answers one query.
-func (s *Server) serve(w dns.ResponseWriter, req *dns.Msg) {
-	start := time.Now()
+// serve answers one query that came at a time.
+func (s *Server) serve(w dns.ResponseWriter, req *dns.Msg, came time.Time) {
 	_, udp := w.LocalAddr().(*net.UDPAddr)
 	if t := s.cfg.Transfers; t != nil && forTransfers(req) {
 		s.transfer(t, w, req, udp)
@@ -29,9 +28,39 @@ func (s *Server) serve(w dns.ResponseWriter, req *dns.Msg) {
 	}
 	m, zone := s.respond(req, udp)
 	if err := w.WriteMsg(m); err != nil {
-		s.cfg.Logger.Debug("dns answer not sent", slog.String("to", w.RemoteAddr().String()), slog.Any("error", err))
+		s.logUnsent(w.RemoteAddr(), err)
 	}
-	s.metrics.count(m, zone, udp, time.Since(start))
+	s.count(w, m, zone, udp, came)
+}
+
+// count notes an answer.
+func (s *Server) count(w dns.ResponseWriter, reply *dns.Msg, zone string, udp bool, came time.Time) {
+	what := said{zone: zone, rcode: uint8(reply.Rcode)}
+	if len(reply.Question) == 1 {
+		if what.typ = reply.Question[0].Qtype; dns.TypeToString[what.typ] == "" {
+			what.typ = typeOther // else a client could make us count without end
+		}
+	}
+	t := &s.tcpTally
+	if udp {
+		t = &s.slowTally
+	}
+	t.answered(what, addrOf(w.RemoteAddr()), time.Since(came))
+}
+
+func addrOf(a net.Addr) netip.Addr {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		return a.AddrPort().Addr().Unmap()
+	case *net.TCPAddr:
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// logUnsent notes an answer that could not be sent.
+func (s *Server) logUnsent(to net.Addr, err error) {
+	s.cfg.Logger.Debug("dns answer not sent", slog.String("to", to.String()), slog.Any("error", err))
 }
 
 // transfer lets t answer.

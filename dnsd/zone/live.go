@@ -25,9 +25,24 @@ type live struct {
 }
 
 type liveAnswer struct {
-	gen  uint64
-	sets []rrset // of <tag>.tag, by type
-	srv  []rrset // of _<tag>._<proto>.tag
+	gen    uint64
+	sets   []rrset   // of <tag>.tag, by type
+	srv    []rrset   // of _<tag>._<proto>.tag
+	packed [2]string // the sets of addresses in wire form: AAAA and A
+}
+
+// srvOf are the SRV of the one or the other name.
+func (a *liveAnswer) srvOf(srv bool) []dns.RR {
+	sets := a.sets
+	if srv {
+		sets = a.srv
+	}
+	for i := range sets {
+		if sets[i].typ == dns.TypeSRV {
+			return sets[i].rrs
+		}
+	}
+	return nil
 }
 
 // service is the section Service of a tag; port 0 for none.
@@ -118,6 +133,7 @@ func (l *live) make(z *Zones) *liveAnswer {
 			a.sets = append(a.sets, s)
 		}
 	}
+	a.packed[dns.TypeA&1], a.packed[dns.TypeAAAA&1] = pack(v4), pack(v6)
 	if l.srvOwner != "" && len(srvOwn) > 0 {
 		a.srv = []rrset{{dns.TypeSRV, srvOwn}}
 	}

@@ -2,6 +2,7 @@ package zone
 
 import (
 	"slices"
+	"unsafe"
 
 	"github.com/miekg/dns"
 )
@@ -23,8 +24,7 @@ type found struct {
 	zone     *zone
 	node     *node // nil when the name does not exist
 	cut      *node // the delegation that the name lies below, or is
-	cutName  name
-	wildcard bool // node is a wildcard's
+	wildcard bool  // node is a wildcard's
 }
 
 // Lookup answers a question of class IN (RFC 1034 section 4.3.2). Case does not matter. qname must be absolute.
@@ -86,13 +86,13 @@ func (z *Zones) find(n name, qtype uint16) found {
 				continue
 			}
 			if nd, ok := zn.nodes.get(string(at)); ok && nd.set(dns.TypeNS) != nil {
-				r.cut, r.cutName = nd, at // the highest one wins
+				r.cut = nd // the highest one wins
 			}
 		}
 	}
 	if nd, ok := zn.nodes.get(string(n)); ok || n == zn.origin {
 		if r.node = nd; nd == nil {
-			r.node = &node{} // an apex without records: SOA only
+			r.node = bare // an apex without records: SOA only
 		}
 		return r
 	}
@@ -101,13 +101,18 @@ func (z *Zones) find(n name, qtype uint16) found {
 	}
 	for at := n.parent(); ; at = at.parent() {
 		if _, ok := zn.nodes.get(string(at)); ok || at == zn.origin { // the closest encloser, RFC 4592 section 3.3.1
-			if nd, ok := zn.nodes.get("\x01*" + string(at)); ok {
+			var buf [258]byte // a name that was put together would be a piece of memory
+			star := append(append(buf[:0], "\x01*"...), at...)
+			if nd, ok := zn.nodes.get(unsafe.String(&star[0], len(star))); ok {
 				r.node, r.wildcard = nd, true
 			}
 			return r
 		}
 	}
 }
+
+// bare is a name without data.
+var bare = &node{}
 
 // take answers from a node that exists, and returns where an alias leads.
 func (z *Zones) take(a *Answer, r found, qname string, n name, qtype uint16) (target string) {

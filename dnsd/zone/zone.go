@@ -63,6 +63,7 @@ type zone struct {
 	records int
 	serial  uint32
 	soa     *dns.SOA
+	soaWire string // soa without its owner
 	hash    Hash   // sum and the SOA
 	changed string // version of HostDB with which hash came up here
 }
@@ -163,6 +164,7 @@ func (z *Zones) WithSerials(serial func(origin string, content Hash) uint32) *Zo
 			zc := *zn
 			zc.serial, zc.by = s, nil
 			zc.soa = withSerial(zn.soa, s)
+			zc.soaWire = restOf(zc.soa)
 			zn = &zc
 		}
 		c.zones[n] = zn
@@ -198,9 +200,7 @@ func (z *Zones) collectProblems() []Problem {
 			}
 		}
 		for n, nd := range zn.nodes.all() {
-			if nd.settled != nil {
-				out = append(out, nd.settled.problems...)
-			}
+			out = append(out, nd.problems()...)
 			out = append(out, z.targetProblems(zn, name(n), nd)...)
 		}
 		if up := z.deepest(zn.origin.parent()); up != nil && !isReverse(zn.origin) {
@@ -332,7 +332,7 @@ func (z *Zones) seal(zn *zone, version string) {
 	rest >>= used
 	rr.Expire, _ = lowBits(rr.Expire, 12, rest)
 	rr.Serial = zn.serial
-	zn.soa, zn.changed = rr, version
+	zn.soa, zn.soaWire, zn.changed = rr, restOf(rr), version
 }
 
 // names yields the existing names of a zone in canonical order (RFC 4034 section 6.1).
