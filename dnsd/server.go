@@ -47,7 +47,7 @@ type Config struct {
 	// IdleTimeout is how long a TCP connection may be quiet (RFC 7766 section 6.2.3), a question may take to come, and an
 	// answer to be taken.
 	IdleTimeout time.Duration
-	// MaxQueriesPerConn ends a TCP connection after that many questions.
+	// MaxQueriesPerConn ends a TCP connection after that many questions. 0: never; who crowds others out is closed anyway.
 	MaxQueriesPerConn int
 	// Logger is nil for slog.Default().
 	Logger *slog.Logger
@@ -57,9 +57,8 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Zone:              zone.DefaultOptions(),
-		MaxConns:          512,              // each costs two buffers of 64 KiB at worst
-		IdleTimeout:       10 * time.Second, // resolvers keep a connection for a burst, not for long
-		MaxQueriesPerConn: 10_000,           // so that no client stays on one node for ever
+		MaxConns:    512,              // each costs two buffers of 64 KiB at worst
+		IdleTimeout: 10 * time.Second, // resolvers keep a connection for a burst, not for long
 	}
 }
 

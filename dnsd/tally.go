@@ -13,6 +13,7 @@ import (
 // of a kind, allocates nothing.
 type tally struct {
 	counters map[said]*counter // the writer's own
+	last     *counter          // most answers are like the one before
 	list     atomic.Pointer[[]*counter]
 	latency  latency
 	askers   askers
@@ -27,9 +28,12 @@ func newTally() *tally { return &tally{counters: map[said]*counter{}} }
 
 // count adds one answer.
 func (t *tally) count(s said) {
-	c := t.counters[s]
-	if c == nil {
-		c = t.add(s)
+	c := t.last
+	if c == nil || c.said != s {
+		if c = t.counters[s]; c == nil {
+			c = t.add(s)
+		}
+		t.last = c
 	}
 	c.n.Add(1)
 }

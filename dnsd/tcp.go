@@ -51,7 +51,7 @@ func (c *tcpConn) Read(b []byte) (int, error) {
 		switch {
 		case err != nil:
 			return 0, err
-		case c.questions >= c.server.cfg.MaxQueriesPerConn:
+		case c.spent():
 			return 0, io.EOF
 		case c.pass > 0:
 			c.questions++
@@ -102,6 +102,12 @@ func (c *tcpConn) answer() (answered bool, err error) {
 	return answered, err
 }
 
+// spent reports whether the connection had as many questions as it may have.
+func (c *tcpConn) spent() bool {
+	most := c.server.cfg.MaxQueriesPerConn
+	return most > 0 && c.questions >= most
+}
+
 // fill answers as many questions as out has room for.
 func (c *tcpConn) fill(out []byte) []byte {
 	t := &c.server.tcpTally
@@ -109,7 +115,7 @@ func (c *tcpConn) fill(out []byte) []byte {
 	defer t.mu.Unlock()
 	start, n := time.Now(), 0
 	z := c.server.zones.Load()
-	for len(out) <= tcpTop && c.questions < c.server.cfg.MaxQueriesPerConn && c.w-c.r >= 2 {
+	for len(out) <= tcpTop && !c.spent() && c.w-c.r >= 2 {
 		size := 2 + int(binary.BigEndian.Uint16(c.buf[c.r:]))
 		if size > len(c.buf) {
 			c.pass = size // it does not fit here, and is not plain

@@ -322,6 +322,12 @@ func (b *batch) finish() *Zones {
 			b.list(b.next.zones[p.zone], p.owner)
 		}
 	}
+	for p, n := range b.dirty {
+		if n.exists() {
+			zn := b.next.zones[p.zone]
+			zn.nodes = zn.nodes.settle(b.edit, string(p.owner), n)
+		}
+	}
 	if b.fresh {
 		b.next.sources.fit(b.edit)
 		for _, zn := range b.next.zones {

@@ -56,7 +56,7 @@ type zone struct {
 	origin  name
 	text    string
 	feeders []string // tags, sorted; the first is the one that gives SOA and NS
-	nodes   pmap[*node]
+	nodes   nodeMap
 	sum     Hash // of the records, without the SOA
 	cuts    int  // names below the origin with NS
 	wild    int  // wildcards
