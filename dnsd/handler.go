@@ -1,11 +1,13 @@
 package dnsd
 
 import (
+	"encoding/hex"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +28,7 @@ func (s *Server) serve(w dns.ResponseWriter, req *dns.Msg, came time.Time) {
 		s.transfer(t, w, req, udp)
 		return
 	}
-	m, zone := s.respond(req, udp)
+	m, zone := s.respond(req, addrOf(w.RemoteAddr()), udp)
 	if err := w.WriteMsg(m); err != nil {
 		s.logUnsent(w.RemoteAddr(), err)
 	}
@@ -71,7 +73,7 @@ func (s *Server) transfer(t Transfers, w dns.ResponseWriter, req *dns.Msg, udp b
 		}
 	}()
 	t.Serve(w, req, func() *dns.Msg {
-		m, _ := s.respond(unsigned(req), udp)
+		m, _ := s.respond(unsigned(req), addrOf(w.RemoteAddr()), udp)
 		return m
 	})
 }
@@ -87,7 +89,7 @@ func unsigned(req *dns.Msg) *dns.Msg {
 }
 
 // respond makes the answer to a message that could be parsed, and names the zone it came from. It never panics.
-func (s *Server) respond(req *dns.Msg, udp bool) (m *dns.Msg, zone string) {
+func (s *Server) respond(req *dns.Msg, from netip.Addr, udp bool) (m *dns.Msg, zone string) {
 	m = new(dns.Msg)
 	defer func() {
 		if p := recover(); p != nil {
@@ -115,14 +117,17 @@ func (s *Server) respond(req *dns.Msg, udp bool) (m *dns.Msg, zone string) {
 		m.SetEdns0(udpSize, opt.Do())
 		limit = min(max(limit, int(opt.UDPSize())), udpSize)
 	}
-	if opt != nil && opt.Version() != 0 {
+	if opt != nil && opt.Version() != 0 { // no option of a version that we do not know is looked at
 		m.Rcode = dns.RcodeBadVers
 		return m, ""
 	}
-	zone = s.answer(m)
+	if opt != nil && s.cfg.Hostname != "" {
+		s.identify(m.IsEdns0(), opt)
+	}
+	zone = s.answer(m, from)
 	if udp {
 		m.Answer = m.Answer[:min(len(m.Answer), mostUDP)]
-		m.Truncate(limit)
+		truncate(m, limit)
 		return m, zone
 	}
 	// What does not fit even here is a live name of thousands of members: a part of them, another one each time, is of
@@ -131,6 +136,41 @@ func (s *Server) respond(req *dns.Msg, udp bool) (m *dns.Msg, zone string) {
 	m.Truncate(dns.MaxMsgSize)
 	m.Truncated = false
 	return m, zone
+}
+
+// identify tells who answers, if the client asks for it (RFC 5001 section 2.1).
+func (s *Server) identify(reply, asked *dns.OPT) {
+	for _, o := range asked.Option {
+		if o.Option() == dns.EDNS0NSID {
+			reply.Option = append(reply.Option, &dns.EDNS0_NSID{Code: dns.EDNS0NSID, Nsid: hex.EncodeToString([]byte(s.cfg.Hostname))})
+			return
+		}
+	}
+}
+
+// truncate makes an answer fit. Records that come along with an authoritative answer are left out without a word, for
+// nobody needs to ask again for them (RFC 2181 section 9); the addresses of a delegation's servers are not such.
+func truncate(m *dns.Msg, limit int) {
+	all := len(m.Extra)
+	if !m.Authoritative || all == 0 || m.Len() <= limit {
+		m.Truncate(limit)
+		return
+	}
+	extra := m.Extra
+	m.Extra = slices.DeleteFunc(slices.Clone(extra), func(rr dns.RR) bool { return rr.Header().Rrtype != dns.TypeOPT })
+	if m.Len() > limit {
+		m.Truncate(limit)
+		return
+	}
+	for _, rr := range extra {
+		if rr.Header().Rrtype == dns.TypeOPT {
+			continue
+		}
+		if m.Extra = append(m.Extra, rr); m.Len() > limit {
+			m.Extra = m.Extra[:len(m.Extra)-1]
+			return
+		}
+	}
 }
 
 func failure(req *dns.Msg, rcode int) *dns.Msg {
@@ -150,7 +190,7 @@ func edns(req *dns.Msg) (opt *dns.OPT, n int) {
 }
 
 // answer fills in what the question of m asks for.
-func (s *Server) answer(m *dns.Msg) (zone string) {
+func (s *Server) answer(m *dns.Msg, from netip.Addr) (zone string) {
 	q := m.Question[0]
 	switch {
 	case q.Qclass == dns.ClassCHAOS:
@@ -176,23 +216,27 @@ func (s *Server) answer(m *dns.Msg) (zone string) {
 		m.Rcode = dns.RcodeServerFailure
 		return ""
 	}
-	a := z.Lookup(q.Name, q.Qtype)
+	a := z.LookupFrom(q.Name, q.Qtype, from)
 	m.Rcode, m.Authoritative = a.Rcode, a.Authoritative
-	m.Answer, m.Ns = rotate(a.Answer), a.Authority
+	m.Answer, m.Ns = rotate(a.Answer, a.Near), a.Authority
 	m.Extra = append(m.Extra, a.Additional...) // after OPT
 	return a.Zone
 }
 
-// rotate lets each set of addresses begin anywhere, so that clients that take the first share the load. The slice is
-// Lookup's own, for this one answer.
-func rotate(rrs []dns.RR) []dns.RR {
+// rotate lets each set of addresses begin anywhere, so that clients that take the first share the load; or, with near, one of
+// the nearest come first. The slice is Lookup's own, for this one answer.
+func rotate(rrs []dns.RR, near int) []dns.RR {
 	for i := 0; i < len(rrs); {
 		h := rrs[i].Header()
 		j := i + 1
 		for j < len(rrs) && rrs[j].Header().Rrtype == h.Rrtype && rrs[j].Header().Name == h.Name {
 			j++
 		}
-		if set := rrs[i:j]; len(set) > 1 && (h.Rrtype == dns.TypeA || h.Rrtype == dns.TypeAAAA || h.Rrtype == dns.TypeSRV) {
+		set := rrs[i:j]
+		if near > 0 && j == len(rrs) {
+			set = set[:min(near, len(set))]
+		}
+		if len(set) > 1 && (h.Rrtype == dns.TypeA || h.Rrtype == dns.TypeAAAA || h.Rrtype == dns.TypeSRV) {
 			n := rand.IntN(len(set))
 			copy(set, append(append(make([]dns.RR, 0, len(set)), set[n:]...), set[:n]...))
 		}

@@ -18,7 +18,7 @@ func richSite(t testing.TB) *hostdb.Store {
 	db := smallSite(t, 60)
 	put(t, db, "hosts/six.x.test", "Network: {IP: 10.0.4.1, IPv6: ['2001:db8::1', '2001:db8::2'], cname: [six-alias, other.y.test]}")
 	put(t, db, "tags/y", `DNS: {Zone: y.test, TTL: 300, Reverse: ['2001:db8::/32'], Records: {
-		'@': {MX: [10 mail, 20 mail.elsewhere.test.], TXT: [v=spf1 -all, another], CAA: 0 issue ca.test, NS: [ns1, ns.elsewhere.test.]},
+		'@': {ALIAS: web.tag, MX: [10 mail, 20 mail.elsewhere.test.], TXT: [v=spf1 -all, another], CAA: 0 issue ca.test, NS: [ns1, ns.elsewhere.test.]},
 		mail: {A: [10.1.0.1, 10.1.0.2], AAAA: '2001:db8::3'}, ns1: {A: 10.1.0.3},
 		'*.wild': {A: 10.1.0.4, TXT: wild}, '*.alias': {CNAME: many},
 		many: {A: [10.2.0.1, 10.2.0.2, 10.2.0.3, 10.2.0.4, 10.2.0.5, 10.2.0.6, 10.2.0.7]},
@@ -27,6 +27,8 @@ func richSite(t testing.TB) *hostdb.Store {
 		cut: {NS: [ns.cut, ns.elsewhere.test.]}, ns.cut: {A: 10.3.0.1}, deep.empty.name: {A: 10.4.0.1},
 		_http._tcp: {SRV: [0 1 80 six.x.test., 0 1 80 mail]}, 'es\.caped': {A: 10.5.0.1}, long: {TXT: "`+strings.Repeat("long ", 120)+`"}}}`, "six.x.test")
 	put(t, db, "tags/web", "{Service: {Port: 80}, LB: {VIP: 10.9.0.1, Ports: {80/tcp: 80}}}", "h1.x.test", "h2.x.test", "six.x.test")
+	put(t, db, "tags/x2", "DNS: {Zone: x.test}", "six.x.test")
+	put(t, db, "tags/near", "Service: {Port: 80, Order: near, TTL: 2}", "h1.x.test", "h2.x.test", "h3.x.test", "six.x.test")
 	put(t, db, "tags/empty", "Owner: nobody")
 	return db
 }
@@ -36,7 +38,7 @@ var plainNames = []string{"h1.x.test.", "c1.x.test.", "six.x.test.", "six-alias.
 	"a.wild.y.test.", "a.b.wild.y.test.", "wild.y.test.", "a.alias.y.test.", "many.y.test.", "c1.y.test.", "out.y.test.", "none.y.test.", "loop1.y.test.", "tolive.y.test.",
 	"tocut.y.test.", "cut.y.test.", "host.cut.y.test.", "ns.cut.y.test.", "empty.name.y.test.", "name.y.test.", "_http._tcp.y.test.",
 	`es\.caped.y.test.`, "long.y.test.", "x.tag.mesh.internal.", "web.tag.mesh.internal.", "_web._tcp.tag.mesh.internal.", "web.vip.mesh.internal.",
-	"empty.tag.mesh.internal.", "tag.mesh.internal.", "mesh.internal.", "n1.node.mesh.internal.", "ns.mesh.internal.", "nobody.x.test.", "test.", ".",
+	"empty.tag.mesh.internal.", "near.tag.mesh.internal.", "tag.mesh.internal.", "mesh.internal.", "n1.node.mesh.internal.", "ns.mesh.internal.", "nobody.x.test.", "test.", ".",
 	"www.elsewhere.test.", "1.0.0.10.in-addr.arpa.", "0.0.10.in-addr.arpa.", "9.9.0.10.in-addr.arpa."}
 
 var plainTypes = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypePTR, dns.TypeTXT, dns.TypeSOA, dns.TypeCAA, dns.TypeMX,
@@ -86,7 +88,7 @@ func comparePlain(t testing.TB, s *Server, r *reader, wire []byte, udp bool) boo
 	// be another size.
 	lower := req.Copy()
 	lower.Question[0].Name = strings.ToLower(lower.Question[0].Name)
-	want, zone := s.respond(lower, udp)
+	want, zone := s.respond(lower, netip.Addr{}, udp)
 	want.Question = req.Question
 	packed, err := want.Pack()
 	if err != nil {
@@ -106,7 +108,7 @@ func comparePlain(t testing.TB, s *Server, r *reader, wire []byte, udp bool) boo
 		t.Fatalf("fast (%+v):\n%v\nslow (%s):\n%v", what, got, zone, want)
 	}
 	if got.Truncated {
-		whole, _ := s.respond(req, false)
+		whole, _ := s.respond(req, netip.Addr{}, false)
 		all := records(whole.Answer)
 		if len(got.Answer) != len(want.Answer) || slices.ContainsFunc(records(got.Answer), func(rr string) bool { return !slices.Contains(all, rr) }) {
 			t.Fatalf("truncated, fast:\n%v\nslow:\n%v", got, want)
@@ -166,7 +168,7 @@ func TestPlainAnswersEqualTheOthers(t *testing.T) {
 	}
 	for _, must := range []string{"h1.x.test. A", "h1.x.test. AAAA", "c1.x.test. A", "six.x.test. AAAA", "x.test. SOA", "y.test. TXT", "y.test. CAA", "a.wild.y.test. A", "many.y.test. A",
 		"c1.y.test. A", "none.y.test. A", "tolive.y.test. A", "x.tag.mesh.internal. A", "web.vip.mesh.internal. A", "nobody.x.test. A", "1.0.0.10.in-addr.arpa. PTR",
-		"www.elsewhere.test. A", "h1.x.test. HTTPS", "a.alias.y.test. A", "empty.name.y.test. A"} {
+		"www.elsewhere.test. A", "y.test. A", "near.tag.mesh.internal. A", "h1.x.test. HTTPS", "a.alias.y.test. A", "empty.name.y.test. A"} {
 		if !fast[must] {
 			t.Errorf("%s is not answered by the fast path", must)
 		}

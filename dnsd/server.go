@@ -39,7 +39,8 @@ type Config struct {
 	// Transfers answers AXFR, IXFR, NOTIFY and signed requests. nil: the first two are refused, NOTIFY is not implemented,
 	// and no key is known.
 	Transfers Transfers
-	// Version and Hostname answer version.bind and hostname.bind (CHAOS). Empty: refused.
+	// Version and Hostname answer version.bind and hostname.bind (CHAOS, RFC 4892); Hostname is the identifier of RFC 5001
+	// (NSID), too. Empty: refused, and no identifier.
 	Version, Hostname string
 	// MaxConns bounds open TCP connections, a quarter of it those of one source. For each that comes beyond it the longest
 	// quiet one is closed, of the source that has the most.
@@ -56,7 +57,7 @@ type Config struct {
 // DefaultConfig returns the defaults; Listen must be set.
 func DefaultConfig() Config {
 	return Config{
-		Zone:              zone.DefaultOptions(),
+		Zone:        zone.DefaultOptions(),
 		MaxConns:    512,              // each costs two buffers of 64 KiB at worst
 		IdleTimeout: 10 * time.Second, // resolvers keep a connection for a burst, not for long
 	}

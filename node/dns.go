@@ -23,6 +23,9 @@ func (a *Agent) openDNS() error {
 	cfg := dnsd.DefaultConfig()
 	cfg.Listen, cfg.Zone.Domain = a.cfg.DNS.Listen, a.cfg.DNS.Domain
 	cfg.Dir, cfg.Peers, cfg.Logger = a.dir.path, a.mesh, a.log
+	if a.cfg.DNS.Identify {
+		cfg.Version, cfg.Hostname = "hostmesh "+a.cfg.Build.Version, a.cfg.Name
+	}
 	d, err := dnsd.Open(cfg)
 	if err != nil {
 		return err

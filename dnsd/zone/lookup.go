@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"net/netip"
 	"slices"
 	"unsafe"
 
@@ -17,6 +18,9 @@ type Answer struct {
 	Answer        []dns.RR
 	Authority     []dns.RR
 	Additional    []dns.RR
+	// Near is how many of the addresses at the end of Answer may change places, because none of them is nearer than another.
+	// 0: all may.
+	Near int
 }
 
 // found is what one step of a search came to.
@@ -27,8 +31,14 @@ type found struct {
 	wildcard bool  // node is a wildcard's
 }
 
-// Lookup answers a question of class IN (RFC 1034 section 4.3.2). Case does not matter. qname must be absolute.
+// Lookup answers a question of class IN (RFC 1034 section 4.3.2) to somebody near this node. Case does not matter, and is
+// kept. qname must be absolute.
 func (z *Zones) Lookup(qname string, qtype uint16) Answer {
+	return z.LookupFrom(qname, qtype, netip.Addr{})
+}
+
+// LookupFrom is Lookup for who asks from an address.
+func (z *Zones) LookupFrom(qname string, qtype uint16, from netip.Addr) Answer {
 	n, err := parseName(qname)
 	if err != nil {
 		return Answer{Rcode: dns.RcodeFormatError}
@@ -54,7 +64,7 @@ func (z *Zones) Lookup(qname string, qtype uint16) Answer {
 			a.Authority = r.zone.negative()
 			break
 		}
-		target := z.take(&a, r, qname, n, qtype)
+		target := z.take(&a, r, qname, n, qtype, from)
 		if target == "" {
 			break
 		}
@@ -115,12 +125,20 @@ func (z *Zones) find(n name, qtype uint16) found {
 var bare = &node{}
 
 // take answers from a node that exists, and returns where an alias leads.
-func (z *Zones) take(a *Answer, r found, qname string, n name, qtype uint16) (target string) {
+func (z *Zones) take(a *Answer, r found, qname string, n name, qtype uint16, from netip.Addr) (target string) {
 	var buf [1]rrset
 	sets := r.node.sets(&buf)
-	if l, srv := r.node.live(); l != nil {
-		if sets = l.answer(z).sets; srv {
-			sets = l.answer(z).srv
+	l, srv := r.node.live()
+	if alias := r.node.alias(); alias != nil && isAddress(qtype) {
+		l = alias
+	}
+	if l != nil {
+		now := l.answerTo(z, from)
+		if sets = now.sets; srv {
+			sets = now.srv
+		}
+		if isAddress(qtype) {
+			a.Near = now.near[qtype&1]
 		}
 	}
 	if n == r.zone.origin && qtype == dns.TypeSOA {
@@ -133,8 +151,8 @@ func (z *Zones) take(a *Answer, r found, qname string, n name, qtype uint16) (ta
 			continue
 		}
 		before := len(a.Answer)
-		a.Answer = append(a.Answer, s.rrs...) // for ANY the first set will do (RFC 8482 section 4.1)
-		if r.wildcard {
+		a.Answer = append(a.Answer, s.rrs...)        // for ANY the first set will do (RFC 8482 section 4.1)
+		if a.Answer[before].Header().Name != qname { // a wildcard's, or asked in another case
 			for j, rr := range a.Answer[before:] {
 				rr = dns.Copy(rr)
 				rr.Header().Name = dns.Fqdn(qname)

@@ -27,6 +27,7 @@ type claim struct {
 	rank   rank
 	local  bool // not a function of HostDB: it is no part of the zone's hash
 	srv    bool // live name of the form _tag._proto: only SRV
+	alias  bool // live gives the addresses alone, in place of those that are there
 }
 
 func (c *claim) rr() dns.RR { return c.one[0] }
@@ -75,6 +76,7 @@ type settled struct {
 type rest struct {
 	problems []Problem
 	packed   [2]string // sets of many addresses in wire form: AAAA and A
+	alias    *live     // answers for the addresses of the name
 }
 
 // more is where something few names have is put.
@@ -99,6 +101,14 @@ func (n *node) packed(typ uint16) string {
 		return ""
 	}
 	return n.settled.rest.packed[typ&1]
+}
+
+// alias is what gives the name its addresses instead of the sets, if anything.
+func (n *node) alias() *live {
+	if n.settled == nil || n.settled.rest == nil {
+		return nil
+	}
+	return n.settled.rest.alias
 }
 
 // packMany is from how many addresses on a set is kept in wire form too: below, reading the records is as fast.
@@ -195,7 +205,7 @@ func (n *node) settle(zone, owner name, h *hasher) (sum Hash) {
 	}
 	if c := n.only(); c == nil && len(n.claims) == 0 {
 		return Hash{}
-	} else if c != nil && (c.live != nil || !apex || c.typ() != dns.TypeCNAME) {
+	} else if c != nil && !c.alias && (c.live != nil || !apex || c.typ() != dns.TypeCNAME) {
 		if c.live == nil && !c.local {
 			return hash(c)
 		}
@@ -216,6 +226,9 @@ func (n *node) settle(zone, owner name, h *hasher) (sum Hash) {
 	seen := make(map[Hash]bool, len(n.claims))
 	for _, c := range n.claims {
 		switch {
+		case c.alias:
+			s.more().alias = c.live
+			continue
 		case c.live != nil:
 			if s.live == nil {
 				s.live, s.srv = c.live, c.srv

@@ -196,6 +196,10 @@ func (z *Zones) wire(w *wireAnswer, r found, n name) (target string) {
 		z.wireLive(w, r.zone, l, srv)
 		return ""
 	}
+	if l := r.node.alias(); l != nil && isAddress(w.q.Type) {
+		z.wireLive(w, r.zone, l, false)
+		return ""
+	}
 	var buf [1]rrset
 	sets := r.node.sets(&buf)
 	for i := range sets {
@@ -224,10 +228,10 @@ func (z *Zones) wire(w *wireAnswer, r found, n name) (target string) {
 
 // wireLive appends what a live name says.
 func (z *Zones) wireLive(w *wireAnswer, zn *zone, l *live, srv bool) {
-	a := l.answer(z)
+	a := l.answerTo(z, w.q.From)
 	switch typ := w.q.Type; {
 	case (typ == dns.TypeA || typ == dns.TypeAAAA) && !srv && a.packed[typ&1] != "": // A is 1 and AAAA 28
-		w.packed(a.packed[typ&1], addressSize(typ), 0)
+		w.packed(a.packed[typ&1], addressSize(typ), a.near[typ&1])
 	case typ == dns.TypeSRV && len(a.srvOf(srv)) > 0:
 		w.odd = true // the addresses of its targets come along
 	default:

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/miekg/dns"
 
@@ -47,6 +48,8 @@ type Zones struct {
 	sources  pmap[*contribution] // by key of HostDB
 	down     map[string]bool     // hosts that the mesh knows as failed or left
 	liveGen  uint64              // what live names kept is of this generation or void
+	gens     *atomic.Uint64      // generations that were given out
+	ordered  *atomic.Bool        // some live name was answered by distance
 	problems *problemCache
 }
 
@@ -102,6 +105,9 @@ type Info struct {
 	Transferable bool     `json:"transferable"`  // its content is a function of HostDB alone
 	Live         bool     `json:"live,omitzero"` // it holds the live names
 }
+
+// voidLive begins a new generation, which no other Zones of this line has.
+func (z *Zones) voidLive() { z.liveGen = z.gens.Add(1) }
 
 // Version is the version of HostDB that z was compiled from.
 func (z *Zones) Version() string { return z.db.Version().String() }
