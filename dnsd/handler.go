@@ -43,11 +43,11 @@ func (s *Server) count(w dns.ResponseWriter, reply *dns.Msg, zone string, udp bo
 			what.typ = typeOther // else a client could make us count without end
 		}
 	}
-	t := &s.tcpTally
-	if udp {
-		t = &s.slowTally
+	if udp { // its socket noted who asks
+		s.slowTally.answered(what, netip.Addr{}, time.Since(came))
+	} else {
+		s.tcpTally.answered(what, addrOf(w.RemoteAddr()), time.Since(came))
 	}
-	t.answered(what, addrOf(w.RemoteAddr()), time.Since(came))
 }
 
 func addrOf(a net.Addr) netip.Addr {
@@ -107,7 +107,7 @@ func (s *Server) respond(req *dns.Msg, from netip.Addr, udp bool) (m *dns.Msg, z
 		return failure(req, dns.RcodeFormatError), ""
 	}
 	opt, n := edns(req)
-	if n > 1 { // RFC 6891 section 6.1.1
+	if n > 1 || n == 1 && opt.Hdr.Name != "." { // RFC 6891 sections 6.1.1 and 6.1.2
 		return failure(req, dns.RcodeFormatError), ""
 	}
 	m.SetReply(req)

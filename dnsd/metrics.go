@@ -1,6 +1,8 @@
 package dnsd
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -81,20 +83,42 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// QueryCount is how often something was asked and answered so, since the start.
+type QueryCount struct {
+	Zone  string `json:"zone"` // origin; empty when the name is in no zone of ours
+	Type  string `json:"type"` // its name, "other" for a type without one, "none" for a message without a question
+	Rcode string `json:"rcode"`
+	Count uint64 `json:"count"`
+}
+
+// Queries lists what was asked since the start, most first.
+func (s *Server) Queries() []QueryCount {
+	sums := map[QueryCount]uint64{}
+	for _, t := range s.tallies() {
+		t.each(func(s said, n uint64) {
+			sums[QueryCount{Zone: s.zone, Type: typeLabel(s.typ), Rcode: rcodeLabel(s.rcode)}] += n
+		})
+	}
+	out := make([]QueryCount, 0, len(sums))
+	for q, n := range sums {
+		q.Count = n
+		out = append(out, q)
+	}
+	slices.SortFunc(out, func(a, b QueryCount) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.Type, b.Type), cmp.Compare(a.Rcode, b.Rcode))
+	})
+	return out
+}
+
 // topAskers is how many of the askers are shown as metrics: their addresses come and go.
 const topAskers = 10
 
 // collectTallies adds up what sockets and connections have counted.
 func (m *metrics) collectTallies(ch chan<- prometheus.Metric) {
-	type labels struct{ zone, typ, rcode string }
-	queries := map[labels]uint64{}
+	for _, q := range m.server.Queries() {
+		ch <- prometheus.MustNewConstMetric(m.queries, prometheus.CounterValue, float64(q.Count), zoneLabel(q.Zone), q.Type, q.Rcode)
+	}
 	tallies := m.server.tallies()
-	for _, t := range tallies {
-		t.each(func(s said, n uint64) { queries[labels{zoneLabel(s.zone), typeLabel(s.typ), rcodeLabel(s.rcode)}] += n })
-	}
-	for l, n := range queries {
-		ch <- prometheus.MustNewConstMetric(m.queries, prometheus.CounterValue, float64(n), l.zone, l.typ, l.rcode)
-	}
 	udp := len(tallies) - 1
 	for proto, list := range map[string][]*tally{"udp": tallies[:udp], "tcp": tallies[udp:]} {
 		count, sum, buckets := uint64(0), 0.0, map[float64]uint64{}
@@ -130,7 +154,7 @@ func typeLabel(typ uint16) string {
 	if typ == 0 {
 		return "none"
 	}
-	if text := dns.TypeToString[typ]; text != "" {
+	if text := dns.TypeToString[typ]; text != "" && typ != typeOther {
 		return text
 	}
 	return "other"

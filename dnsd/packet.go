@@ -9,20 +9,21 @@ import (
 
 // What of a message's form (RFC 1035 section 4.1) plain questions need.
 const (
-	headerSize = 12
-	minPlain   = headerSize + 5 // the root, a type and a class
-	maxLabel   = 63
-	maxName    = 255 // in wire form
-	classIN    = 1
-	typeOPT    = 41
-	optSize    = 11   // of an OPT record without options
-	optCookie  = 10   // RFC 7873
-	bitQR      = 0x80 // of the header's third octet
-	bitRD      = 0x01
-	bitsOdd    = 0xfa // the same: QR, an opcode, TC
-	bitCD      = 0x10 // of its fourth
-	bitDO      = 0x80 // of the third octet of OPT's time to live (RFC 3225)
-	plainTCP   = 4096 // bytes of an answer over TCP that is plain still
+	headerSize   = 12
+	minPlain     = headerSize + 5 // the root, a type and a class
+	maxLabel     = 63
+	maxName      = 255 // in wire form
+	classIN      = 1
+	typeOPT      = 41
+	optSize      = 11   // of an OPT record without options
+	optCookie    = 10   // RFC 7873
+	bitQR        = 0x80 // of the header's third octet
+	bitRD        = 0x01
+	bitsOdd      = 0xfa // the same: QR, an opcode, TC
+	bitCD        = 0x10 // of its fourth
+	bitDO        = 0x80 // of the third octet of OPT's time to live (RFC 3225)
+	rcodeFormErr = 1
+	plainTCP     = 4096 // bytes of an answer over TCP that is plain still
 )
 
 // reader answers plain questions out of packets. It belongs to one goroutine.
@@ -127,4 +128,25 @@ func plainOPT(b []byte) (size int, do byte, ok bool) {
 		options = options[4+n:]
 	}
 	return size, do, true
+}
+
+// cutOff reports whether a query ends within its question, which the library would complete with zeros.
+func cutOff(b []byte) bool {
+	if len(b) < headerSize || binary.BigEndian.Uint16(b[4:]) != 1 {
+		return false // others see to that
+	}
+	at := headerSize
+	for at < len(b) && b[at] != 0 {
+		if b[at] > maxLabel { // a pointer, or nothing that is known
+			at++
+			break
+		}
+		at += 1 + int(b[at])
+	}
+	return at+5 > len(b)
+}
+
+// appendRefusal appends an answer to a message that cannot be read: its header alone.
+func appendRefusal(out, wire []byte, rcode byte) []byte {
+	return append(out, wire[0], wire[1], bitQR|wire[2]&(0x78|bitRD), rcode, 0, 0, 0, 0, 0, 0, 0, 0)
 }

@@ -83,7 +83,7 @@ func (p *slowPath) serve(k *slowPacket) {
 		return
 	}
 	req := new(dns.Msg)
-	if err := req.Unpack(wire); err != nil {
+	if err := req.Unpack(wire); err != nil || cutOff(wire) {
 		s.metrics.garbageUDP.Inc()
 		w.refuse(wire, dns.RcodeFormatError)
 		return
@@ -139,12 +139,8 @@ func (w *udpWriter) WriteMsg(m *dns.Msg) (err error) {
 
 // refuse answers a message that cannot be read with its header alone.
 func (w *udpWriter) refuse(wire []byte, rcode int) {
-	var h [headerSize]byte
-	copy(h[:], wire[:3])
-	h[2] = bitQR | wire[2]&(0x78|bitRD)
-	h[3] = byte(rcode)
-	if _, err := w.Write(h[:]); err != nil {
+	if _, err := w.Write(appendRefusal(nil, wire, byte(rcode))); err != nil {
 		w.server.logUnsent(w.RemoteAddr(), err)
 	}
-	w.server.slowTally.answered(said{rcode: uint8(rcode)}, w.packet.from.Addr(), time.Since(w.packet.came))
+	w.server.slowTally.answered(said{rcode: uint8(rcode)}, netip.Addr{}, time.Since(w.packet.came))
 }

@@ -125,7 +125,12 @@ func (c *tcpConn) fill(out []byte) []byte {
 			break
 		}
 		at := len(out) + 2
-		reply, s, ok := c.reader.answer(z, c.buf[c.r+2:c.r+size], out[at:at], c.from, false)
+		wire := c.buf[c.r+2 : c.r+size]
+		reply, s, ok := c.reader.answer(z, wire, out[at:at], c.from, false)
+		if !ok && cutOff(wire) && wire[2]&bitQR == 0 {
+			c.server.metrics.garbageTCP.Inc()
+			reply, s, ok = appendRefusal(out[at:at], wire, rcodeFormErr), said{rcode: rcodeFormErr}, true
+		}
 		if !ok {
 			c.pass = size
 			break

@@ -22,7 +22,7 @@ func (a *Agent) handler() http.Handler {
 			Keeper: a.keeper, Nodes: a.removals(), Mender: mender{a},
 			Doctor: a.doctor(), Explainer: a.store,
 			History: a.history(), Restorer: a.history(), Conflicts: a.history(), ReadOnly: a.history(),
-			Zones: a.zones(), Query: a.store,
+			Zones: a.zones(), DNSQueries: a.dnsQueries(), Query: a.store,
 			Objects: a.store, Watchers: a.watchers,
 			Identify:       a.identify,
 			ReplicaVersion: func() string { return a.store.View().Version().String() },

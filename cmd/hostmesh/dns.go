@@ -47,6 +47,6 @@ func (a *app) dnsCommand() *cobra.Command {
 			return c.WriteZone(ctx, a.stdout, args[0])
 		}),
 	}
-	cmd.AddCommand(zones, zone)
+	cmd.AddCommand(zones, zone, a.dnsTopCommand())
 	return cmd
 }

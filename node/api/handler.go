@@ -33,6 +33,7 @@ type Config struct {
 	Importer   Importer
 	Digester   Digester
 	Zones      Zones
+	DNSQueries DNSQueries
 	Namespaces Namespaces
 	Users      Users
 	Query      Views
@@ -84,6 +85,9 @@ func NewHandler(cfg Config) http.Handler {
 	}
 	if cfg.Zones != nil {
 		registerZones(a, cfg.Zones)
+	}
+	if cfg.DNSQueries != nil {
+		registerDNSTop(a, cfg.DNSQueries)
 	}
 	if cfg.Namespaces != nil {
 		registerNamespaces(a, cfg.Namespaces)
