@@ -45,8 +45,8 @@ type udpSocket struct {
 	out      [batchSize][outSize]byte
 
 	got, send, sent int // of the batch under way
-	errno           syscall.Errno
-	receive, write  func(fd uintptr) bool
+	failed          error
+	write           func(fd uintptr) bool // sendmmsg
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -113,7 +113,7 @@ func newUDPSocket(c *net.UDPConn) (*udpSocket, error) {
 		u.tx[i].hdr.SetIovlen(1)
 		u.rearm(i)
 	}
-	u.receive, u.write = u.recvmmsg, u.sendmmsg
+	u.write = u.sendmmsg
 	return u, nil
 }
 
@@ -132,29 +132,51 @@ func (u *udpSocket) wantDestination() error {
 
 // run reads until the socket's read deadline passes or it is closed.
 func (u *udpSocket) run() error {
+	err := u.raw.Read(u.serve)
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	if err == nil {
+		err = u.failed
+	}
+	return err
+}
+
+// serve answers what is there, and returns false when that is all: then the runtime waits for more and calls it again. It
+// does not ask again when a batch was not full, for that was all; what comes meanwhile is not lost to the wait, because
+// raw.Read goes on.
+func (u *udpSocket) serve(fd uintptr) (done bool) {
 	for {
 		for i := range u.got {
 			u.rearm(i)
 		}
-		if err := u.raw.Read(u.receive); err != nil {
-			if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
-				return nil
-			}
-			return err
-		}
-		if u.errno != 0 {
-			return fmt.Errorf("receive datagrams: %w", u.errno)
+		errno := u.recvmmsg(fd)
+		switch {
+		case errno != 0:
+			u.failed = fmt.Errorf("receive datagrams: %w", errno)
+			return true
+		case u.got == 0:
+			return false
 		}
 		start := time.Now()
 		u.answer()
-		if err := u.flush(); err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return nil
+		u.sent = 0
+		if !u.write(fd) { // the buffer is full: wait for room
+			if err := u.raw.Write(u.write); err != nil {
+				if !errors.Is(err, net.ErrClosed) {
+					u.failed = err
+				}
+				return true
 			}
-			return err
 		}
 		if u.send > 0 {
 			u.tally.latency.observe(time.Since(start), u.send)
+		}
+		switch {
+		case u.server.ending.Load():
+			return true
+		case u.got < batchSize:
+			return false
 		}
 	}
 }
@@ -169,22 +191,20 @@ func (u *udpSocket) rearm(i int) {
 	}
 }
 
-// recvmmsg takes what is there. It returns false when there is nothing.
-func (u *udpSocket) recvmmsg(fd uintptr) bool {
+// recvmmsg takes what is there; that may be nothing.
+func (u *udpSocket) recvmmsg(fd uintptr) syscall.Errno {
+	u.got = 0
 	for {
 		n, _, errno := syscall.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&u.rx[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
-		u.got, u.errno = int(n), errno
 		switch errno {
 		case 0:
-			return true
-		case syscall.EINTR:
+			u.got = int(n)
+			return 0
 		case syscall.EAGAIN:
-			u.got = 0
-			return false
-		case syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH: // of an answer before
+			return 0
+		case syscall.EINTR, syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH: // the latter of an answer before
 		default:
-			u.got = 0
-			return true
+			return errno
 		}
 	}
 }
@@ -275,16 +295,6 @@ func (u *udpSocket) destination(i int) []byte {
 		return nil
 	}
 	return control[:min(len(control), unix.CmsgSpace(int(c.Len)-unix.CmsgLen(0)))]
-}
-
-// flush sends what was queued.
-func (u *udpSocket) flush() error {
-	for u.sent = 0; u.sent < u.send; {
-		if err := u.raw.Write(u.write); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // sendmmsg sends what it can. It returns false when the buffer of the socket is full.

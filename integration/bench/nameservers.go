@@ -289,17 +289,18 @@ func exportedZones(ctx context.Context, a *agent, dir string) (map[string]string
 	return files, nil
 }
 
-// startServer runs a name server in the foreground and waits until it answers.
-func (b *bench) startServer(ctx context.Context, name, addr string, cmd *exec.Cmd) (*nameserver, error) {
+// startServer runs a name server in the foreground and waits until it answers. The mark holds its address until it ends.
+func (b *bench) startServer(ctx context.Context, name, addr string, mark net.PacketConn, cmd *exec.Cmd) (*nameserver, error) {
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
+		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), mark.Close())
 	}
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
 	s := &nameserver{name: name, addr: addr, pid: cmd.Process.Pid, end: func() {
+		defer mark.Close()
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-ended:
@@ -345,7 +346,6 @@ func (b *bench) startNSD(ctx context.Context, dir string, zones map[string]strin
 	if err != nil {
 		return nil, err
 	}
-	defer mark.Close()
 	conf := fmt.Sprintf("server:\n ip-address: %s@%s\n server-count: %d\n reuseport: yes\n username: \"\"\n chroot: \"\"\n zonesdir: %q\n database: \"\"\n"+
 		" pidfile: \"%s/pid\"\n xfrdfile: \"%s/xfrd\"\n zonelistfile: \"%s/zones\"\n xfrdir: %q\n rrl-ratelimit: 0\n rrl-whitelist-ratelimit: 0\n tcp-query-count: 0\n"+
 		"remote-control:\n control-enable: no\n", addr, dnsPort, cpus(), own, own, own, own, own)
@@ -356,7 +356,7 @@ func (b *bench) startNSD(ctx context.Context, dir string, zones map[string]strin
 	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		return nil, err
 	}
-	return b.startServer(ctx, "NSD", addr, exec.Command("nsd", "-d", "-c", file))
+	return b.startServer(ctx, "NSD", addr, mark, exec.Command("nsd", "-d", "-c", file))
 }
 
 func (b *bench) startKnot(ctx context.Context, dir string, zones map[string]string) (*nameserver, error) {
@@ -364,7 +364,6 @@ func (b *bench) startKnot(ctx context.Context, dir string, zones map[string]stri
 	if err != nil {
 		return nil, err
 	}
-	defer mark.Close()
 	conf := fmt.Sprintf("server:\n  rundir: %q\n  listen: %s@%s\n  udp-workers: %d\n  tcp-workers: %d\n  tcp-reuseport: on\ndatabase:\n  storage: %q\nzone:\n",
 		own, addr, dnsPort, cpus(), cpus(), own)
 	for zone, file := range zones {
@@ -374,7 +373,7 @@ func (b *bench) startKnot(ctx context.Context, dir string, zones map[string]stri
 	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		return nil, err
 	}
-	return b.startServer(ctx, "Knot", addr, exec.Command("knotd", "-c", file))
+	return b.startServer(ctx, "Knot", addr, mark, exec.Command("knotd", "-c", file))
 }
 
 // startCoreDNS builds CoreDNS where it is not there yet. What cannot be built is a note of the table, not a failure.
@@ -396,7 +395,6 @@ func (b *bench) startCoreDNS(ctx context.Context, dir string, zones map[string]s
 	if err != nil {
 		return nil, err
 	}
-	defer mark.Close()
 	conf := ""
 	for zone, file := range zones {
 		conf += fmt.Sprintf("%s:%s {\n\tbind %s\n\tfile %s\n}\n", zone, dnsPort, addr, file)
@@ -405,7 +403,7 @@ func (b *bench) startCoreDNS(ctx context.Context, dir string, zones map[string]s
 	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		return nil, err
 	}
-	return b.startServer(ctx, "CoreDNS", addr, exec.Command(filepath.Join(bin, "coredns"), "-quiet", "-conf", file))
+	return b.startServer(ctx, "CoreDNS", addr, mark, exec.Command(filepath.Join(bin, "coredns"), "-quiet", "-conf", file))
 }
 
 func (b *bench) startEcho(_ context.Context, _ string, _ map[string]string) (*nameserver, error) {
