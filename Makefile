@@ -6,7 +6,7 @@ VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 LDFLAGS     := -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: all deps build demo test race bench sim soak prove lint docs clean
+.PHONY: all deps build demo test race bench bench-dns sim soak prove lint docs clean
 
 all: build
 
@@ -37,6 +37,11 @@ bench: ## the table of budgets; BENCH=short for a quick look, ONLY=takeover,comm
 	@packaging/deps.sh test
 	@$(MAKE) --no-print-directory build
 	@$(GO) run -tags '$(TAGS)' ./integration/bench -hostmesh bin/hostmesh $(if $(filter short,$(BENCH)),-short) $(if $(ONLY),-only $(ONLY))
+
+bench-dns: ## what a DNS answer costs, beside NSD, Knot, CoreDNS and a bare echo; BENCH=short for a quick look
+	@packaging/deps.sh bench
+	@$(MAKE) --no-print-directory build
+	@$(GO) run -tags '$(TAGS)' ./integration/bench -hostmesh bin/hostmesh -only nameservers $(if $(filter short,$(BENCH)),-short)
 
 sim: ## up to 1,000 agents in one process and virtual time: tables and plots of docs/simulation.md; SIM='-short -agents 100'
 	@$(GO) run -tags '$(TAGS)' ./integration/sim $(SIM)

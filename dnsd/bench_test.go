@@ -1,6 +1,7 @@
 package dnsd
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -51,7 +52,7 @@ func BenchmarkRespond(b *testing.B) {
 		if err := req.Unpack(wire); err != nil {
 			b.Fatal(err)
 		}
-		m, _ := s.respond(req, true)
+		m, _ := s.respond(req, netip.Addr{}, true)
 		if _, err := m.PackBuffer(buf); err != nil {
 			b.Fatal(err)
 		}

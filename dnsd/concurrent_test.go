@@ -3,6 +3,7 @@ package dnsd
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +24,7 @@ func TestQueriesDuringChanges(t *testing.T) {
 		clients.Go(func() {
 			for ctx.Err() == nil {
 				for name, want := range map[string]int{"h1.x.test.": 1, "c1.x.test.": 2, "x.tag.mesh.internal.": 20, "h2.x.test.": 1} {
-					m, _ := s.respond(question(name, dns.TypeA), false)
+					m, _ := s.respond(question(name, dns.TypeA), netip.Addr{}, false)
 					if len(m.Answer) != want {
 						t.Errorf("%s: %d records, want %d:\n%v", name, len(m.Answer), want, m)
 						return
@@ -43,7 +44,7 @@ func TestQueriesDuringChanges(t *testing.T) {
 		reconcile(t, s, db, mesh.View{})
 		info, _ := s.Zones().Info("x.test.")
 		serials[info.Serial] = true
-		m, _ := s.respond(question("h1.x.test.", dns.TypeA), true)
+		m, _ := s.respond(question("h1.x.test.", dns.TypeA), netip.Addr{}, true)
 		if !strings.HasSuffix(m.Answer[0].String(), fmt.Sprintf("10.0.9.%d", i)) {
 			t.Errorf("after change %d: %v", i, m.Answer)
 		}

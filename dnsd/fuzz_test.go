@@ -1,6 +1,7 @@
 package dnsd
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -39,7 +40,7 @@ func FuzzPacket(f *testing.F) {
 			return
 		}
 		for _, udp := range []bool{true, false} {
-			m, _ := s.respond(req, udp)
+			m, _ := s.respond(req, netip.Addr{}, udp)
 			out, err := m.Pack()
 			if err != nil {
 				t.Fatalf("%v\ncannot be packed: %v", m, err)

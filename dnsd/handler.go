@@ -1,10 +1,13 @@
 package dnsd
 
 import (
+	"encoding/hex"
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,26 +15,54 @@ import (
 )
 
 const (
-	udpSize    = 1232 // DNS flag day 2020: fits every path without fragments
-	udpQuery   = 4096 // bytes of a question; each that waits for the processor holds so much, and we offer to take udpSize
+	udpSize    = 1232 // of questions and answers; DNS flag day 2020: fits every path without fragments
 	minUDPSize = 512  // RFC 1035 section 4.2.1
 	mostUDP    = 128  // answers that can fit into udpSize, and some more
 	mostTCP    = 4096 // answers that can fit into 64 KiB
 )
 
-// serve answers one query.
-func (s *Server) serve(w dns.ResponseWriter, req *dns.Msg) {
-	start := time.Now()
+// serve answers one query that came at a time.
+func (s *Server) serve(w dns.ResponseWriter, req *dns.Msg, came time.Time) {
 	_, udp := w.LocalAddr().(*net.UDPAddr)
 	if t := s.cfg.Transfers; t != nil && forTransfers(req) {
 		s.transfer(t, w, req, udp)
 		return
 	}
-	m, zone := s.respond(req, udp)
+	m, zone := s.respond(req, addrOf(w.RemoteAddr()), udp)
 	if err := w.WriteMsg(m); err != nil {
-		s.cfg.Logger.Debug("dns answer not sent", slog.String("to", w.RemoteAddr().String()), slog.Any("error", err))
+		s.logUnsent(w.RemoteAddr(), err)
 	}
-	s.metrics.count(m, zone, udp, time.Since(start))
+	s.count(w, m, zone, udp, came)
+}
+
+// count notes an answer.
+func (s *Server) count(w dns.ResponseWriter, reply *dns.Msg, zone string, udp bool, came time.Time) {
+	what := said{zone: zone, rcode: uint8(reply.Rcode)}
+	if len(reply.Question) == 1 {
+		if what.typ = reply.Question[0].Qtype; dns.TypeToString[what.typ] == "" {
+			what.typ = typeOther // else a client could make us count without end
+		}
+	}
+	if udp { // its socket noted who asks
+		s.slowTally.answered(what, netip.Addr{}, time.Since(came))
+	} else {
+		s.tcpTally.answered(what, addrOf(w.RemoteAddr()), time.Since(came))
+	}
+}
+
+func addrOf(a net.Addr) netip.Addr {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		return a.AddrPort().Addr().Unmap()
+	case *net.TCPAddr:
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// logUnsent notes an answer that could not be sent.
+func (s *Server) logUnsent(to net.Addr, err error) {
+	s.cfg.Logger.Debug("dns answer not sent", slog.String("to", to.String()), slog.Any("error", err))
 }
 
 // transfer lets t answer.
@@ -42,7 +73,7 @@ func (s *Server) transfer(t Transfers, w dns.ResponseWriter, req *dns.Msg, udp b
 		}
 	}()
 	t.Serve(w, req, func() *dns.Msg {
-		m, _ := s.respond(unsigned(req), udp)
+		m, _ := s.respond(unsigned(req), addrOf(w.RemoteAddr()), udp)
 		return m
 	})
 }
@@ -58,7 +89,7 @@ func unsigned(req *dns.Msg) *dns.Msg {
 }
 
 // respond makes the answer to a message that could be parsed, and names the zone it came from. It never panics.
-func (s *Server) respond(req *dns.Msg, udp bool) (m *dns.Msg, zone string) {
+func (s *Server) respond(req *dns.Msg, from netip.Addr, udp bool) (m *dns.Msg, zone string) {
 	m = new(dns.Msg)
 	defer func() {
 		if p := recover(); p != nil {
@@ -76,7 +107,7 @@ func (s *Server) respond(req *dns.Msg, udp bool) (m *dns.Msg, zone string) {
 		return failure(req, dns.RcodeFormatError), ""
 	}
 	opt, n := edns(req)
-	if n > 1 { // RFC 6891 section 6.1.1
+	if n > 1 || n == 1 && opt.Hdr.Name != "." { // RFC 6891 sections 6.1.1 and 6.1.2
 		return failure(req, dns.RcodeFormatError), ""
 	}
 	m.SetReply(req)
@@ -86,14 +117,17 @@ func (s *Server) respond(req *dns.Msg, udp bool) (m *dns.Msg, zone string) {
 		m.SetEdns0(udpSize, opt.Do())
 		limit = min(max(limit, int(opt.UDPSize())), udpSize)
 	}
-	if opt != nil && opt.Version() != 0 {
+	if opt != nil && opt.Version() != 0 { // no option of a version that we do not know is looked at
 		m.Rcode = dns.RcodeBadVers
 		return m, ""
 	}
-	zone = s.answer(m)
+	if opt != nil && s.cfg.Hostname != "" {
+		s.identify(m.IsEdns0(), opt)
+	}
+	zone = s.answer(m, from)
 	if udp {
 		m.Answer = m.Answer[:min(len(m.Answer), mostUDP)]
-		m.Truncate(limit)
+		truncate(m, limit)
 		return m, zone
 	}
 	// What does not fit even here is a live name of thousands of members: a part of them, another one each time, is of
@@ -102,6 +136,41 @@ func (s *Server) respond(req *dns.Msg, udp bool) (m *dns.Msg, zone string) {
 	m.Truncate(dns.MaxMsgSize)
 	m.Truncated = false
 	return m, zone
+}
+
+// identify tells who answers, if the client asks for it (RFC 5001 section 2.1).
+func (s *Server) identify(reply, asked *dns.OPT) {
+	for _, o := range asked.Option {
+		if o.Option() == dns.EDNS0NSID {
+			reply.Option = append(reply.Option, &dns.EDNS0_NSID{Code: dns.EDNS0NSID, Nsid: hex.EncodeToString([]byte(s.cfg.Hostname))})
+			return
+		}
+	}
+}
+
+// truncate makes an answer fit. Records that come along with an authoritative answer are left out without a word, for
+// nobody needs to ask again for them (RFC 2181 section 9); the addresses of a delegation's servers are not such.
+func truncate(m *dns.Msg, limit int) {
+	all := len(m.Extra)
+	if !m.Authoritative || all == 0 || m.Len() <= limit {
+		m.Truncate(limit)
+		return
+	}
+	extra := m.Extra
+	m.Extra = slices.DeleteFunc(slices.Clone(extra), func(rr dns.RR) bool { return rr.Header().Rrtype != dns.TypeOPT })
+	if m.Len() > limit {
+		m.Truncate(limit)
+		return
+	}
+	for _, rr := range extra {
+		if rr.Header().Rrtype == dns.TypeOPT {
+			continue
+		}
+		if m.Extra = append(m.Extra, rr); m.Len() > limit {
+			m.Extra = m.Extra[:len(m.Extra)-1]
+			return
+		}
+	}
 }
 
 func failure(req *dns.Msg, rcode int) *dns.Msg {
@@ -121,7 +190,7 @@ func edns(req *dns.Msg) (opt *dns.OPT, n int) {
 }
 
 // answer fills in what the question of m asks for.
-func (s *Server) answer(m *dns.Msg) (zone string) {
+func (s *Server) answer(m *dns.Msg, from netip.Addr) (zone string) {
 	q := m.Question[0]
 	switch {
 	case q.Qclass == dns.ClassCHAOS:
@@ -147,23 +216,27 @@ func (s *Server) answer(m *dns.Msg) (zone string) {
 		m.Rcode = dns.RcodeServerFailure
 		return ""
 	}
-	a := z.Lookup(q.Name, q.Qtype)
+	a := z.LookupFrom(q.Name, q.Qtype, from)
 	m.Rcode, m.Authoritative = a.Rcode, a.Authoritative
-	m.Answer, m.Ns = rotate(a.Answer), a.Authority
+	m.Answer, m.Ns = rotate(a.Answer, a.Near), a.Authority
 	m.Extra = append(m.Extra, a.Additional...) // after OPT
 	return a.Zone
 }
 
-// rotate lets each set of addresses begin anywhere, so that clients that take the first share the load. The slice is
-// Lookup's own, for this one answer.
-func rotate(rrs []dns.RR) []dns.RR {
+// rotate lets each set of addresses begin anywhere, so that clients that take the first share the load; or, with near, one of
+// the nearest come first. The slice is Lookup's own, for this one answer.
+func rotate(rrs []dns.RR, near int) []dns.RR {
 	for i := 0; i < len(rrs); {
 		h := rrs[i].Header()
 		j := i + 1
 		for j < len(rrs) && rrs[j].Header().Rrtype == h.Rrtype && rrs[j].Header().Name == h.Name {
 			j++
 		}
-		if set := rrs[i:j]; len(set) > 1 && (h.Rrtype == dns.TypeA || h.Rrtype == dns.TypeAAAA || h.Rrtype == dns.TypeSRV) {
+		set := rrs[i:j]
+		if near > 0 && j == len(rrs) {
+			set = set[:min(near, len(set))]
+		}
+		if len(set) > 1 && (h.Rrtype == dns.TypeA || h.Rrtype == dns.TypeAAAA || h.Rrtype == dns.TypeSRV) {
 			n := rand.IntN(len(set))
 			copy(set, append(append(make([]dns.RR, 0, len(set)), set[n:]...), set[:n]...))
 		}

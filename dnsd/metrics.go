@@ -1,6 +1,8 @@
 package dnsd
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -10,22 +12,28 @@ import (
 // metrics are what an operator sees of the server. Their labels are bounded: zones are ours, types and codes DNS's own.
 type metrics struct {
 	server  *Server
-	queries *prometheus.CounterVec
-	latency *prometheus.HistogramVec
 	compile prometheus.Histogram
+	dropped prometheus.Counter
 
-	garbage *prometheus.CounterVec
+	garbage                *prometheus.CounterVec
+	garbageUDP, garbageTCP prometheus.Counter // of garbage
+
+	queries, latency, asker *prometheus.Desc
 
 	problems, serial, records, conns, closed *prometheus.Desc
 }
 
 func newMetrics(s *Server) *metrics {
-	return &metrics{
+	m := &metrics{
 		server: s,
-		queries: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hostmesh_dns_queries_total",
-			Help: "Queries answered, by zone (none: not ours), type and response code."}, []string{"zone", "type", "rcode"}),
-		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hostmesh_dns_query_seconds",
-			Help: "Time from a parsed query to its answer, by protocol.", Buckets: prometheus.ExponentialBuckets(1e-6, 4, 10)}, []string{"proto"}),
+		queries: prometheus.NewDesc("hostmesh_dns_queries_total",
+			"Queries answered, by zone (none: not ours), type and response code.", []string{"zone", "type", "rcode"}, nil),
+		latency: prometheus.NewDesc("hostmesh_dns_query_seconds",
+			"Time from a query that was read to its answer, by protocol. Questions that come together are answered together.", []string{"proto"}, nil),
+		asker: prometheus.NewDesc("hostmesh_dns_top_asker_queries",
+			"About how many queries the addresses that ask most have asked since the start.", []string{"addr"}, nil),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "hostmesh_dns_dropped_total",
+			Help: "Unusual queries over UDP that were dropped because too many of them waited."}),
 		compile: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hostmesh_dns_compile_seconds",
 			Help: "Time to follow one change of HostDB or the mesh.", Buckets: prometheus.ExponentialBuckets(1e-5, 4, 10)}),
 		garbage: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hostmesh_dns_garbage_total",
@@ -37,14 +45,19 @@ func newMetrics(s *Server) *metrics {
 		serial:   prometheus.NewDesc("hostmesh_dns_zone_serial", "SOA serial of a zone.", []string{"zone"}, nil),
 		records:  prometheus.NewDesc("hostmesh_dns_zone_records", "Records of a zone, without live names.", []string{"zone"}, nil),
 	}
+	m.garbageUDP, m.garbageTCP = m.garbage.WithLabelValues("udp"), m.garbage.WithLabelValues("tcp")
+	return m
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.queries, m.latency, m.compile, m.garbage, m}
+	return []prometheus.Collector{m.compile, m.dropped, m.garbage, m}
 }
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- m.queries
+	ch <- m.latency
+	ch <- m.asker
 	ch <- m.conns
 	ch <- m.closed
 	ch <- m.problems
@@ -54,6 +67,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	m.collectTallies(ch)
 	st := m.server.tcp.Stats()
 	ch <- prometheus.MustNewConstMetric(m.conns, prometheus.GaugeValue, float64(st.Open))
 	ch <- prometheus.MustNewConstMetric(m.closed, prometheus.CounterValue, float64(st.Crowded), "crowded")
@@ -69,30 +83,86 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// malformed counts what cannot be read as a message.
-func (m *metrics) malformed(proto string) dns.MsgInvalidFunc {
-	n := m.garbage.WithLabelValues(proto)
-	return func([]byte, error) { n.Inc() }
+// QueryCount is how often something was asked and answered so, since the start.
+type QueryCount struct {
+	Zone  string `json:"zone"` // origin; empty when the name is in no zone of ours
+	Type  string `json:"type"` // its name, "other" for a type without one, "none" for a message without a question
+	Rcode string `json:"rcode"`
+	Count uint64 `json:"count"`
 }
 
-func (m *metrics) count(reply *dns.Msg, zone string, udp bool, took time.Duration) {
-	if zone == "" {
-		zone = "none"
+// Queries lists what was asked since the start, most first.
+func (s *Server) Queries() []QueryCount {
+	sums := map[QueryCount]uint64{}
+	for _, t := range s.tallies() {
+		t.each(func(s said, n uint64) {
+			sums[QueryCount{Zone: s.zone, Type: typeLabel(s.typ), Rcode: rcodeLabel(s.rcode)}] += n
+		})
 	}
-	typ := "none"
-	if len(reply.Question) == 1 {
-		if typ = dns.TypeToString[reply.Question[0].Qtype]; typ == "" {
-			typ = "other"
+	out := make([]QueryCount, 0, len(sums))
+	for q, n := range sums {
+		q.Count = n
+		out = append(out, q)
+	}
+	slices.SortFunc(out, func(a, b QueryCount) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.Type, b.Type), cmp.Compare(a.Rcode, b.Rcode))
+	})
+	return out
+}
+
+// topAskers is how many of the askers are shown as metrics: their addresses come and go.
+const topAskers = 10
+
+// collectTallies adds up what sockets and connections have counted.
+func (m *metrics) collectTallies(ch chan<- prometheus.Metric) {
+	for _, q := range m.server.Queries() {
+		ch <- prometheus.MustNewConstMetric(m.queries, prometheus.CounterValue, float64(q.Count), zoneLabel(q.Zone), q.Type, q.Rcode)
+	}
+	tallies := m.server.tallies()
+	udp := len(tallies) - 1
+	for proto, list := range map[string][]*tally{"udp": tallies[:udp], "tcp": tallies[udp:]} {
+		count, sum, buckets := uint64(0), 0.0, map[float64]uint64{}
+		for i := range len(latencyBounds) + 1 {
+			for _, t := range list {
+				count += t.latency.buckets[i].Load()
+			}
+			if i < len(latencyBounds) {
+				buckets[latencyBounds[i].Seconds()] = count
+			}
 		}
+		for _, t := range list {
+			sum += time.Duration(t.latency.sum.Load()).Seconds()
+		}
+		ch <- prometheus.MustNewConstHistogram(m.latency, count, sum, buckets, proto)
 	}
-	rcode := dns.RcodeToString[reply.Rcode]
-	if reply.Rcode == dns.RcodeBadVers { // shares its number with BADSIG
-		rcode = "BADVERS"
+	top := m.server.Askers()
+	for _, a := range top[:min(len(top), topAskers)] {
+		ch <- prometheus.MustNewConstMetric(m.asker, prometheus.GaugeValue, float64(a.Questions), a.Addr.String())
 	}
-	proto := "tcp"
-	if udp {
-		proto = "udp"
+}
+
+func zoneLabel(zone string) string {
+	if zone == "" {
+		return "none"
 	}
-	m.queries.WithLabelValues(zone, typ, rcode).Inc()
-	m.latency.WithLabelValues(proto).Observe(took.Seconds())
+	return zone
+}
+
+const typeOther = 0xffff // stands for all types without a name
+
+func typeLabel(typ uint16) string {
+	if typ == 0 {
+		return "none"
+	}
+	if text := dns.TypeToString[typ]; text != "" && typ != typeOther {
+		return text
+	}
+	return "other"
+}
+
+func rcodeLabel(rcode uint8) string {
+	if rcode == dns.RcodeBadVers { // shares its number with BADSIG
+		return "BADVERS"
+	}
+	return dns.RcodeToString[int(rcode)]
 }

@@ -41,7 +41,8 @@ type Config struct {
 	Transfers Transfers
 	// Published is told of zones before they are served, one at a time and in order. nil: nobody is.
 	Published func(*zone.Zones)
-	// Version and Hostname answer version.bind and hostname.bind (CHAOS). Empty: refused.
+	// Version and Hostname answer version.bind and hostname.bind (CHAOS, RFC 4892); Hostname is the identifier of RFC 5001
+	// (NSID), too. Empty: refused, and no identifier.
 	Version, Hostname string
 	// MaxConns bounds open TCP connections, a quarter of it those of one source. For each that comes beyond it the longest
 	// quiet one is closed, of the source that has the most.
@@ -49,7 +50,7 @@ type Config struct {
 	// IdleTimeout is how long a TCP connection may be quiet (RFC 7766 section 6.2.3), a question may take to come, and an
 	// answer to be taken.
 	IdleTimeout time.Duration
-	// MaxQueriesPerConn ends a TCP connection after that many questions.
+	// MaxQueriesPerConn ends a TCP connection after that many questions. 0: never; who crowds others out is closed anyway.
 	MaxQueriesPerConn int
 	// Logger is nil for slog.Default().
 	Logger *slog.Logger
@@ -58,10 +59,9 @@ type Config struct {
 // DefaultConfig returns the defaults; Listen must be set.
 func DefaultConfig() Config {
 	return Config{
-		Zone:              zone.DefaultOptions(),
-		MaxConns:          512,              // each costs two buffers of 64 KiB at worst
-		IdleTimeout:       10 * time.Second, // resolvers keep a connection for a burst, not for long
-		MaxQueriesPerConn: 10_000,           // so that no client stays on one node for ever
+		Zone:        zone.DefaultOptions(),
+		MaxConns:    512,              // each costs two buffers of 64 KiB at worst
+		IdleTimeout: 10 * time.Second, // resolvers keep a connection for a burst, not for long
 	}
 }
 
@@ -69,13 +69,17 @@ func DefaultConfig() Config {
 // It is a node Daemon. All methods are safe for concurrent use.
 type Server struct {
 	cfg     Config
-	udp     net.PacketConn
+	udp     []*udpSocket
+	slow    *slowPath
 	tcp     *doorListener
+	ending  atomic.Bool // no more questions over TCP
 	zones   atomic.Pointer[zone.Zones]
 	serials *Serials
 	file    serialFile
 	changed chan struct{} // one slot: a serial changed
 	metrics *metrics
+
+	slowTally, tcpTally sharedTally // beside those of the sockets
 
 	mu       sync.Mutex // one compilation at a time; guards the fields below
 	compiled time.Duration
@@ -95,6 +99,7 @@ func Open(cfg Config) (*Server, error) {
 		cfg.Logger = slog.Default()
 	}
 	s := &Server{cfg: cfg, serials: NewSerials(nil), changed: make(chan struct{}, 1)}
+	s.slow, s.slowTally.tally, s.tcpTally.tally = newSlowPath(s), newTally(), newTally()
 	if cfg.Dir != "" {
 		s.file.path = filepath.Join(cfg.Dir, serialFileName)
 		if err := s.file.load(s.serials); err != nil {
@@ -107,6 +112,10 @@ func Open(cfg Config) (*Server, error) {
 	if s.udp, s.tcp, err = listen(cfg); err != nil {
 		return nil, err
 	}
+	s.tcp.server = s
+	for _, u := range s.udp {
+		u.server = s
+	}
 	s.metrics = newMetrics(s)
 	if cfg.Peers != nil {
 		cfg.Peers.Handle(callSerials, s.serveExchange)
@@ -115,7 +124,7 @@ func Open(cfg Config) (*Server, error) {
 }
 
 // listen binds one address for UDP and TCP.
-func listen(cfg Config) (net.PacketConn, *doorListener, error) {
+func listen(cfg Config) ([]*udpSocket, *doorListener, error) {
 	addr := cfg.Listen
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -126,9 +135,8 @@ func listen(cfg Config) (net.PacketConn, *doorListener, error) {
 		if err != nil {
 			return nil, nil, listenError("tcp", addr, err)
 		}
-		udp, err := net.ListenPacket("udp", net.JoinHostPort(host, fmt.Sprint(tcp.Addr().(*net.TCPAddr).Port)))
+		udp, err := listenUDP(net.JoinHostPort(host, fmt.Sprint(tcp.Addr().(*net.TCPAddr).Port)), udpSockets())
 		if err == nil {
-			_ = udp.(*net.UDPConn).SetReadBuffer(1 << 20) // a burst of queries while we compile; less will do
 			return udp, newDoorListener(tcp, cfg.MaxConns, cfg.IdleTimeout, cfg.Logger), nil
 		}
 		tcp.Close()
@@ -167,29 +175,32 @@ func (s *Server) Run(ctx context.Context) error {
 	s.life.Unlock()
 	defer close(s.done)
 
-	handler := dns.HandlerFunc(s.serve)
-	servers := []*dns.Server{
-		{PacketConn: s.udp, Handler: handler, UDPSize: udpQuery, MsgInvalidFunc: s.metrics.malformed("udp")},
-		{Listener: s.tcp, Handler: handler, MsgInvalidFunc: s.metrics.malformed("tcp"), MaxTCPQueries: s.cfg.MaxQueriesPerConn,
-			ReadTimeout: s.cfg.IdleTimeout, WriteTimeout: s.cfg.IdleTimeout, IdleTimeout: func() time.Duration { return s.cfg.IdleTimeout }},
-	}
+	tcp := &dns.Server{Listener: s.tcp, MsgInvalidFunc: func([]byte, error) { s.metrics.garbageTCP.Inc() },
+		Handler:       dns.HandlerFunc(func(w dns.ResponseWriter, req *dns.Msg) { s.serve(w, req, time.Now()) }),
+		MaxTCPQueries: -1, // tcpConn counts them
+		ReadTimeout:   s.cfg.IdleTimeout, WriteTimeout: s.cfg.IdleTimeout, IdleTimeout: func() time.Duration { return s.cfg.IdleTimeout }}
 	if s.cfg.Transfers != nil {
-		for _, srv := range servers {
-			srv.TsigProvider = s.cfg.Transfers
-		}
+		tcp.TsigProvider = s.cfg.Transfers
 	}
-	failed := make(chan error, len(servers))
-	var started, ended sync.WaitGroup
-	for _, srv := range servers {
-		started.Add(1)
-		once := sync.OnceFunc(started.Done)
-		srv.NotifyStartedFunc = once
-		ended.Go(func() {
-			defer once()
-			if err := srv.ActivateAndServe(); err != nil && ctx.Err() == nil {
-				failed <- fmt.Errorf("serve dns: %w", err)
+	failed := make(chan error, 1+len(s.udp))
+	var started, ended, readers, workers sync.WaitGroup
+	started.Add(1)
+	tcp.NotifyStartedFunc = sync.OnceFunc(started.Done)
+	ended.Go(func() {
+		defer tcp.NotifyStartedFunc()
+		if err := tcp.ActivateAndServe(); err != nil && ctx.Err() == nil {
+			failed <- fmt.Errorf("serve dns over tcp: %w", err)
+		}
+	})
+	for _, u := range s.udp {
+		readers.Go(func() {
+			if err := u.run(); err != nil && ctx.Err() == nil {
+				failed <- fmt.Errorf("serve dns over udp: %w", err)
 			}
 		})
+	}
+	for range slowWorkers {
+		workers.Go(s.slow.run)
 	}
 	ended.Go(func() { s.agree(ctx) })
 
@@ -200,11 +211,16 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	cancel()
 	started.Wait() // Shutdown knows only servers that started
+	s.ending.Store(true)
+	for _, u := range s.udp {
+		_ = u.conn.SetReadDeadline(time.Unix(1, 0)) // what was read is answered
+	}
+	readers.Wait()
+	close(s.slow.queue)
 	grace, end := context.WithTimeout(context.Background(), time.Second)
 	defer end()
-	for _, srv := range servers {
-		_ = srv.ShutdownContext(grace) // queries under way get a second; then the sockets are closed all the same
-	}
+	_ = tcp.ShutdownContext(grace) // queries under way get a second; then the sockets are closed all the same
+	workers.Wait()
 	s.closeSockets()
 	ended.Wait()
 	s.keepSerials(s.file.settle(s.serials))
@@ -212,8 +228,8 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) closeSockets() {
-	_ = s.udp.Close() // they may be closed already
-	_ = s.tcp.Close()
+	closeUDP(s.udp)
+	_ = s.tcp.Close() // it may be closed already
 }
 
 // Close ends Run, waits for it, and frees the sockets. It is idempotent.
@@ -326,6 +342,24 @@ func (s *Server) Status() Status {
 
 // Connections returns how TCP connections stand.
 func (s *Server) Connections() door.Stats { return s.tcp.Stats() }
+
+// Askers lists who asked most since the start, about; see Asker.
+func (s *Server) Askers() []Asker {
+	var lists [][]asker
+	for _, t := range s.tallies() {
+		lists = append(lists, t.askers.snapshot())
+	}
+	return merge(lists...)
+}
+
+// tallies are all that count, those of UDP first.
+func (s *Server) tallies() []*tally {
+	var out []*tally
+	for _, u := range s.udp {
+		out = append(out, u.tally)
+	}
+	return append(out, s.slowTally.tally, s.tcpTally.tally)
+}
 
 // Collectors returns the metrics, to be registered once.
 func (s *Server) Collectors() []prometheus.Collector { return s.metrics.collectors() }

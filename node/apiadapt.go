@@ -22,7 +22,7 @@ func (a *Agent) handler() http.Handler {
 			Keeper: a.keeper, Nodes: a.removals(), Duties: duties{a}, Mender: mender{a},
 			Doctor: a.doctor(), Explainer: a.store,
 			History: a.history(), Restorer: a.history(), Conflicts: a.history(), ReadOnly: a.history(),
-			Zones: a.zones(), DNSKeys: dnsKeys{a.tsigKeys()}, DNSDesk: a.dnsDesk(), Query: a.store,
+			Zones: a.zones(), DNSKeys: dnsKeys{a.tsigKeys()}, DNSDesk: a.dnsDesk(), DNSQueries: a.dnsQueries(), Query: a.store,
 			Objects: a.store, Watchers: a.watchers,
 			Identify:       a.identify,
 			ReplicaVersion: func() string { return a.store.View().Version().String() },

@@ -94,6 +94,8 @@ type DNSConfig struct {
 	Listen string
 	// Domain is above <node>.node, <tag>.tag and <tag>.vip. It is the same on every node.
 	Domain string
+	// Identify tells the node's name and version to whoever asks (RFC 4892, RFC 5001).
+	Identify bool
 }
 
 // LabelsConfig tells where the box stands.

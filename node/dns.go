@@ -28,6 +28,9 @@ func (a *Agent) openDNS() error {
 	cfg.Dir, cfg.Peers, cfg.Logger = a.dir.path, a.mesh, a.log
 	a.transfers = a.newTransfers()
 	cfg.Transfers, cfg.Published = a.transfers, a.transfers.Publish
+	if a.cfg.DNS.Identify {
+		cfg.Version, cfg.Hostname = "hostmesh "+a.cfg.Build.Version, a.cfg.Name
+	}
 	d, err := dnsd.Open(cfg)
 	if err != nil {
 		return err
@@ -149,4 +152,23 @@ func (z dnsZones) WriteZone(w io.Writer, name string) error {
 		return fmt.Errorf("%w: %w", api.ErrNotFound, err)
 	}
 	return err
+}
+
+// dnsQueries implements api.DNSQueries; nil when DNS is not served.
+func (a *Agent) dnsQueries() api.DNSQueries {
+	if a.dns == nil {
+		return nil
+	}
+	return dnsZones{a.dns}
+}
+
+func (z dnsZones) DNSTop() api.DNSTop {
+	top := api.DNSTop{Queries: []api.DNSQueryCount{}, Askers: []api.DNSAsker{}}
+	for _, q := range z.dns.Queries() {
+		top.Queries = append(top.Queries, api.DNSQueryCount{Zone: strings.TrimSuffix(q.Zone, "."), Type: q.Type, Rcode: q.Rcode, Queries: q.Count})
+	}
+	for _, a := range z.dns.Askers() {
+		top.Askers = append(top.Askers, api.DNSAsker{Addr: a.Addr.String(), Queries: a.Questions, Error: a.Error})
+	}
+	return top
 }

@@ -66,6 +66,7 @@ func knobs() []knob {
 		list("tls-allow", "tls.allow", "DOMAIN,CIDR", "what the web CA vouches for beside the mesh domain and private networks; the same on every node", func(c *Config) *[]string { return &c.TLS.Allow }),
 		text("dns", "dns.listen", "IP:PORT", "DNS, UDP and TCP (default: port 53 on addr; 7953 with --dev)", func(c *Config) *string { return &c.DNS.Listen }),
 		text("domain", "dns.domain", "DOMAIN", "domain of the mesh's own names; the same on every node", func(c *Config) *string { return &c.DNS.Domain }),
+		on("dns-identify", "dns.identify", "tell who asks by DNS which node and version answer: version.bind, hostname.bind, NSID", func(c *Config) *bool { return &c.DNS.Identify }),
 		text("libvirt", "libvirt", "URI", "this box's hypervisor, such as qemu:///system (default: none)", func(c *Config) *string { return &c.Libvirt }),
 		text("datacenter", "labels.datacenter", "NAME", "datacenter of the box, until HostDB says otherwise", func(c *Config) *string { return &c.Labels.Datacenter }),
 		text("rack", "labels.rack", "NAME", "rack of the box, until HostDB says otherwise", func(c *Config) *string { return &c.Labels.Rack }),

@@ -11,12 +11,15 @@ test="$test slapd"                            # a directory to log in by
 test="$test e2fsprogs mount"                  # small file systems, which can be full
 test="$test qemu-system-x86"                  # a machine whose power is cut
 
+bench="$test nsd knot dnsperf"                # name servers to be compared with
+
 case "${1:-}" in
 build) want=$build ;;
 demo) want=$demo ;;
 test) want=$test ;;
+bench) want=$bench ;;
 *)
-	echo "usage: packaging/deps.sh build|demo|test" >&2
+	echo "usage: packaging/deps.sh build|demo|test|bench" >&2
 	exit 2
 	;;
 esac

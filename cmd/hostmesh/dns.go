@@ -49,6 +49,6 @@ database. "import" makes hosts and a tag of a zone file of another server.`,
 			return c.WriteZone(ctx, a.stdout, args[0])
 		}),
 	}
-	cmd.AddCommand(zones, zone, a.dnsLookupCommand(), a.dnsExplainCommand(), a.dnsCheckCommand(), a.dnsDiffCommand(), a.dnsImportCommand(), a.dnsKeyCommand())
+	cmd.AddCommand(zones, zone, a.dnsLookupCommand(), a.dnsExplainCommand(), a.dnsCheckCommand(), a.dnsDiffCommand(), a.dnsImportCommand(), a.dnsKeyCommand(), a.dnsTopCommand())
 	return cmd
 }

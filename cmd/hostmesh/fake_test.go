@@ -28,6 +28,11 @@ type fakeAgent struct {
 
 func (f *fakeAgent) Status() api.Status { return f.status }
 
+func (f *fakeAgent) DNSTop() api.DNSTop {
+	return api.DNSTop{Queries: []api.DNSQueryCount{{Zone: "dc1.example.com", Type: "A", Rcode: "NOERROR", Queries: 70}, {Type: "MX", Rcode: "REFUSED", Queries: 2}},
+		Askers: []api.DNSAsker{{Addr: "10.1.0.9", Queries: 72}}}
+}
+
 func (f *fakeAgent) Zones() []api.Zone {
 	return []api.Zone{{Name: "dc1.example.com", Serial: 7, Records: 3}, {Name: "1.10.in-addr.arpa", Serial: 12, Records: 2}}
 }
@@ -59,7 +64,7 @@ func (f *fakeAgent) serve(t *testing.T) (socket string) {
 		t.Fatal(err)
 	}
 	h := api.NewHandler(api.Config{
-		Status: f, Zones: f, Importer: f,
+		Status: f, Zones: f, DNSQueries: f, Importer: f,
 		Identify: func(*http.Request) (api.Identity, bool, error) { return f.who, f.who.User != "", nil },
 	})
 	srv := &httptest.Server{Listener: ln, Config: &http.Server{Handler: h}}

@@ -66,7 +66,7 @@ func BenchmarkCompile10k(b *testing.B) {
 }
 
 func BenchmarkOneChange(b *testing.B) {
-	for _, n := range []int{1_000, 10_000} {
+	for _, n := range []int{1_000, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("hosts=%d", n), func(b *testing.B) {
 			s := bigStore(b, n)
 			m := aMesh("host-1.dc1.example.com=127.0.0.1")

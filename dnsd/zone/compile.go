@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/miekg/dns"
 
@@ -25,7 +26,7 @@ func Compile(db hostdb.View, m mesh.View, opts Options) *Zones {
 	if err != nil || domain == "\x00" {
 		domain, _ = parseName(DefaultOptions().Domain)
 	}
-	z := &Zones{opts: opts, domain: domain}
+	z := &Zones{opts: opts, domain: domain, ordered: new(atomic.Bool), gens: new(atomic.Uint64)}
 	return z.rebuild(db, m, scanFeeders(db))
 }
 
@@ -66,22 +67,24 @@ func (z *Zones) Update(db hostdb.View, m mesh.View) *Zones {
 	slices.Sort(hosts)
 	hosts = slices.Compact(hosts)
 	if len(hosts) > manyHosts {
-		b.next.liveGen++
+		b.next.voidLive()
 	} else {
 		for _, h := range hosts {
 			lives = append(lives, z.db.Parents(h, hostdb.Tags)...)
 			lives = append(lives, db.Parents(h, hostdb.Tags)...)
 		}
 	}
-	for _, tag := range b.affected(tags, lives) {
+	for _, tag := range b.withAliases(b.affected(tags, lives), len(hosts) > manyHosts) {
 		b.compile(hostdb.Tags+"/"+tag, func() contribution { return b.tag(tag) })
 	}
 	for _, h := range hosts {
 		b.compile(hostdb.Hosts+"/"+h, func() contribution { return b.host(h, b.fedBy(h)) })
 	}
 	if b.meshChanged() || slices.ContainsFunc(hosts, func(h string) bool { _, ok := m.ByName(h); return ok }) {
-		b.next.liveGen++
+		b.next.voidLive()
 		b.compile(meshSource, b.members)
+	} else if b.next.ordered.Load() && b.moved() {
+		b.next.voidLive()
 	}
 	return b.finish()
 }
@@ -123,7 +126,7 @@ func (z *Zones) rebuild(db hostdb.View, m mesh.View, feeders map[string]*feeder)
 	next := b.next
 	next.order = slices.Sorted(maps.Keys(feeders))
 	next.zones, next.sources = map[name]*zone{}, pmap[*contribution]{}
-	next.liveGen++
+	next.voidLive()
 	b.newZone(z.domain)
 	for _, tag := range next.order {
 		for _, origin := range feeders[tag].zones() {
@@ -257,7 +260,7 @@ func panicSite(stack []byte) string {
 func (c *contribution) equal(o *contribution) bool {
 	return slices.EqualFunc(c.items, o.items, func(a, b item) bool {
 		return a.zone == b.zone && a.owner == b.owner && a.claim.live == b.claim.live && a.claim.local == b.claim.local &&
-			a.claim.rank == b.claim.rank && a.claim.srv == b.claim.srv && a.claim.sum() == b.claim.sum()
+			a.claim.rank == b.claim.rank && a.claim.srv == b.claim.srv && a.claim.alias == b.claim.alias && a.claim.sum() == b.claim.sum()
 	}) && slices.Equal(c.problems, o.problems)
 }
 
@@ -320,6 +323,12 @@ func (b *batch) finish() *Zones {
 	for p, n := range b.dirty {
 		if !n.listed || !n.exists() {
 			b.list(b.next.zones[p.zone], p.owner)
+		}
+	}
+	for p, n := range b.dirty {
+		if n.exists() {
+			zn := b.next.zones[p.zone]
+			zn.nodes = zn.nodes.settle(b.edit, string(p.owner), n)
 		}
 	}
 	if b.fresh {

@@ -51,16 +51,16 @@ func (z *Zones) Owner(origin string) (tag string, item hostdb.Item) {
 // not served holds nothing. Where z came from old by Update it costs what changed; two that were compiled apart cost their
 // size. The records are shared.
 func (z *Zones) Diff(old *Zones, origin string) (removed, added []dns.RR) {
-	var was, now pmap[*node]
+	var was, now pmap[nodeEntry]
 	if zn := old.byText(origin); zn != nil {
-		was = zn.nodes
+		was = zn.nodes.m
 	}
 	if zn := z.byText(origin); zn != nil {
-		now = zn.nodes
+		now = zn.nodes.m
 	}
 	var h hasher
-	diffNodes(was.root, now.root, 0, func(a, b *node) {
-		r, n := h.diff(a, b)
+	diffNodes(was.root, now.root, 0, func(a, b nodeEntry) {
+		r, n := h.diff(a.node, b.node)
 		removed, added = append(removed, r...), append(added, n...)
 	})
 	return removed, added

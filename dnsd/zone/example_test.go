@@ -61,7 +61,7 @@ func TestExampleInventory(t *testing.T) {
 	}
 	askAll(t, z, []question{
 		{"web1.dc1.example.com", "A", "NOERROR: web1.dc1.example.com. A 10.1.8.11"},
-		{"WEB1.dc1.example.com", "AAAA", "NOERROR: web1.dc1.example.com. AAAA 2001:db8:1:8::11"},
+		{"WEB1.dc1.example.com", "AAAA", "NOERROR: WEB1.dc1.example.com. AAAA 2001:db8:1:8::11"},
 		{"11.8.1.10.in-addr.arpa", "PTR", "NOERROR: 11.8.1.10.in-addr.arpa. PTR web1.dc1.example.com."},
 		{"1.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.0.0.0.1.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa", "PTR",
 			"NOERROR: 1.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.0.0.0.1.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa. PTR web1.dc1.example.com."},

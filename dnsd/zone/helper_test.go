@@ -135,7 +135,11 @@ func dump(t testing.TB, z *Zones) string {
 		fmt.Fprintf(&b, "cuts %d wild %d names %d\n", zn.cuts, zn.wild, zn.nodes.len())
 		for n, nd := range zn.names() {
 			fmt.Fprintf(&b, "%s %d %d\n", n, nd.children, len(nd.claims))
-			if l, _ := nd.live(); l != nil {
+			l, _ := nd.live()
+			if l == nil {
+				l = nd.alias()
+			}
+			if l != nil {
 				a := l.answer(z)
 				for _, set := range append(slices.Clone(a.sets), a.srv...) {
 					fmt.Fprintln(&b, set.rrs)

@@ -36,9 +36,19 @@ func header(owner string, typ uint16, ttl uint32) dns.RR_Header {
 
 func addressRecord(owner string, ttl uint32, a netip.Addr) dns.RR {
 	if a.Is4() {
-		return &dns.A{Hdr: header(owner, dns.TypeA, ttl), A: a.AsSlice()}
+		rr := &struct { // one piece of memory, for there are many
+			dns.A
+			ip [4]byte
+		}{dns.A{Hdr: header(owner, dns.TypeA, ttl)}, a.As4()}
+		rr.A.A = rr.ip[:]
+		return &rr.A
 	}
-	return &dns.AAAA{Hdr: header(owner, dns.TypeAAAA, ttl), AAAA: a.AsSlice()}
+	rr := &struct {
+		dns.AAAA
+		ip [16]byte
+	}{dns.AAAA{Hdr: header(owner, dns.TypeAAAA, ttl)}, a.As16()}
+	rr.AAAA.AAAA = rr.ip[:]
+	return &rr.AAAA
 }
 
 // hostAddresses are Network/IP and Network/IPv6; bad are the texts that are no addresses.

@@ -21,19 +21,39 @@ type live struct {
 	tag             string
 	owner, srvOwner string
 	service         service
+	ttl             uint32
 	made            atomic.Pointer[liveAnswer]
 }
 
 type liveAnswer struct {
-	gen  uint64
-	sets []rrset // of <tag>.tag, by type
-	srv  []rrset // of _<tag>._<proto>.tag
+	gen    uint64
+	near   [2]int    // of AAAA and A: how many come first, in any order, because none of them is nearer; 0: all
+	orders *orders   // nil unless the nearest come first
+	sets   []rrset   // of <tag>.tag, by type
+	srv    []rrset   // of _<tag>._<proto>.tag
+	packed [2]string // the sets of addresses in wire form: AAAA and A
+}
+
+// srvOf are the SRV of the one or the other name.
+func (a *liveAnswer) srvOf(srv bool) []dns.RR {
+	sets := a.sets
+	if srv {
+		sets = a.srv
+	}
+	for i := range sets {
+		if sets[i].typ == dns.TypeSRV {
+			return sets[i].rrs
+		}
+	}
+	return nil
 }
 
 // service is the section Service of a tag; port 0 for none.
 type service struct {
 	port  uint16
 	proto string
+	near  bool   // the nearest members come first
+	ttl   uint32 // 0 is that of all live names
 }
 
 func serviceOf(doc hostdb.Document) (service, error) {
@@ -53,7 +73,20 @@ func serviceOf(doc hostdb.Document) (service, error) {
 	default:
 		return service{}, fmt.Errorf("Service/Proto: %q is not tcp, udp or sctp", proto)
 	}
-	return service{uint16(port), proto}, nil
+	out := service{port: uint16(port), proto: proto}
+	if ttl := d.At("TTL"); ttl.Exists() && !ttl.IsNull() {
+		if out.ttl, err = parseSeconds(ttl.Text()); err != nil {
+			return out, fmt.Errorf("Service/TTL: %w", err)
+		}
+	}
+	switch order := strings.ToLower(d.Text("Order")); order {
+	case "", "random":
+	case "near":
+		out.near = true
+	default:
+		return out, fmt.Errorf("Service/Order: %q is not random or near", d.Text("Order"))
+	}
+	return out, nil
 }
 
 // answer is what l answers in z. It is safe for concurrent use.
@@ -66,33 +99,74 @@ func (l *live) answer(z *Zones) *liveAnswer {
 	return a
 }
 
-func (l *live) make(z *Zones) *liveAnswer {
-	a := &liveAnswer{gen: z.liveGen}
-	type hostAddrs struct {
-		host  string
-		doc   hostdb.Document
-		addrs []netip.Addr
-	}
-	var up, down []hostAddrs
-	for _, host := range z.db.Members(hostdb.Tags, l.tag) {
+// LiveMember is a member of a tag, and whether <tag>.tag answers with it.
+type LiveMember struct {
+	Host  string
+	Addrs []netip.Addr
+	// Out says why it is left out; empty when it is answered.
+	Out string
+}
+
+// LiveMembers lists the members of a tag, inherited ones included, as live names see them. When all that have an address
+// would be left out for what was observed or written of them, all of these are in: a wrong guess must not take the
+// service away.
+func (z *Zones) LiveMembers(tag string) []LiveMember {
+	var out []LiveMember
+	in := 0
+	for _, host := range z.db.Members(hostdb.Tags, tag) {
 		doc := z.db.Data(hostdb.Hosts, host)
 		addrs, _ := hostAddresses(doc)
-		switch h := (hostAddrs{host, doc, addrs}); {
-		case len(addrs) == 0:
-		case z.down[host] || strings.EqualFold(doc.Text("Status"), "retired"):
-			down = append(down, h)
-		default:
-			up = append(up, h)
+		m := LiveMember{Host: host, Addrs: addrs, Out: z.leftOut(host, doc)}
+		if len(addrs) == 0 {
+			m.Out = "it has no address"
+		}
+		if m.Out == "" {
+			in++
+		}
+		out = append(out, m)
+	}
+	for i := range out {
+		if in == 0 && len(out[i].Addrs) > 0 {
+			out[i].Out = ""
 		}
 	}
-	if len(up) == 0 {
-		up = down
+	return out
+}
+
+// leftOut says why a host is not answered by live names. What nodes report of their checks will have a word here.
+func (z *Zones) leftOut(host string, doc hostdb.Document) string {
+	switch {
+	case strings.EqualFold(doc.Text("Status"), "retired"):
+		return "its Status is retired"
+	case z.down[host]:
+		return "its agent failed or was stopped"
 	}
-	ttl := z.opts.LiveTTL
+	return ""
+}
+
+func (l *live) make(z *Zones) *liveAnswer {
+	a := &liveAnswer{gen: z.liveGen}
+	members := z.LiveMembers(l.tag)
+	up := members[:0]
+	for _, m := range members {
+		if m.Out == "" {
+			up = append(up, m)
+		}
+	}
+	if l.service.near {
+		a.orders = newOrders(z)
+	}
+	l.fill(z, a, up)
+	return a
+}
+
+// fill puts the records of members into a, in their order.
+func (l *live) fill(z *Zones, a *liveAnswer, up []LiveMember) {
+	ttl := l.ttl
 	var v4, v6, srv, srvOwn []dns.RR
 	seen := map[netip.Addr]bool{}
 	for _, h := range up {
-		for _, addr := range h.addrs {
+		for _, addr := range h.Addrs {
 			if seen[addr] {
 				continue
 			}
@@ -106,7 +180,7 @@ func (l *live) make(z *Zones) *liveAnswer {
 		if l.service.port == 0 {
 			continue
 		}
-		if target := z.serviceTarget(h.host, h.doc); target != "" {
+		if target := z.serviceTarget(h.Host); target != "" {
 			rr := &dns.SRV{Hdr: header(l.owner, dns.TypeSRV, ttl), Weight: 1, Port: l.service.port, Target: target}
 			own := *rr
 			own.Hdr.Name = l.srvOwner
@@ -118,15 +192,15 @@ func (l *live) make(z *Zones) *liveAnswer {
 			a.sets = append(a.sets, s)
 		}
 	}
+	a.packed[dns.TypeA&1], a.packed[dns.TypeAAAA&1] = pack(v4), pack(v6)
 	if l.srvOwner != "" && len(srvOwn) > 0 {
 		a.srv = []rrset{{dns.TypeSRV, srvOwn}}
 	}
-	return a
 }
 
 // serviceTarget is the name by which a client finds a host: its own where we serve the zone, else that of the node.
-func (z *Zones) serviceTarget(host string, doc hostdb.Document) string {
-	text := hostName(doc, host)
+func (z *Zones) serviceTarget(host string) string {
+	text := hostName(z.db.Data(hostdb.Hosts, host), host)
 	own := ""
 	if n, err := parseName(text); err == nil && checkHost(text) == nil && strings.Contains(text, ".") {
 		own = n.String()

@@ -1,7 +1,9 @@
 package zone
 
 import (
+	"net/netip"
 	"slices"
+	"unsafe"
 
 	"github.com/miekg/dns"
 )
@@ -16,6 +18,9 @@ type Answer struct {
 	Answer        []dns.RR
 	Authority     []dns.RR
 	Additional    []dns.RR
+	// Near is how many of the addresses at the end of Answer may change places, because none of them is nearer than another.
+	// 0: all may.
+	Near int
 }
 
 // found is what one step of a search came to.
@@ -23,12 +28,17 @@ type found struct {
 	zone     *zone
 	node     *node // nil when the name does not exist
 	cut      *node // the delegation that the name lies below, or is
-	cutName  name
-	wildcard bool // node is a wildcard's
+	wildcard bool  // node is a wildcard's
 }
 
-// Lookup answers a question of class IN (RFC 1034 section 4.3.2). Case does not matter. qname must be absolute.
+// Lookup answers a question of class IN (RFC 1034 section 4.3.2) to somebody near this node. Case does not matter, and is
+// kept. qname must be absolute.
 func (z *Zones) Lookup(qname string, qtype uint16) Answer {
+	return z.LookupFrom(qname, qtype, netip.Addr{})
+}
+
+// LookupFrom is Lookup for who asks from an address.
+func (z *Zones) LookupFrom(qname string, qtype uint16, from netip.Addr) Answer {
 	n, err := parseName(qname)
 	if err != nil {
 		return Answer{Rcode: dns.RcodeFormatError}
@@ -54,7 +64,7 @@ func (z *Zones) Lookup(qname string, qtype uint16) Answer {
 			a.Authority = r.zone.negative()
 			break
 		}
-		target := z.take(&a, r, qname, n, qtype)
+		target := z.take(&a, r, qname, n, qtype, from)
 		if target == "" {
 			break
 		}
@@ -86,13 +96,13 @@ func (z *Zones) find(n name, qtype uint16) found {
 				continue
 			}
 			if nd, ok := zn.nodes.get(string(at)); ok && nd.set(dns.TypeNS) != nil {
-				r.cut, r.cutName = nd, at // the highest one wins
+				r.cut = nd // the highest one wins
 			}
 		}
 	}
 	if nd, ok := zn.nodes.get(string(n)); ok || n == zn.origin {
 		if r.node = nd; nd == nil {
-			r.node = &node{} // an apex without records: SOA only
+			r.node = bare // an apex without records: SOA only
 		}
 		return r
 	}
@@ -101,7 +111,9 @@ func (z *Zones) find(n name, qtype uint16) found {
 	}
 	for at := n.parent(); ; at = at.parent() {
 		if _, ok := zn.nodes.get(string(at)); ok || at == zn.origin { // the closest encloser, RFC 4592 section 3.3.1
-			if nd, ok := zn.nodes.get("\x01*" + string(at)); ok {
+			var buf [258]byte // a name that was put together would be a piece of memory
+			star := append(append(buf[:0], "\x01*"...), at...)
+			if nd, ok := zn.nodes.get(unsafe.String(&star[0], len(star))); ok {
 				r.node, r.wildcard = nd, true
 			}
 			return r
@@ -109,13 +121,24 @@ func (z *Zones) find(n name, qtype uint16) found {
 	}
 }
 
+// bare is a name without data.
+var bare = &node{}
+
 // take answers from a node that exists, and returns where an alias leads.
-func (z *Zones) take(a *Answer, r found, qname string, n name, qtype uint16) (target string) {
+func (z *Zones) take(a *Answer, r found, qname string, n name, qtype uint16, from netip.Addr) (target string) {
 	var buf [1]rrset
 	sets := r.node.sets(&buf)
-	if l, srv := r.node.live(); l != nil {
-		if sets = l.answer(z).sets; srv {
-			sets = l.answer(z).srv
+	l, srv := r.node.live()
+	if alias := r.node.alias(); alias != nil && isAddress(qtype) {
+		l = alias
+	}
+	if l != nil {
+		now := l.answerTo(z, from)
+		if sets = now.sets; srv {
+			sets = now.srv
+		}
+		if isAddress(qtype) {
+			a.Near = now.near[qtype&1]
 		}
 	}
 	if n == r.zone.origin && qtype == dns.TypeSOA {
@@ -128,8 +151,8 @@ func (z *Zones) take(a *Answer, r found, qname string, n name, qtype uint16) (ta
 			continue
 		}
 		before := len(a.Answer)
-		a.Answer = append(a.Answer, s.rrs...) // for ANY the first set will do (RFC 8482 section 4.1)
-		if r.wildcard {
+		a.Answer = append(a.Answer, s.rrs...)        // for ANY the first set will do (RFC 8482 section 4.1)
+		if a.Answer[before].Header().Name != qname { // a wildcard's, or asked in another case
 			for j, rr := range a.Answer[before:] {
 				rr = dns.Copy(rr)
 				rr.Header().Name = dns.Fqdn(qname)

@@ -27,6 +27,7 @@ type claim struct {
 	rank   rank
 	local  bool // not a function of HostDB: it is no part of the zone's hash
 	srv    bool // live name of the form _tag._proto: only SRV
+	alias  bool // live gives the addresses alone, in place of those that are there
 }
 
 func (c *claim) rr() dns.RR { return c.one[0] }
@@ -65,11 +66,53 @@ type node struct {
 
 // settled is what some claims on one name come to.
 type settled struct {
-	sets     []rrset // what the name answers, by type
-	live     *live   // makes the answer instead of sets when asked
-	srv      bool
-	problems []Problem
+	sets []rrset // what the name answers, by type
+	live *live   // makes the answer instead of sets when asked
+	rest *rest   // nil for most
+	srv  bool
 }
+
+// rest is what few names have.
+type rest struct {
+	problems []Problem
+	packed   [2]string // sets of many addresses in wire form: AAAA and A
+	alias    *live     // answers for the addresses of the name
+}
+
+// more is where something few names have is put.
+func (s *settled) more() *rest {
+	if s.rest == nil {
+		s.rest = &rest{}
+	}
+	return s.rest
+}
+
+// problems are what of the name cannot be served.
+func (n *node) problems() []Problem {
+	if n.settled == nil || n.settled.rest == nil {
+		return nil
+	}
+	return n.settled.rest.problems
+}
+
+// packed is a set of addresses in wire form, where there are many of them.
+func (n *node) packed(typ uint16) string {
+	if n.settled == nil || n.settled.rest == nil {
+		return ""
+	}
+	return n.settled.rest.packed[typ&1]
+}
+
+// alias is what gives the name its addresses instead of the sets, if anything.
+func (n *node) alias() *live {
+	if n.settled == nil || n.settled.rest == nil {
+		return nil
+	}
+	return n.settled.rest.alias
+}
+
+// packMany is from how many addresses on a set is kept in wire form too: below, reading the records is as fast.
+const packMany = 4
 
 func (n *node) exists() bool { return n != nil && (len(n.claims) > 0 || n.children > 0) }
 
@@ -162,7 +205,7 @@ func (n *node) settle(zone, owner name, h *hasher) (sum Hash) {
 	}
 	if c := n.only(); c == nil && len(n.claims) == 0 {
 		return Hash{}
-	} else if c != nil && (c.live != nil || !apex || c.typ() != dns.TypeCNAME) {
+	} else if c != nil && !c.alias && (c.live != nil || !apex || c.typ() != dns.TypeCNAME) {
 		if c.live == nil && !c.local {
 			return hash(c)
 		}
@@ -177,12 +220,15 @@ func (n *node) settle(zone, owner name, h *hasher) (sum Hash) {
 		}
 	}
 	complain := func(c *claim, format string, args ...any) {
-		s.problems = append(s.problems, Problem{Zone: zone.String(), Key: c.source, Name: owner.String(), Reason: fmt.Sprintf(format, args...)})
+		s.more().problems = append(s.more().problems, Problem{Zone: zone.String(), Key: c.source, Name: owner.String(), Reason: fmt.Sprintf(format, args...)})
 	}
 	var alias, address *claim
 	seen := make(map[Hash]bool, len(n.claims))
 	for _, c := range n.claims {
 		switch {
+		case c.alias:
+			s.more().alias = c.live
+			continue
 		case c.live != nil:
 			if s.live == nil {
 				s.live, s.srv = c.live, c.srv
@@ -203,7 +249,7 @@ func (n *node) settle(zone, owner name, h *hasher) (sum Hash) {
 		case c.rank == rankAddress && c.source != meshSource && isAddress(c.typ()):
 			if address != nil && address.source != c.source {
 				complain(c, "%s has this name too; both are answered", address.source)
-				s.problems[len(s.problems)-1].Served = true
+				s.rest.problems[len(s.rest.problems)-1].Served = true
 			}
 			address = c
 		}
@@ -218,6 +264,11 @@ func (n *node) settle(zone, owner name, h *hasher) (sum Hash) {
 		}
 	}
 	s.unifyTTLs()
+	for _, set := range s.sets {
+		if isAddress(set.typ) && len(set.rrs) > packMany {
+			s.more().packed[set.typ&1] = pack(set.rrs)
+		}
+	}
 	if s.live != nil && len(s.sets) > 0 {
 		complain(n.claims[len(n.claims)-1], "the name is taken by other data of the zone")
 		s.live = nil

@@ -35,6 +35,7 @@ var (
 		"DNS: {Zone: 'not..a zone', Reverse: [10.0.0.1/33]}",
 		"{Service: {Port: 80}, LB: {VIP: 10.5.5.5}}",
 		"Service: {Port: 99999, Proto: icmp}",
+		"{DNS: {Zone: one.test, Records: {'@': {ALIAS: q.tag, AAAA: 'fd00::9'}, v: {ALIAS: p.vip}, w: {ALIAS: r.tag}}}, Service: {Port: 1, Order: near, TTL: 7}}",
 	}
 	someMembers = [][]string{
 		{}, {"a.one.test", "b.one.test", "short"}, {"c.two.test", "@q"}, {"d.sub.one.test", "bad host", "@r"}, {"E.One.Test", "a.one.test", "gone.test"}, {"@p", "c.two.test"},
@@ -131,6 +132,9 @@ func everyNameAnswers(t interface {
 			var buf [1]rrset
 			for _, set := range nd.sets(&buf) {
 				a := z.Lookup(name(n).String(), set.typ)
+				if nd.alias() != nil && isAddress(set.typ) {
+					continue
+				}
 				if !hidden && (len(a.Answer) < len(set.rrs) || a.Answer[0] != set.rrs[0]) {
 					t.Errorf("%s %s: got %v, want %v", name(n), dns.TypeToString[set.typ], a.Answer, set.rrs)
 				}

@@ -42,6 +42,7 @@ type feeder struct {
 	reverse  []reverse
 	ns       []string // absolute, from NS and Records/@/NS
 	soa      soa
+	aliases  []string        // tags that its records take addresses from
 	doc      hostdb.Document // the section
 	problems []Problem
 }
@@ -74,6 +75,7 @@ func parseFeeder(db hostdb.View, tag string) *feeder {
 		f.addReverse(text)
 	}
 	f.ns = f.nameServers()
+	f.aliases = f.aliasTargets()
 	s := doc.At("SOA")
 	f.soa.mname, f.soa.rname = f.absolute(s.Text("MName")), f.mailbox(s.Text("RName"))
 	f.seconds(s, &f.soa.refresh, "Refresh")

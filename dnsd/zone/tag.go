@@ -84,7 +84,11 @@ func (b *batch) named(mk *maker, f *feeder, key string, types hostdb.Document) {
 		}
 	}
 	for typ, values := range types.Keys() {
-		if !strings.EqualFold(typ, "TTL") {
+		switch {
+		case strings.EqualFold(typ, "TTL"):
+		case strings.EqualFold(typ, aliasType):
+			b.alias(mk, f, place{zn.origin, owner}, ttl, values.Text())
+		default:
 			b.typed(mk, f, zn, place{zn.origin, owner}, ttl, typ, values)
 		}
 	}
@@ -150,7 +154,7 @@ func (b *batch) liveNames(mk *maker, tag string) {
 		}
 		return b.next.deepest(owner).origin, owner, true
 	}
-	l := &live{tag: tag, service: service}
+	l := &live{tag: tag, service: service, ttl: b.liveTTL(service)}
 	if at, owner, ok := zone(tag + ".tag"); ok {
 		l.owner = owner.String()
 		mk.items = append(mk.items, item{at, owner, &claim{source: mk.key, rank: rankLive, live: l, local: true}})
@@ -163,9 +167,17 @@ func (b *batch) liveNames(mk *maker, tag string) {
 	}
 	if at, owner, ok := zone(tag + ".vip"); ok {
 		for _, a := range vips {
-			mk.record(at, owner, rankAddress, false, addressRecord(owner.String(), b.next.opts.LiveTTL, a))
+			mk.record(at, owner, rankAddress, false, addressRecord(owner.String(), l.ttl, a))
 		}
 	}
+}
+
+// liveTTL is the time to live of a tag's live names.
+func (b *batch) liveTTL(s service) uint32 {
+	if s.ttl > 0 {
+		return s.ttl
+	}
+	return b.next.opts.LiveTTL
 }
 
 // vipsOf are the addresses in LB/VIP and MySQL/VIP.

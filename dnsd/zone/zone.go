@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/miekg/dns"
 
@@ -47,6 +48,8 @@ type Zones struct {
 	sources  pmap[*contribution] // by key of HostDB
 	down     map[string]bool     // hosts that the mesh knows as failed or left
 	liveGen  uint64              // what live names kept is of this generation or void
+	gens     *atomic.Uint64      // generations that were given out
+	ordered  *atomic.Bool        // some live name was answered by distance
 	problems *problemCache
 }
 
@@ -56,13 +59,14 @@ type zone struct {
 	origin  name
 	text    string
 	feeders []string // tags, sorted; the first is the one that gives SOA and NS
-	nodes   pmap[*node]
+	nodes   nodeMap
 	sum     Hash // of the records, without the SOA
 	cuts    int  // names below the origin with NS
 	wild    int  // wildcards
 	records int
 	serial  uint32
 	soa     *dns.SOA
+	soaWire string // soa without its owner
 	hash    Hash   // sum and the SOA
 	changed string // version of HostDB with which hash came up here
 }
@@ -102,6 +106,9 @@ type Info struct {
 	Transferable bool     `json:"transferable"`  // its content is a function of HostDB alone: it is not at or below the domain of the mesh
 	Live         bool     `json:"live,omitzero"` // it holds the live names
 }
+
+// voidLive begins a new generation, which no other Zones of this line has.
+func (z *Zones) voidLive() { z.liveGen = z.gens.Add(1) }
 
 // Version is the version of HostDB that z was compiled from.
 func (z *Zones) Version() string { return z.db.Version().String() }
@@ -164,6 +171,7 @@ func (z *Zones) WithSerials(serial func(origin string, content Hash) uint32) *Zo
 			zc := *zn
 			zc.serial, zc.by = s, nil
 			zc.soa = withSerial(zn.soa, s)
+			zc.soaWire = restOf(zc.soa)
 			zn = &zc
 		}
 		c.zones[n] = zn
@@ -199,9 +207,7 @@ func (z *Zones) collectProblems() []Problem {
 			}
 		}
 		for n, nd := range zn.nodes.all() {
-			if nd.settled != nil {
-				out = append(out, nd.settled.problems...)
-			}
+			out = append(out, nd.problems()...)
 			out = append(out, z.targetProblems(zn, name(n), nd)...)
 		}
 		if up := z.deepest(zn.origin.parent()); up != nil && !isReverse(zn.origin) {
@@ -333,7 +339,7 @@ func (z *Zones) seal(zn *zone, version string) {
 	rest >>= used
 	rr.Expire, _ = lowBits(rr.Expire, 12, rest)
 	rr.Serial = zn.serial
-	zn.soa, zn.changed = rr, version
+	zn.soa, zn.soaWire, zn.changed = rr, restOf(rr), version
 }
 
 // names yields the existing names of a zone in canonical order (RFC 4034 section 6.1).

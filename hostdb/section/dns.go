@@ -84,7 +84,7 @@ func (d *DNS) checkRecords(r *report) {
 		case before != "":
 			reason = "is the same name as " + strconv.Quote(before) + "; expected all its records in one place"
 		case d.Records[name].CNAME != "" && owner == hostdb.NormalName(d.Zone):
-			r.bad(d.Records[name].CNAME, "stands at the zone itself, beside its SOA; expected A, AAAA or another name (RFC 1034 section 3.6.2)",
+			r.bad(d.Records[name].CNAME, "stands at the zone itself, beside its SOA; expected ALIAS, A, AAAA or another name (RFC 1034 section 3.6.2)",
 				"Records", name, "CNAME")
 		}
 		if reason != "" {

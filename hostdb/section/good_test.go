@@ -140,7 +140,7 @@ Rack: {Row: 01}
 			Template: Template{Image: "debian-12", CPUs: 1, Memory: 1 << 30, Subnet: "prod"},
 			Scale:    &Scale{LoadCPU, 60, Cooldown{time.Minute, 10 * time.Minute}}},
 		MySQL:      &MySQL{VIP: addrs("10.1.0.60")[0], MaxLag: 90 * time.Minute, Credentials: "shop", Durability: Strict, Failover: Manual},
-		Service:    &Service{53, UDP},
+		Service:    &Service{Port: 53, Proto: UDP, Order: Random},
 		Monitoring: &Monitoring{Prometheus: Prometheus{Port: 9100}},
 		Backup:     &Backup{Schedule: "*/5 0-6 1,15 jan-mar mon", Keep: Keep{7, 4}},
 		Logs: &Logs{Paths: []string{"/var/log/*.log"}, Rotate: Daily, Keep: 14 * 24 * time.Hour, Forward: "[2001:db8::1]:514",

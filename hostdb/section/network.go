@@ -2,6 +2,7 @@ package section
 
 import (
 	"net/netip"
+	"time"
 )
 
 // Subnet makes the tag a network. Its addresses fall in three parts: VIPs, the pool, and the rest, which people enter
@@ -63,11 +64,28 @@ type Service struct {
 	Port uint16 `need:"yes" min:"1" example:"9090"`
 	// Proto is the transport protocol.
 	Proto Proto `example:"udp"`
+	// Order is which addresses DNS names first under TAG.tag.
+	Order Order `example:"near"`
+	// TTL is how long resolvers may keep what DNS says of the tag's live names, in seconds. Absent (0) is 5, about what it
+	// takes to see that a member failed.
+	TTL time.Duration `unit:"seconds" max:"1h" example:"2"`
 }
 
 func (s *Service) defaults() {
-	s.Proto = TCP // as nearly all are
+	s.Proto = TCP    // as nearly all are
+	s.Order = Random // shares the load; near asks for members that are all fit for the whole of it
 }
+
+// Order is which addresses come first.
+type Order string
+
+// The values of Order.
+const (
+	Random Order = "random" // any of them
+	Near   Order = "near"   // those nearest to who asks, by the round trips that nodes measure
+)
+
+func (Order) values() []string { return []string{string(Random), string(Near)} }
 
 func (Service) example() string { return "Port: 9090\nProto: tcp\n" }
 

@@ -20,6 +20,9 @@ type RecordSet struct {
 	AAAA []netip.Addr `unit:"ipv6" example:"2001:db8:1::80"`
 	// CNAME says that the name is another name. Nothing may stand beside it.
 	CNAME string `format:"domain" example:"web.tag.mesh.internal."`
+	// ALIAS gives the name the addresses of a tag, where a CNAME cannot stand: web.tag is the members of tag web that are up,
+	// web.vip its virtual IPs. Secondaries are given all members that are not retired.
+	ALIAS string `format:"alias" example:"web.vip"`
 	// MX are the mail servers: preference and name.
 	MX []MX `example:"[10 mail1, 20 mail2]"`
 	// NS delegates the name, or at @ names the zone's own servers.
@@ -47,6 +50,12 @@ func (s *RecordSet) check(r *report) {
 		if t.n > 0 {
 			beside = append(beside, t.name)
 		}
+	}
+	if s.ALIAS != "" && (len(s.A) > 0 || len(s.AAAA) > 0) {
+		r.bad(s.ALIAS, "stands beside A or AAAA; expected the one or the other", "ALIAS")
+	}
+	if s.ALIAS != "" {
+		beside = append(beside, "ALIAS")
 	}
 	if s.CNAME != "" && len(beside) > 0 {
 		r.bad(s.CNAME, "stands beside "+strings.Join(beside, ", ")+"; expected nothing else at the name (RFC 1034 section 3.6.2)", "CNAME")

@@ -22,6 +22,7 @@ type rule struct {
 // rules are all of them by name. A text without a format may be anything.
 var rules = map[string]rule{
 	"":            {"text", "a text", func(string) error { return nil }},
+	"alias":       {"tag", "the addresses of a tag, such as web.tag, or web.vip for its virtual IP", match(`^[^ \t]+\.(?:tag|vip)$`)},
 	"class":       {"class name", "a Puppet class", match(`^(?:::)?[a-z][a-z0-9_]*(?:::[a-z][a-z0-9_]*)*$`)},
 	"cron":        {"schedule", "a schedule", checkSchedule},
 	"domain":      {"domain name", "a domain name", func(s string) error { return checkDomain(s, false) }},

@@ -76,6 +76,8 @@ func runChild(name string, args []string) error {
 		return serveRaft(args[0])
 	case name == "udp" && len(args) == 0:
 		return serveEcho()
+	case name == "batches" && len(args) == 1:
+		return serveBatches(args[0])
 	}
 	return fmt.Errorf("no peer %q with arguments %q", name, args)
 }

@@ -35,6 +35,7 @@ type Config struct {
 	Zones      Zones
 	DNSKeys    DNSKeys
 	DNSDesk    DNSDesk
+	DNSQueries DNSQueries
 	Namespaces Namespaces
 	Users      Users
 	Query      Views
@@ -93,6 +94,9 @@ func NewHandler(cfg Config) http.Handler {
 	}
 	if cfg.DNSKeys != nil {
 		registerDNSKeys(a, cfg.DNSKeys)
+	}
+	if cfg.DNSQueries != nil {
+		registerDNSTop(a, cfg.DNSQueries)
 	}
 	if cfg.Namespaces != nil {
 		registerNamespaces(a, cfg.Namespaces)

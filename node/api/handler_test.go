@@ -67,6 +67,10 @@ func (f *fake) Digests() Digests {
 	return Digests{Version: "v1", Algorithm: 1, Namespaces: map[string]string{"hosts": "00ff", "tags": "aa"}}
 }
 
+func (f *fake) DNSTop() DNSTop {
+	return DNSTop{Queries: []DNSQueryCount{{"dc1.example.com", "A", "NOERROR", 7}}, Askers: []DNSAsker{{"10.1.0.9", 7, 0}}}
+}
+
 func (f *fake) Zones() []Zone { return []Zone{{Name: "dc1.example.com", Serial: 7, Records: 3}} }
 
 func (f *fake) WriteZone(w io.Writer, name string) error {
@@ -109,7 +113,7 @@ func (f *fake) config() Config {
 	f.namespaces = map[string]string{}
 	return Config{
 		Build:      Build{Version: "1.2.3", Go: "go1.26"},
-		Membership: f, Status: f, Importer: f, Digester: f, Zones: f, Namespaces: f, Duties: &fakeDuties{},
+		Membership: f, Status: f, Importer: f, Digester: f, Zones: f, DNSQueries: f, Namespaces: f, Duties: &fakeDuties{},
 		DNSKeys: fakeKeys{}, DNSDesk: fakeDesk{},
 		Identify:       identify,
 		ReplicaVersion: func() string { return "v1" },
