@@ -103,8 +103,9 @@ func CreateGit(ctx context.Context, path string) (*GitRepo, error) {
 // DefaultBranch is the branch of the repositories that hostmesh makes.
 const DefaultBranch = "main"
 
-// gitGrace is how long git may take to end after it was told to.
-const gitGrace = 5 * time.Second
+// gitGrace is how long git may take to end after it was told to: half of the time between a holder's own deadline and the next
+// one's beginning. What git wrote by then is whole or not there, because only a ref makes it part of the repository.
+const gitGrace = 500 * time.Millisecond
 
 // gitCommand is git on the repository dir. Nothing that the user or the box configures has a say in what it does, and
 // no repository that a hostile one names is fetched from.

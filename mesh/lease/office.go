@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -34,21 +33,6 @@ type office struct {
 	leading  bool // the leadership is being handed over: nothing is answered
 	plan     change
 	nodes    map[string]seenNode // since when nodes are alive or not, as this leader saw them
-}
-
-// session is one agent, as it last renewed.
-type session struct {
-	id     string
-	node   string
-	name   string
-	heard  time.Duration // on Boot: the last renewal
-	ends   time.Duration // on Boot
-	number uint64        // of offers
-	known  bool          // offers were sent to this leader
-	offers map[string]offer
-	ending bool // its end was proposed: it never renews again
-	idle   bool
-	unfit  string
 }
 
 type move struct {
@@ -147,58 +131,6 @@ func poke(c chan struct{}) {
 	}
 }
 
-// endSessions proposes the end of the sessions whose time is over. A leader that was away cannot tell theirs from its own.
-func (o *office) endSessions() {
-	o.mu.Lock()
-	now := o.l.clock.Boot()
-	if away := now - o.seen; away > 3*o.l.times.Tick+o.l.times.Renew || away < 0 {
-		o.l.log.Warn("the lease leader was away: every session has its full time again", "away", away.String())
-		for _, s := range o.sessions {
-			s.ends = max(s.ends, now+o.l.times.Session)
-		}
-	}
-	o.seen = now
-	// Whoever left while a grant to it was on its way holds something and renews nothing.
-	o.m.read(func(s *state) {
-		for id, duties := range s.bySession {
-			if o.sessions[id] == nil {
-				o.sessions[id] = &session{id: id, node: s.Duties[duties[0]].Node, ends: now + o.l.times.Session}
-			}
-		}
-	})
-	var over []*session
-	for _, s := range o.sessions {
-		if !s.ending && now >= s.ends {
-			s.ending = true
-			over = append(over, s)
-		}
-	}
-	o.mu.Unlock()
-	for _, s := range over {
-		if o.ctx.Err() != nil {
-			return
-		}
-		holds := false
-		o.m.read(func(st *state) { holds = len(st.bySession[s.id]) > 0 })
-		if holds {
-			o.l.log.Warn("session ended: its duties are free", "node", s.node, "name", s.name)
-			if _, err := o.propose(op{Kind: opExpire, Session: s.id}); err != nil {
-				// The office is over, or the disk is sick: the next leader counts anew. Should this one stay, it tries again.
-				o.mu.Lock()
-				s.ending = !errors.Is(err, errNotProposed)
-				o.mu.Unlock()
-				continue
-			}
-			o.l.counts.expired.Add(1)
-		}
-		o.mu.Lock()
-		delete(o.sessions, s.id)
-		o.seen = o.l.clock.Boot() // waiting for the disk is not being away
-		o.mu.Unlock()
-		o.wake()
-	}
-}
-
 // grantedBefore reports whether a duty was granted in this generation.
 func (o *office) grantedBefore() (was bool) {
 	o.m.read(func(s *state) {
@@ -253,16 +185,6 @@ func (o *office) assignmentLocked() assignment {
 		a.Moves[duty] = m.node
 	}
 	return a
-}
-
-// quiet is why a session's node gets nothing new; "" = nothing stands against it. Whoever died with the holder of a duty still has a session
-// when that duty is given away.
-func (o *office) quiet(s *session, now time.Duration) string {
-	silent := now - s.heard
-	if silent <= 2*o.l.times.Renew+2*o.l.times.Tick {
-		return ""
-	}
-	return fmt.Sprintf("it was not heard for %s", silent.Truncate(100*time.Millisecond))
 }
 
 // assign carries out what plan says.
@@ -408,134 +330,6 @@ func (o *office) propose(p op) (outcome, error) {
 	return out, out.Err
 }
 
-// renew keeps a session and tells what it holds.
-func (o *office) renew(ctx context.Context, node string, r *renewing) answer {
-	received := o.l.clock.Boot()
-	o.mu.Lock()
-	s := o.sessions[r.Session]
-	if s == nil {
-		if s = o.admitLocked(r.Session, node); s == nil {
-			o.mu.Unlock()
-			return failed(fmt.Errorf("%w: session of node %s", ErrInvalid, node))
-		}
-	}
-	if s.ending || s.node != node {
-		o.mu.Unlock()
-		return answer{Expired: true}
-	}
-	lasts := o.l.times.Session
-	if r.Idle {
-		lasts = 3 * o.l.times.Idle
-	}
-	back := s.heard > 0 && o.quiet(s, received) != ""
-	if s.idle && !r.Idle {
-		s.ends = received // it was to last longer
-	}
-	s.heard, s.ends = received, max(s.ends, received+lasts)
-	s.name, s.unfit, s.idle = clip(r.Name), clip(r.Unfit), r.Idle
-	changed := back
-	if r.Full && (!s.known || r.Number >= s.number) {
-		s.known, s.number, changed = true, r.Number, true
-		s.offers = make(map[string]offer, len(r.Offers))
-		for _, f := range r.Offers {
-			if checkName("duty", f.Duty) == nil && len(s.offers) < maxDuties {
-				f.Refusal, f.Avoid = clip(f.Refusal), clip(f.Avoid)
-				s.offers[f.Duty] = f
-			}
-		}
-	}
-	want := !s.known || s.number != r.Number
-	o.mu.Unlock()
-	if changed {
-		o.wake()
-	}
-	if err := o.conf.confirm(ctx, r.Hurry); err != nil {
-		return notLeader(err)
-	}
-	out := answer{Want: want}
-	o.mu.Lock() // always before the state's lock
-	defer o.mu.Unlock()
-	o.m.read(func(st *state) {
-		out.AsOf = st.asOf()
-		if s.ending { // it ended while the majority was asked: whatever the state says now, it is on its way out
-			out.Expired = true
-			return
-		}
-		for _, name := range st.bySession[r.Session] {
-			d := st.Duties[name]
-			h := heldDuty{Duty: name, Fence: d.Fence, Since: d.Since}
-			if q, ok := o.asked[name]; ok && q.fence == d.Fence {
-				h.Over, h.To = q.why, q.to
-			}
-			out.Held = append(out.Held, h)
-		}
-	})
-	return out
-}
-
-// maxSessions is how many sessions a node may have at a time: one, and those of its former lives that have not ended yet.
-const maxSessions = 4
-
-// admitLocked begins a session, nil when it cannot. The former ones of its node, who was restarted, take nothing new.
-func (o *office) admitLocked(id, node string) *session {
-	if len(id) != 32 {
-		return nil
-	}
-	n := 0
-	for _, s := range o.sessions {
-		if s.node == node {
-			s.offers = nil
-			n++
-		}
-	}
-	if n >= maxSessions {
-		return nil
-	}
-	s := &session{id: id, node: node}
-	o.sessions[id] = s
-	return s
-}
-
-// release ends what a holder has stopped, and grants it to who is next, in one entry where that is possible.
-func (o *office) release(node string, r *releasing) answer {
-	ends := r.Ends
-	o.mu.Lock()
-	s := o.sessions[r.Session]
-	if s != nil && s.node != node {
-		o.mu.Unlock()
-		return failed(fmt.Errorf("%w: the session is another node's", ErrInvalid))
-	}
-	if r.Over && s != nil {
-		s.offers, s.known = nil, true
-	}
-	o.mu.Unlock()
-	if r.Over {
-		o.m.read(func(st *state) {
-			for _, name := range st.bySession[r.Session] {
-				ends = append(ends, endOp{name, st.Duties[name].Fence})
-			}
-		})
-	}
-	var err error
-	for len(ends) > 0 && err == nil {
-		n := min(len(ends), maxBatch)
-		p := op{Kind: opRelease, Ends: ends[:n], Session: r.Session}
-		p.Grants = o.successors(p.Ends)
-		err = o.grant(p)
-		ends = ends[n:]
-	}
-	if r.Over && err == nil {
-		o.mu.Lock()
-		delete(o.sessions, r.Session)
-		o.mu.Unlock()
-	}
-	o.wake()
-	if err != nil {
-		return failed(err)
-	}
-	return answer{}
-}
-
 // successors are the grants that follow releases: to the nodes that were chosen when the holders were asked, if they are still
 // there, else to the best.
 func (o *office) successors(ends []endOp) (grants []grantOp) {
@@ -597,67 +391,6 @@ func (o *office) moveTo(m *moving) error {
 	o.mu.Unlock()
 	o.wake()
 	return nil
-}
-
-// list is every duty that somebody holds, held or says something of.
-func (o *office) list() []Status {
-	a := o.assignment()
-	names := map[string]bool{}
-	for d := range a.Candidates {
-		names[d] = true
-	}
-	o.m.read(func(s *state) {
-		for d := range s.Duties {
-			names[d] = true
-		}
-	})
-	out := make([]Status, 0, len(names))
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		out = append(out, o.status(a, name))
-	}
-	return out
-}
-
-func (o *office) status(a assignment, name string) Status {
-	st := Status{Duty: name}
-	o.m.read(func(s *state) {
-		if d := s.Duties[name]; d != nil {
-			st.Node, st.Fence, st.Since, st.Why, st.Last = d.Node, d.Fence, d.Since, d.Why, d.Last
-		}
-	})
-	for _, c := range a.Candidates[name] {
-		if _, drained := a.Drained[c.Node]; c.Refusal == "" && !drained {
-			st.Candidates++
-		}
-		if c.Node == st.Node {
-			st.Name = c.Name
-		}
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if q, ok := o.asked[name]; ok && q.fence == st.Fence && st.Node != "" {
-		st.Over, st.To, st.OverMS = q.why, q.to, (o.l.clock.Boot() - q.at).Milliseconds()
-	}
-	return st
-}
-
-// explain tells who could have a duty, and why who has it.
-func (o *office) explain(name string) (*Explanation, error) {
-	a := o.assignment()
-	load, limit := a.spread()
-	e := &Explanation{Status: o.status(a, name), Leader: a.Leader}
-	for _, r := range a.ranks(name, load, limit) {
-		mine := a.Holders[name] == held{r.Node, r.Session}
-		holds := load[r.Node]
-		if mine {
-			holds--
-		}
-		e.Ranks = append(e.Ranks, Rank{Node: r.Node, Name: r.Name, Class: classNames[r.Class], Reason: r.Reason, Holds: holds, Weight: r.Weight, Holder: mine})
-	}
-	if len(e.Ranks) == 0 && e.Status.Fence == 0 {
-		return nil, fmt.Errorf("duty %q: %w; see hostmesh duties", name, ErrNotFound)
-	}
-	return e, nil
 }
 
 // short is a reason as it stands in the log.
