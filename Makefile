@@ -27,7 +27,7 @@ test: ## everything: lint, both builds, all tests
 	@packaging/deps.sh test
 	@$(MAKE) --no-print-directory lint build
 	CGO_ENABLED=0 $(GO) build -tags nolibvirt -o /dev/null ./cmd/hostmesh
-	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh $(GO) test -tags '$(TAGS)' -timeout 15m ./...
+	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh $(GO) test -tags '$(TAGS)' -timeout 25m ./...
 
 race: ## the packages where goroutines meet, under the race detector
 	@packaging/deps.sh test
