@@ -5,6 +5,7 @@ TAGS        := libvirt_dlopen
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS     := -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+DNS_PARTS   := nameservers,dnsload
 
 .PHONY: all deps build demo test race bench bench-dns sim soak prove lint docs clean
 
@@ -38,10 +39,10 @@ bench: ## the table of budgets; BENCH=short for a quick look, ONLY=takeover,comm
 	@$(MAKE) --no-print-directory build
 	@$(GO) run -tags '$(TAGS)' ./integration/bench -hostmesh bin/hostmesh $(if $(filter short,$(BENCH)),-short) $(if $(ONLY),-only $(ONLY))
 
-bench-dns: ## what a DNS answer costs, beside NSD, Knot, CoreDNS and a bare echo; BENCH=short for a quick look
+bench-dns: ## what a DNS answer costs, beside NSD, Knot, CoreDNS and a bare echo, and what a load loses; BENCH=short, ONLY=dnsload
 	@packaging/deps.sh bench
 	@$(MAKE) --no-print-directory build
-	@$(GO) run -tags '$(TAGS)' ./integration/bench -hostmesh bin/hostmesh -only nameservers $(if $(filter short,$(BENCH)),-short)
+	@$(GO) run -tags '$(TAGS)' ./integration/bench -hostmesh bin/hostmesh -only '$(if $(ONLY),$(ONLY),$(DNS_PARTS))' $(if $(filter short,$(BENCH)),-short)
 
 sim: ## up to 1,000 agents in one process and virtual time: tables and plots of docs/simulation.md; SIM='-short -agents 100'
 	@$(GO) run -tags '$(TAGS)' ./integration/sim $(SIM)

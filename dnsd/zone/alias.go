@@ -78,18 +78,17 @@ func (b *batch) alias(mk *maker, f *feeder, at place, ttl uint32, text string) {
 	}
 }
 
-// withAliases are some tags, and those whose records take addresses from one of them; or from any tag, with all. The tags are
-// sorted.
-func (b *batch) withAliases(tags []string, all bool) []string {
-	out := slices.Clone(tags)
+// sections are the tags whose DNS section must be read anew: of the changed ones those that feed a zone, and those whose
+// records take addresses from a touched tag; or from any tag, with all. touched is sorted.
+func (b *batch) sections(changed, touched []string, all bool) []string {
+	var out []string
 	for _, tag := range b.next.order {
-		if slices.ContainsFunc(b.next.feeders[tag].aliases, func(t string) bool {
-			_, ok := slices.BinarySearch(tags, t)
+		if slices.Contains(changed, tag) || slices.ContainsFunc(b.next.feeders[tag].aliases, func(t string) bool {
+			_, ok := slices.BinarySearch(touched, t)
 			return ok || all
 		}) {
 			out = append(out, tag)
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return out
 }

@@ -74,8 +74,13 @@ func (z *Zones) Update(db hostdb.View, m mesh.View) *Zones {
 			lives = append(lives, db.Parents(h, hostdb.Tags)...)
 		}
 	}
-	for _, tag := range b.withAliases(b.affected(tags, lives), len(hosts) > manyHosts) {
+	touched := b.affected(tags, lives)
+	for _, tag := range touched {
 		b.compile(hostdb.Tags+"/"+tag, func() contribution { return b.tag(tag) })
+	}
+	// Sections apart: one may be a whole zone, which is not to be read again for a member of its tag.
+	for _, tag := range b.sections(tags, touched, len(hosts) > manyHosts) {
+		b.compile(hostdb.Tags+"/"+tag+sectionPart, func() contribution { return b.section(tag) })
 	}
 	for _, h := range hosts {
 		b.compile(hostdb.Hosts+"/"+h, func() contribution { return b.host(h, b.fedBy(h)) })
@@ -143,6 +148,9 @@ func (z *Zones) rebuild(db hostdb.View, m mesh.View, feeders map[string]*feeder)
 	for tag := range db.Keys(hostdb.Tags) {
 		b.compile(hostdb.Tags+"/"+tag, func() contribution { return b.tag(tag) })
 	}
+	for _, tag := range next.order {
+		b.compile(hostdb.Tags+"/"+tag+sectionPart, func() contribution { return b.section(tag) })
+	}
 	for h, list := range fed {
 		b.compile(hostdb.Hosts+"/"+h, func() contribution { return b.host(h, list) })
 	}
@@ -198,16 +206,20 @@ func (b *batch) affected(tags, lives []string) []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
+// sectionPart ends the source that is the DNS section of a tag; what stands before it is the key of HostDB.
+const sectionPart = "\x00DNS"
+
 // compile replaces what a source contributes. One that panics keeps what it had, and is named.
 func (b *batch) compile(source string, make func() contribution) {
 	was, _ := b.next.sources.get(source)
-	now, err := b.attempt(source, make)
+	key := strings.TrimSuffix(source, sectionPart)
+	now, err := b.attempt(key, make)
 	now.items = fitted(now.items)
 	if err != nil {
 		if kept, ok := b.old.sources.get(source); ok {
 			now.items = kept.items
 		}
-		now.problems = []Problem{{Key: source, Reason: fmt.Sprintf("it could not be compiled, its last good records are kept: %v", err)}}
+		now.problems = []Problem{{Key: key, Reason: fmt.Sprintf("it could not be compiled, its last good records are kept: %v", err)}}
 	}
 	if was == nil && len(now.items) == 0 && len(now.problems) == 0 {
 		return

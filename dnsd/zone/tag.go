@@ -11,21 +11,23 @@ import (
 	"hostmesh/hostdb"
 )
 
-// tag is what a tag contributes: the records of its DNS section, and its names under the domain of the mesh.
+// tag is what a tag contributes whatever its DNS section says: its names under the domain of the mesh.
 func (b *batch) tag(tag string) contribution {
 	mk := &maker{key: hostdb.Tags + "/" + tag, hasher: &b.hasher}
 	if !b.next.db.Exists(hostdb.Tags, tag) {
 		return mk.contribution
 	}
-	if f := b.next.feeders[tag]; f != nil {
-		b.section(mk, f)
-	}
 	b.liveNames(mk, tag)
 	return mk.contribution
 }
 
-// section adds the records that a person wrote into a zone.
-func (b *batch) section(mk *maker, f *feeder) {
+// section is what the DNS section of a tag contributes: the records that a person wrote into a zone.
+func (b *batch) section(tag string) contribution {
+	mk := &maker{key: hostdb.Tags + "/" + tag, hasher: &b.hasher}
+	f := b.next.feeders[tag]
+	if f == nil {
+		return mk.contribution
+	}
 	for _, origin := range f.zones() {
 		zn := b.next.zones[origin]
 		if zn.feeders[0] != f.tag {
@@ -46,6 +48,7 @@ func (b *batch) section(mk *maker, f *feeder) {
 	for key, types := range records.Keys() {
 		b.named(mk, f, key, types)
 	}
+	return mk.contribution
 }
 
 // named adds the records of one name of Records.

@@ -45,7 +45,7 @@ type Zones struct {
 	feeders  map[string]*feeder // by tag
 	order    []string           // tags of feeders, sorted
 	zones    map[name]*zone
-	sources  pmap[*contribution] // by key of HostDB
+	sources  pmap[*contribution] // by key of HostDB, sections of tags apart
 	down     map[string]bool     // hosts that the mesh knows as failed or left
 	liveGen  uint64              // what live names kept is of this generation or void
 	gens     *atomic.Uint64      // generations that were given out

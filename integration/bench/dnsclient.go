@@ -44,36 +44,42 @@ func question(name string) ([]byte, error) {
 
 // lookup is the address of a name, "" when there is none or nobody answers.
 func (d *dnsConn) lookup(name string) (string, error) {
+	addr, _, err := d.ask(name, 200*time.Millisecond)
+	return addr, err
+}
+
+// ask is lookup that waits so long for the answer, and tells whether one came.
+func (d *dnsConn) ask(name string, wait time.Duration) (addr string, answered bool, err error) {
 	q, err := question(name)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	d.id++
 	binary.BigEndian.PutUint16(q, d.id)
 	if _, err := d.c.Write(q); err != nil {
-		return "", nil // nobody listens yet
+		return "", false, nil // nobody listens yet
 	}
-	if err := d.c.SetReadDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
-		return "", err
+	if err := d.c.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		return "", false, err
 	}
 	for {
 		n, err := d.c.Read(d.buf[:])
 		if err != nil {
-			return "", nil
+			return "", false, nil
 		}
 		if n < 2 || binary.BigEndian.Uint16(d.buf[:]) != d.id {
 			continue // an answer to an earlier question
 		}
 		var m dnsmessage.Message
 		if err := m.Unpack(d.buf[:n]); err != nil {
-			return "", fmt.Errorf("answer for %s: %w", name, err)
+			return "", true, fmt.Errorf("answer for %s: %w", name, err)
 		}
 		for _, a := range m.Answers {
 			if body, ok := a.Body.(*dnsmessage.AResource); ok {
-				return net.IP(body.A[:]).String(), nil
+				return net.IP(body.A[:]).String(), true, nil
 			}
 		}
-		return "", nil
+		return "", true, nil
 	}
 }
 

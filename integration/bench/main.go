@@ -107,7 +107,8 @@ func (b *bench) measurements() []measurement {
 		{"commit", b.commit},
 		{"duties", b.dutiesAtRest},
 		{"growth", b.growth},
-		{"nameservers", b.nameservers}, // only when asked for: make bench-dns
+		{"nameservers", b.nameservers}, // this and what follows only when asked for: make bench-dns
+		{"dnsload", b.underLoad},
 	}
 }
 
@@ -124,7 +125,7 @@ func (b *bench) run(ctx context.Context, only string) error {
 	begin := time.Now()
 	var failed []string
 	for _, m := range b.measurements() {
-		if only == "" && m.name == "nameservers" || only != "" && !strings.Contains(","+only+",", ","+m.name+",") {
+		if only == "" && (m.name == "nameservers" || m.name == "dnsload") || only != "" && !strings.Contains(","+only+",", ","+m.name+",") {
 			continue
 		}
 		if ctx.Err() != nil { // interrupted, or out of time

@@ -139,15 +139,15 @@ type perfTurn struct {
 	failed int // answered with a code that no right answer has
 }
 
-// perf runs dnsperf against the server.
-func (s *nameserver) perf(ctx context.Context, transport, questions string, length time.Duration) (t perfTurn, err error) {
+// perf runs dnsperf against the server; more are arguments of it.
+func (s *nameserver) perf(ctx context.Context, transport, questions string, length time.Duration, more ...string) (t perfTurn, err error) {
 	before, err := treeCPU(s.pid)
 	if err != nil {
 		return t, err
 	}
-	cmd := exec.CommandContext(ctx, "dnsperf", "-s", s.addr, "-p", dnsPort, "-d", questions, "-l", fmt.Sprint(length.Seconds()), "-m", transport,
-		"-c", fmt.Sprint(dnsperfSocket), "-t", fmt.Sprint(dnsperfLimit), "-e")
-	out, err := output(cmd)
+	args := append([]string{"-s", s.addr, "-p", dnsPort, "-d", questions, "-l", fmt.Sprint(length.Seconds()), "-m", transport,
+		"-c", fmt.Sprint(dnsperfSocket), "-t", fmt.Sprint(dnsperfLimit), "-e"}, more...)
+	out, err := output(exec.CommandContext(ctx, "dnsperf", args...))
 	if err != nil {
 		return t, err
 	}
@@ -235,9 +235,11 @@ func nsQuestionFile() string {
 	return b.String()
 }
 
-// exportedZones fills an agent and writes its zones as files, by name. The names of tags are added to theirs, for they are
-// in no zone file.
-func exportedZones(ctx context.Context, a *agent, dir string) (map[string]string, error) {
+// nsMember is the k-th member of a tag.
+func nsMember(tag, k int) int { return (tag*nsTagMembers*5 + k) % nsHosts }
+
+// fillNames imports what the question file asks for.
+func fillNames(ctx context.Context, a *agent, dir string) error {
 	put := func(text string, path ...string) error {
 		file := filepath.Join(append([]string{dir, "inventory"}, path...)...)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
@@ -247,28 +249,37 @@ func exportedZones(ctx context.Context, a *agent, dir string) (map[string]string
 	}
 	for i := range nsHosts {
 		if err := put(fmt.Sprintf("Network: {IP: %s}\n", hostAddr(i)), "hosts", hostName(i)); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	err := errors.Join(put("DNS: {Zone: "+zoneName+", TTL: 30}\n", "tags", "dc1"), put("@all\n", "tags", ".members", "dc1"))
-	var live strings.Builder
 	for g := range nsTags {
 		var members strings.Builder
 		for k := range nsTagMembers {
-			i := (g*nsTagMembers*5 + k) % nsHosts
-			fmt.Fprintln(&members, hostName(i))
-			fmt.Fprintf(&live, "%s.tag.mesh.internal. 5 IN A %s\n", nsTagName(g), hostAddr(i))
+			fmt.Fprintln(&members, hostName(nsMember(g, k)))
 		}
 		err = errors.Join(err, put("{}\n", "tags", nsTagName(g)), put(members.String(), "tags", ".members", nsTagName(g)))
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := a.importDir(ctx, filepath.Join(dir, "inventory")); err != nil {
+		return err
+	}
+	return a.resolves(ctx, hostName(1), hostAddr(1))
+}
+
+// exportedZones fills an agent and writes its zones as files, by name. The names of tags are added to theirs, for they are
+// in no zone file.
+func exportedZones(ctx context.Context, a *agent, dir string) (map[string]string, error) {
+	if err := fillNames(ctx, a, dir); err != nil {
 		return nil, err
 	}
-	if err := a.resolves(ctx, hostName(1), hostAddr(1)); err != nil {
-		return nil, err
+	var live strings.Builder
+	for g := range nsTags {
+		for k := range nsTagMembers {
+			fmt.Fprintf(&live, "%s.tag.mesh.internal. 5 IN A %s\n", nsTagName(g), hostAddr(nsMember(g, k)))
+		}
 	}
 	files := map[string]string{}
 	for _, zone := range []string{zoneName, "mesh.internal"} {
