@@ -18,6 +18,7 @@ type client struct {
 	l     *Lease
 	find  *finder
 	pokes chan struct{} // renew now
+	begun chan struct{} // something is held
 
 	mu       sync.Mutex // guards the fields below
 	offers   map[string]*offering
@@ -92,7 +93,7 @@ func (r *run) extend(sent time.Duration, sentAt time.Time) bool {
 }
 
 func newClient(l *Lease) *client {
-	c := &client{l: l, pokes: make(chan struct{}, 1), offers: map[string]*offering{}, find: newFinder(l)}
+	c := &client{l: l, pokes: make(chan struct{}, 1), begun: make(chan struct{}, 1), offers: map[string]*offering{}, find: newFinder(l)}
 	c.session = newRun(c)
 	return c
 }
@@ -355,6 +356,7 @@ func (c *client) beginLocked(s *run, mine map[string]heldDuty, extended bool) {
 			c.l.log.Info("duty held", "duty", name, "fence", h.Fence)
 			o.waiting.granted <- g
 			o.waiting = nil
+			poke(c.begun)
 		default: // it was given up before it came
 			s.released[name] = h.Fence
 			go func() { _ = c.giveBack(s, name, h.Fence) }()
@@ -367,8 +369,9 @@ func (c *client) expire(ctx context.Context) {
 	for {
 		c.mu.Lock()
 		s, held := c.session, c.holdsLocked()
-		wait := c.l.times.Renew / 5
+		wait := time.Hour
 		if held {
+			wait = c.l.times.Renew / 5
 			if left := s.left(); left <= 0 {
 				c.endLocked(ErrExpired)
 			} else {
@@ -376,10 +379,14 @@ func (c *client) expire(ctx context.Context) {
 			}
 		}
 		c.mu.Unlock()
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return
-		case <-time.After(wait):
+		case <-c.begun:
+			timer.Stop()
+		case <-timer.C:
 		}
 	}
 }

@@ -97,7 +97,7 @@ func (o *office) run() {
 			poked = true
 		case <-tick.C:
 		}
-		o.endSessions()
+		tick.Reset(o.endSessions())
 		if now := o.l.clock.Boot(); now >= o.notBefore && (poked || now >= again) {
 			o.assign()
 			again = now + o.l.times.Settle/2

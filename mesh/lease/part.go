@@ -281,7 +281,7 @@ func (p *part) serve(ctx context.Context, r *raft.Raft, m *machine) {
 	var wg sync.WaitGroup
 	wg.Go(o.run)
 	p.l.client.hurry()
-	tick := time.NewTicker(p.l.times.Tick)
+	tick := time.NewTicker(p.l.times.Election)
 	defer tick.Stop()
 	for over := false; !over; {
 		select {

@@ -22,8 +22,8 @@ type session struct {
 	unfit  string
 }
 
-// endSessions proposes the end of the sessions whose time is over. A leader that was away cannot tell theirs from its own.
-func (o *office) endSessions() {
+// endSessions proposes the end of the sessions whose time is over, and returns when it is to be called again. A leader that was away cannot tell theirs from its own.
+func (o *office) endSessions() (again time.Duration) {
 	o.mu.Lock()
 	now := o.l.clock.Boot()
 	if away := now - o.seen; away > 3*o.l.times.Tick+o.l.times.Renew || away < 0 {
@@ -33,6 +33,9 @@ func (o *office) endSessions() {
 		}
 	}
 	o.seen = now
+	if again = o.l.times.Tick; len(o.sessions) == 0 {
+		again = o.l.times.Renew
+	}
 	// Whoever left while a grant to it was on its way holds something and renews nothing.
 	o.m.read(func(s *state) {
 		for id, duties := range s.bySession {
@@ -51,7 +54,7 @@ func (o *office) endSessions() {
 	o.mu.Unlock()
 	for _, s := range over {
 		if o.ctx.Err() != nil {
-			return
+			return again
 		}
 		holds := false
 		o.m.read(func(st *state) { holds = len(st.bySession[s.id]) > 0 })
@@ -72,6 +75,7 @@ func (o *office) endSessions() {
 		o.mu.Unlock()
 		o.wake()
 	}
+	return again
 }
 
 // quiet is why a session's node gets nothing new; "" = nothing stands against it. Whoever died with the holder of a duty still has a session

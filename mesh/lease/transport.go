@@ -109,6 +109,7 @@ type Transport struct {
 	head    head // of requests, without kind, to and protocol
 	rpcs    chan raft.RPC
 	beat    atomic.Pointer[func(raft.RPC)]
+	beats   beats
 	buffers sync.Pool // of *[]byte
 
 	ctx   context.Context // ends with Close
@@ -212,11 +213,55 @@ func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	}
 	defer t.buffers.Put(buf)
 	*buf = appendAppendRequest(*buf, args)
-	timeout := appendTimeout
-	if isHeartbeat(args) {
-		timeout = voteTimeout
+	if !isHeartbeat(args) {
+		return t.send(appendKind, id, target, *buf, appendTimeout, resp)
 	}
-	return t.send(appendKind, id, target, *buf, timeout, resp)
+	sent := time.Now()
+	if t.beats.fresh(id, args.Term, sent) {
+		resp.RPCHeader, resp.Term, resp.Success = args.RPCHeader, args.Term, true
+		return nil
+	}
+	err = t.send(appendKind, id, target, *buf, voteTimeout, resp)
+	t.beats.note(id, args.Term, sent, err == nil && resp.Success && resp.Term == args.Term)
+	return err
+}
+
+// beatEvery is how often a follower hears of its leader when nothing is written. Raft sends ten heartbeats within its timeout, which for
+// a quiet agent is most of what it does; four are enough to lose one. The leader takes an answer for so much younger than it is:
+// its lease of half the timeout is then over before anybody votes for another, as it was.
+const beatEvery = voteTimeout / 4
+
+// beats are the heartbeats that were answered last.
+type beats struct {
+	mu   sync.Mutex // guards last
+	last map[raft.ServerID]beat
+}
+
+type beat struct {
+	term uint64
+	sent time.Time
+}
+
+// fresh reports whether a server answered a heartbeat of this term a moment ago.
+func (b *beats) fresh(id raft.ServerID, term uint64, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	was := b.last[id]
+	return was.term == term && now.Sub(was.sent) < beatEvery
+}
+
+func (b *beats) note(id raft.ServerID, term uint64, sent time.Time, good bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case !good:
+		delete(b.last, id)
+	case b.last == nil:
+		b.last = map[raft.ServerID]beat{}
+		fallthrough
+	default:
+		b.last[id] = beat{term, sent}
+	}
 }
 
 // RequestVote asks for a vote, unless this node is silent.

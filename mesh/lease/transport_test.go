@@ -130,6 +130,7 @@ func transportConformance(t *testing.T, a, b fullTransport) {
 			c.call = appendCall(q)
 		}
 		for _, fail := range []error{nil, errors.New("the reason")} {
+			time.Sleep(beatEvery) // a heartbeat right behind another does not leave
 			done := make(chan error, 1)
 			go func() {
 				select {
@@ -388,3 +389,24 @@ func (nobody) CallUrgent(context.Context, string, string, []byte) ([]byte, error
 	return nil, mesh.ErrNotMember
 }
 func (nobody) Handle(string, mesh.Handler) {}
+
+// TestHeartbeatsRightBehindEachOther: raft sends ten within its timeout. Those that tell nothing new do not leave; those of another term, and
+// those behind one that failed, do.
+func TestHeartbeatsRightBehindEachOther(t *testing.T) {
+	var b beats
+	now := time.Now()
+	b.note("x", 7, now, true)
+	for _, c := range []struct {
+		id    raft.ServerID
+		term  uint64
+		after time.Duration
+		fresh bool
+	}{{"x", 7, beatEvery - 1, true}, {"x", 7, beatEvery, false}, {"x", 8, 0, false}, {"y", 7, 0, false}} {
+		if got := b.fresh(c.id, c.term, now.Add(c.after)); got != c.fresh {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+	if b.note("x", 7, now, false); b.fresh("x", 7, now) {
+		t.Error("one that failed counts as answered")
+	}
+}
