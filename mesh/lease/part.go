@@ -72,7 +72,7 @@ func (p *part) run(ctx context.Context) {
 		p.l.log.Error("raft does not start: this node is no voter", "err", err)
 		p.l.setAlarm(fmt.Sprintf("raft does not start: %v", err))
 	}
-	tick := time.NewTicker(p.l.times.Election)
+	tick := time.NewTicker(p.l.times.Hold)
 	defer tick.Stop()
 	for sick := false; ; {
 		select {

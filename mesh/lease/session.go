@@ -33,8 +33,12 @@ func (o *office) endSessions() (again time.Duration) {
 		}
 	}
 	o.seen = now
-	if again = o.l.times.Tick; len(o.sessions) == 0 {
-		again = o.l.times.Renew
+	again = o.l.times.Renew // nobody waits for the end of a session that wants nothing
+	for _, s := range o.sessions {
+		if !s.idle {
+			again = o.l.times.Tick
+			break
+		}
 	}
 	// Whoever left while a grant to it was on its way holds something and renews nothing.
 	o.m.read(func(s *state) {
