@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -51,7 +52,7 @@ func (d *dnsDesk) enter(ctx context.Context) (done func(), err error) {
 	case d.turn <- struct{}{}:
 		return func() { <-d.turn }, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("others who ask about the past of DNS take all the time: %w", ctx.Err())
+		return nil, fmt.Errorf("others who ask about the past of DNS, or import zones, take all the time: %w", ctx.Err())
 	}
 }
 
@@ -175,10 +176,37 @@ func (d *dnsDesk) DNSCompare(ctx context.Context, q api.DNSCompareQuery) (api.DN
 	return out, nil
 }
 
+// mayImport reports why somebody may not make the section DNS of a tag, before anything costly is done for them. The write
+// checks again, and the hosts too.
+func (d *dnsDesk) mayImport(req hostdb.Request, tag string) error {
+	view := d.store.View()
+	err := req.Allow(view, hostdb.Tags, tag, hostdb.Data)
+	if err != nil && req.Allow(view, hostdb.Tags, tag, hostdb.Section("DNS")) == nil {
+		return nil
+	}
+	return err
+}
+
 // DNSImport implements api.DNSDesk.
 func (d *dnsDesk) DNSImport(ctx context.Context, who api.Identity, file []byte, opts api.DNSImportOptions) (api.DNSImportReport, error) {
-	f, err := zonefile.Read(file, opts.Zone)
+	req := request(who, opts.Log)
+	if tag := cmp.Or(opts.Tag, opts.Zone); tag != "" { // else the file says
+		if err := d.mayImport(req, tag); err != nil {
+			return api.DNSImportReport{}, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, deskTime)
+	defer cancel()
+	leave, err := d.enter(ctx)
 	if err != nil {
+		return api.DNSImportReport{}, err
+	}
+	defer leave()
+	f, err := zonefile.Read(ctx, file, opts.Zone)
+	if err != nil {
+		return api.DNSImportReport{}, err
+	}
+	if err := d.mayImport(req, cmp.Or(opts.Tag, strings.TrimSuffix(f.Origin, "."))); err != nil {
 		return api.DNSImportReport{}, err
 	}
 	p, err := zonefile.Make(d.store.View(), f, opts.Tag)
@@ -190,18 +218,15 @@ func (d *dnsDesk) DNSImport(ctx context.Context, who api.Identity, file []byte, 
 		out.Hosts = append(out.Hosts, key)
 	}
 	slices.Sort(out.Hosts)
-	if opts.DryRun {
-		return out, nil
+	if strings.TrimSpace(req.Log) == "" {
+		req.Log = "import of the zone " + p.Zone
 	}
-	log := opts.Log
-	if strings.TrimSpace(log) == "" {
-		log = "import of the zone " + p.Zone
-	}
-	commit, err := d.store.Update(ctx, request(who, log), p.Write)
+	req.DryRun, req.EvenReadOnly = opts.DryRun, opts.DryRun // who may not write it is told so before, too
+	commit, err := d.store.Update(ctx, req, p.Write)
 	if err != nil {
 		return out, fmt.Errorf("import of the zone %s: nothing was written: %w", p.Zone, err)
 	}
-	if commit.Changed() {
+	if commit.Changed() && !opts.DryRun {
 		out.Revision, out.Acks = commit.Revision.String(), commit.Acks
 	}
 	return out, nil

@@ -28,7 +28,7 @@ type Plan struct {
 	Known []string
 	// Names is how many names have records in the section.
 	Names int
-	// Problems are what is not taken, or not quite, and why.
+	// Problems are what is not taken, or not quite, and why: at most maxProblems, and then one that says how many more.
 	Problems []string
 }
 
@@ -40,10 +40,11 @@ type planner struct {
 	ttl     uint32
 	sets    map[string][]dns.RR // by owner
 	owners  []string            // sorted
-	cuts    []string            // names below the zone with NS
+	cuts    map[string]bool     // names below the zone with NS
 	hosts   map[string]*newHost // to make, by name with final dot
 	known   map[string]bool     // keys of known hosts
 	records map[string]map[string]any
+	more    int // problems beyond maxProblems
 }
 
 type newHost struct {
@@ -81,7 +82,8 @@ func Make(view hostdb.View, f *File, tag string) (*Plan, error) {
 	}
 	p := &planner{
 		Plan: Plan{Zone: zone, Tag: tag, Hosts: map[string]hostdb.Document{}, Problems: slices.Clone(f.Problems)},
-		view: view, file: f, sets: map[string][]dns.RR{}, hosts: map[string]*newHost{}, known: map[string]bool{}, records: map[string]map[string]any{},
+		view: view, file: f, sets: map[string][]dns.RR{}, cuts: map[string]bool{}, hosts: map[string]*newHost{}, known: map[string]bool{},
+		records: map[string]map[string]any{}, more: f.MoreProblems,
 	}
 	p.sort()
 	p.addresses()
@@ -92,7 +94,25 @@ func Make(view hostdb.View, f *File, tag string) (*Plan, error) {
 }
 
 func (p *planner) problem(rr dns.RR, format string, args ...any) {
-	p.Problems = append(p.Problems, strings.ReplaceAll(rr.String(), "\t", " ")+": "+fmt.Sprintf(format, args...))
+	if p.room() {
+		p.Problems = append(p.Problems, shown(rr)+": "+fmt.Sprintf(format, args...))
+	}
+}
+
+// note is problem for what is no record of the file.
+func (p *planner) note(format string, args ...any) {
+	if p.room() {
+		p.Problems = append(p.Problems, fmt.Sprintf(format, args...))
+	}
+}
+
+// room reports whether there is room for a problem, and counts one that there is none for.
+func (p *planner) room() bool {
+	if len(p.Problems) < maxProblems {
+		return true
+	}
+	p.more++
+	return false
 }
 
 // sort puts records under their names, and finds the zone's time to live and its delegations.
@@ -108,8 +128,8 @@ func (p *planner) sort() {
 			p.problem(rr, "the name has letters that a section cannot name")
 			continue
 		}
-		if h.Rrtype == dns.TypeNS && h.Name != p.file.Origin && !slices.Contains(p.cuts, h.Name) {
-			p.cuts = append(p.cuts, h.Name)
+		if h.Rrtype == dns.TypeNS && h.Name != p.file.Origin {
+			p.cuts[h.Name] = true
 		}
 		count[h.Ttl]++
 		p.sets[h.Name] = append(p.sets[h.Name], rr)
@@ -126,7 +146,13 @@ func (p *planner) sort() {
 
 // belowCut reports whether another server answers for a name, so that what stands here is glue.
 func (p *planner) belowCut(name string) bool {
-	return slices.ContainsFunc(p.cuts, func(cut string) bool { return within(name, cut) })
+	for more := len(p.cuts) > 0; more && name != p.file.Origin; {
+		if p.cuts[name] {
+			return true
+		}
+		_, name, more = strings.Cut(name, ".") // sort let no name through that has a dot within a label
+	}
+	return false
 }
 
 // take removes records from those that are left.
@@ -151,7 +177,7 @@ func (p *planner) addresses() {
 				there = []string{key}
 			}
 			if why := p.differs(there[0], ip, ip6); why != "" || len(there) > 1 {
-				p.Problems = append(p.Problems, fmt.Sprintf("%s: hosts/%s is there and %s; the records of the file stand in the tag", name, there[0], orElse(why, "not alone with that name")))
+				p.note("%s: hosts/%s is there and %s; the records of the file stand in the tag", name, there[0], orElse(why, "not alone with that name"))
 				continue
 			}
 			p.known[there[0]] = true
@@ -429,6 +455,9 @@ func (p *planner) finish(reverse netip.Prefix) (*Plan, error) {
 		if !p.leaveOut(problems, dnsSection) {
 			p.Section, p.Names = doc.At("DNS"), len(p.records)
 			slices.Sort(p.Problems)
+			if p.more > 0 {
+				p.Problems = append(p.Problems, fmt.Sprintf("%d more are not listed", p.more))
+			}
 			return &p.Plan, nil
 		}
 	}
@@ -445,17 +474,17 @@ func (p *planner) leaveOut(problems []section.Problem, dnsSection map[string]any
 		switch {
 		case len(keys) >= 4 && keys[1] == "Records" && p.records[keys[2]][keys[3]] != nil:
 			types := p.records[keys[2]]
-			p.Problems = append(p.Problems, fmt.Sprintf("%s %s %v: %s", keys[2], keys[3], types[keys[3]], x.Reason))
+			p.note("%s %s %.300v: %s", keys[2], keys[3], types[keys[3]], x.Reason)
 			if delete(types, keys[3]); len(types) == 0 {
 				delete(p.records, keys[2])
 			}
 			out = true
 		case len(keys) >= 3 && keys[1] == "Records" && p.records[keys[2]] != nil:
-			p.Problems = append(p.Problems, fmt.Sprintf("%s: %s", keys[2], x.Reason))
+			p.note("%s: %s", keys[2], x.Reason)
 			delete(p.records, keys[2])
 			out = true
 		case len(keys) >= 2 && keys[1] == "SOA" && dnsSection["SOA"] != nil:
-			p.Problems = append(p.Problems, fmt.Sprintf("SOA: %s; the defaults are taken", x))
+			p.note("SOA: %s; the defaults are taken", x)
 			delete(dnsSection, "SOA")
 			out = true
 		}

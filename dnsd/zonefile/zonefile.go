@@ -5,6 +5,8 @@ package zonefile
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
 	"fmt"
 	"strings"
 
@@ -13,8 +15,17 @@ import (
 	"hostmesh/hostdb"
 )
 
-// maxRecords bounds what a file may hold; a line of $GENERATE alone makes 65,536.
-const maxRecords = 500_000
+// A line of $GENERATE makes 65,536 records of a few bytes, so what a file may cost is bounded by what comes out of it.
+const (
+	maxRecords = 500_000  // that are read, be they taken or not: some seconds
+	maxBytes   = 64 << 20 // of these records, in wire form
+	checkEvery = 1024     // records between two looks at whether somebody still waits
+
+	maxProblems = 1000 // that are named; nobody reads more
+	maxRecord   = 300  // bytes of a record that a problem shows
+
+	maxTTL = 1<<31 - 1 // RFC 2181 section 8
+)
 
 // File is a zone file that was read.
 type File struct {
@@ -24,14 +35,24 @@ type File struct {
 	SOA *dns.SOA
 	// Records are all others, in the order of the file, each once. Names are in lower case.
 	Records []dns.RR
-	// Problems are lines that are not taken, and why.
+	// Problems are lines that are not taken, or not quite, and why: at most maxProblems.
 	Problems []string
+	// MoreProblems is how many there are beyond.
+	MoreProblems int
 }
 
 // Read reads a zone file. zone is the origin of relative names until $ORIGIN says otherwise; empty: the file must say, and
 // the zone is that of its SOA. $GENERATE is done; $INCLUDE is refused, for nobody but the box's own operator may have files of
-// the box read. Errors wrap hostdb.ErrInvalid and name the line.
-func Read(text []byte, zone string) (*File, error) {
+// the box read. A time to live of 2^31 and more is 0 (RFC 2181 section 8). Errors wrap hostdb.ErrInvalid and name the line,
+// hostdb.ErrTooLarge for what is beyond the bounds, or that of ctx, which is looked at now and then.
+func Read(ctx context.Context, text []byte, zone string) (*File, error) {
+	return read(ctx, text, zone, bounds{maxRecords, maxBytes})
+}
+
+// bounds are what a file may come to.
+type bounds struct{ records, bytes int }
+
+func read(ctx context.Context, text []byte, zone string, most bounds) (*File, error) {
 	origin := ""
 	if zone != "" {
 		if _, ok := dns.IsDomainName(zone); !ok {
@@ -41,12 +62,23 @@ func Read(text []byte, zone string) (*File, error) {
 	}
 	p := dns.NewZoneParser(bytes.NewReader(text), origin, "")
 	f := &File{Origin: origin}
-	seen := map[string]bool{}
+	seen := map[[sha256.Size]byte]bool{} // records as text: the texts would be more than the records
+	count, size := 0, 0
 	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
+		if count++; count > most.records {
+			return nil, fmt.Errorf("the zone file has more than %d records: divide it: %w", most.records, hostdb.ErrTooLarge)
+		}
+		if size += dns.Len(rr); size > most.bytes {
+			return nil, fmt.Errorf("the records of the zone file have more than %d bytes: divide it: %w", most.bytes, hostdb.ErrTooLarge)
+		}
+		if count%checkEvery == 0 && ctx.Err() != nil {
+			return nil, fmt.Errorf("read the zone file: given up after %d records: %w", count, ctx.Err())
+		}
 		h := rr.Header()
 		h.Name = dns.CanonicalName(h.Name)
-		if len(f.Records) >= maxRecords {
-			return nil, fmt.Errorf("the zone file has more than %d records: divide it: %w", maxRecords, hostdb.ErrTooLarge)
+		if h.Ttl > maxTTL {
+			f.problem(rr, "a time to live of more than 2147483647 is 0 (RFC 2181 section 8)")
+			h.Ttl = 0
 		}
 		if h.Class != dns.ClassINET {
 			f.problem(rr, "only class IN is served")
@@ -61,7 +93,7 @@ func Read(text []byte, zone string) (*File, error) {
 			continue
 		}
 		lowerNames(rr)
-		if key := rr.String(); !seen[key] {
+		if key := sha256.Sum256([]byte(rr.String())); !seen[key] {
 			seen[key] = true
 			f.Records = append(f.Records, rr)
 		}
@@ -93,7 +125,20 @@ func Read(text []byte, zone string) (*File, error) {
 }
 
 func (f *File) problem(rr dns.RR, why string) {
-	f.Problems = append(f.Problems, strings.ReplaceAll(rr.String(), "\t", " ")+": "+why)
+	if len(f.Problems) >= maxProblems {
+		f.MoreProblems++
+		return
+	}
+	f.Problems = append(f.Problems, shown(rr)+": "+why)
+}
+
+// shown is a record as a problem names it.
+func shown(rr dns.RR) string {
+	text := strings.ReplaceAll(rr.String(), "\t", " ")
+	if len(text) > maxRecord {
+		text = strings.ToValidUTF8(text[:maxRecord], "") + "..."
+	}
+	return text
 }
 
 // lowerNames puts the names that a record points at into lower case, as those of hosts are.

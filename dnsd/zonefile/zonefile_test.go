@@ -47,7 +47,7 @@ func put(t testing.TB, s *hostdb.Store, id, yaml string) {
 // imported writes what a file becomes, and returns the records that are served of it then and those of the file.
 func imported(t testing.TB, s *hostdb.Store, text, origin, tag string) (p *Plan, served, file []string) {
 	t.Helper()
-	f, err := Read([]byte(text), origin)
+	f, err := Read(t.Context(), []byte(text), origin)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestRoundTrip(t *testing.T) {
 	if err := z.WriteZone(&b, "lab.test"); err != nil {
 		t.Fatal(err)
 	}
-	again, err := Read([]byte(b.String()), "")
+	again, err := Read(t.Context(), []byte(b.String()), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ func TestBadFiles(t *testing.T) {
 		{"@ 60 SOA ns h 1 2 3 4 5\n", "lab.test", "taken", "has a section DNS already"},
 		{"@ 60 SOA ns h 1 2 3 4 5\n", "lab.test", "a/b", "slash"},
 	} {
-		f, err := Read([]byte(c.text), c.zone)
+		f, err := Read(t.Context(), []byte(c.text), c.zone)
 		if err == nil {
 			_, err = Make(s.View(), f, c.tag)
 		}
@@ -269,7 +269,7 @@ func FuzzRead(f *testing.F) {
 		if strings.Contains(text, "$GENERATE") && len(text) > 200 {
 			return // each line of it may be 65,536 records
 		}
-		z, err := Read([]byte(text), origin)
+		z, err := Read(t.Context(), []byte(text), origin)
 		if err != nil {
 			return
 		}
