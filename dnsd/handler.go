@@ -2,11 +2,11 @@ package dnsd
 
 import (
 	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -69,7 +69,7 @@ func (s *Server) logUnsent(to net.Addr, err error) {
 func (s *Server) transfer(t Transfers, w dns.ResponseWriter, req *dns.Msg, udp bool) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.cfg.Logger.Error("dns transfer made the server panic", slog.Any("question", req.Question), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			s.panicked("transfer a zone", fmt.Sprint(req.Question), p)
 		}
 	}()
 	t.Serve(w, req, func() *dns.Msg {
@@ -93,7 +93,7 @@ func (s *Server) respond(req *dns.Msg, from netip.Addr, udp bool) (m *dns.Msg, z
 	m = new(dns.Msg)
 	defer func() {
 		if p := recover(); p != nil {
-			s.cfg.Logger.Error("dns query made the server panic", slog.Any("question", req.Question), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			s.panicked("answer a question", fmt.Sprint(req.Question), p)
 			m = failure(req, dns.RcodeServerFailure)
 		}
 	}()

@@ -3,6 +3,7 @@ package dnsd
 import (
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"hostmesh/mesh/door"
@@ -13,10 +14,15 @@ type doorListener struct {
 	*door.Listener
 	server   *Server
 	patience time.Duration // with a client that does not take its answer
+
+	mu    sync.Mutex // guards the fields below
+	conns map[*tcpConn]struct{}
+	ended bool // endAll was called
 }
 
 func newDoorListener(l net.Listener, most int, patience time.Duration, log *slog.Logger) *doorListener {
-	return &doorListener{Listener: door.Listen(l, door.Config{Name: "dns", Max: most, PerSource: most / 4, Logger: log}), patience: patience}
+	return &doorListener{Listener: door.Listen(l, door.Config{Name: "dns", Max: most, PerSource: most / 4, Logger: log}), patience: patience,
+		conns: map[*tcpConn]struct{}{}}
 }
 
 // Accept implements net.Listener.
@@ -25,5 +31,30 @@ func (l *doorListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newTCPConn(l.server, c.(*door.Conn), l.patience), nil
+	t := newTCPConn(l.server, c.(*door.Conn), l.patience)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		_ = t.Conn.Close()
+		return nil, net.ErrClosed
+	}
+	l.conns[t] = struct{}{}
+	return t, nil
+}
+
+// forget is called when a connection is closed.
+func (l *doorListener) forget(c *tcpConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, c)
+}
+
+// endAll closes what is still open: a zone transfer, or whoever serves it, waits for its client for as long as that reads.
+func (l *doorListener) endAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	for c := range l.conns {
+		_ = c.Conn.Close() // its goroutine sees it, and forgets it
+	}
 }

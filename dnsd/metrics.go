@@ -14,6 +14,7 @@ type metrics struct {
 	server  *Server
 	compile prometheus.Histogram
 	dropped prometheus.Counter
+	panics  prometheus.Counter
 
 	garbage                *prometheus.CounterVec
 	garbageUDP, garbageTCP prometheus.Counter // of garbage
@@ -34,6 +35,8 @@ func newMetrics(s *Server) *metrics {
 			"About how many queries the addresses that ask most have asked since the start.", []string{"addr"}, nil),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "hostmesh_dns_dropped_total",
 			Help: "Unusual queries over UDP that were dropped because too many of them waited."}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "hostmesh_dns_panics_total",
+			Help: "Questions that made the server panic: a defect, told in the log. All others are answered."}),
 		compile: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hostmesh_dns_compile_seconds",
 			Help: "Time to follow one change of HostDB or the mesh.", Buckets: prometheus.ExponentialBuckets(1e-5, 4, 10)}),
 		garbage: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hostmesh_dns_garbage_total",
@@ -50,7 +53,7 @@ func newMetrics(s *Server) *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.compile, m.dropped, m.garbage, m}
+	return []prometheus.Collector{m.compile, m.dropped, m.panics, m.garbage, m}
 }
 
 // Describe implements prometheus.Collector.

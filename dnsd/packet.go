@@ -23,7 +23,9 @@ const (
 	bitCD        = 0x10 // of its fourth
 	bitDO        = 0x80 // of the third octet of OPT's time to live (RFC 3225)
 	rcodeFormErr = 1
-	plainTCP     = 4096 // bytes of an answer over TCP that is plain still
+
+	rcodeServFail = 2
+	plainTCP      = 4096 // bytes of an answer over TCP that is plain still
 )
 
 // reader answers plain questions out of packets. It belongs to one goroutine.

@@ -11,18 +11,25 @@ import (
 func TestPublishedBeforeServed(t *testing.T) {
 	var heard []*zone.Zones
 	var s *Server
+	after := 0
 	s = startServer(t, func(c *Config) {
-		c.Published = func(z *zone.Zones) {
+		c.Publishing = func(z *zone.Zones) {
 			if s.Zones() == z {
 				t.Error("it is served before it is told")
 			}
 			heard = append(heard, z)
 		}
+		c.Published = func(z *zone.Zones) { // secondaries that are told now must find it
+			if s.Zones() != z || len(heard) == 0 || heard[len(heard)-1] != z {
+				t.Error("it is told before it is served")
+			}
+			after++
+		}
 	})
 	m := mesh.View{}
 	reconcile(t, s, smallSite(t, 2), m)
 	reconcile(t, s, smallSite(t, 3), m)
-	if len(heard) != 2 || heard[1] != s.Zones() || heard[0] == heard[1] {
+	if len(heard) != 2 || after != 2 || heard[1] != s.Zones() || heard[0] == heard[1] {
 		t.Fatalf("heard %d", len(heard))
 	}
 	for _, i := range heard[0].Infos() {

@@ -39,8 +39,9 @@ type Config struct {
 	// Transfers answers AXFR, IXFR, NOTIFY and signed requests. nil: the first two are refused, NOTIFY is not implemented,
 	// and no key is known.
 	Transfers Transfers
-	// Published is told of zones before they are served, one at a time and in order. nil: nobody is.
-	Published func(*zone.Zones)
+	// Publishing is told of zones before they are served, and Published right after they began to be: one at a time and in
+	// order. nil: nobody is.
+	Publishing, Published func(*zone.Zones)
 	// Version and Hostname answer version.bind and hostname.bind (CHAOS, RFC 4892); Hostname is the identifier of RFC 5001
 	// (NSID), too. Empty: refused, and no identifier.
 	Version, Hostname string
@@ -219,7 +220,8 @@ func (s *Server) Run(ctx context.Context) error {
 	close(s.slow.queue)
 	grace, end := context.WithTimeout(context.Background(), time.Second)
 	defer end()
-	_ = tcp.ShutdownContext(grace) // queries under way get a second; then the sockets are closed all the same
+	_ = tcp.ShutdownContext(grace) // queries under way get a second; then what is open is closed all the same
+	s.tcp.endAll()
 	workers.Wait()
 	s.closeSockets()
 	ended.Wait()
@@ -296,10 +298,19 @@ func (s *Server) publish(z *zone.Zones) {
 		default:
 		}
 	}
+	if s.cfg.Publishing != nil {
+		s.cfg.Publishing(z)
+	}
+	s.zones.Store(z)
 	if s.cfg.Published != nil {
 		s.cfg.Published(z)
 	}
-	s.zones.Store(z)
+}
+
+// panicked notes a panic that was recovered from, and counts it.
+func (s *Server) panicked(doing, packet string, p any) {
+	s.metrics.panics.Inc()
+	s.cfg.Logger.Error("dns server panicked, and goes on", slog.String("doing", doing), slog.String("packet", packet), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 }
 
 // keepSerials remembers whether the file could be written.

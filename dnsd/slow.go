@@ -3,6 +3,7 @@ package dnsd
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -58,9 +59,19 @@ func (p *slowPath) take(u *udpSocket, wire []byte, from netip.AddrPort, control 
 // run answers until the queue is closed.
 func (p *slowPath) run() {
 	for k := range p.queue {
-		p.serve(k)
+		p.try(k)
 		p.free.Put(k)
 	}
+}
+
+// try is serve, and outlives a panic of it.
+func (p *slowPath) try(k *slowPacket) {
+	defer func() {
+		if x := recover(); x != nil {
+			p.server.panicked("answer over udp", fmt.Sprintf("%x", k.wire[:k.n]), x)
+		}
+	}()
+	p.serve(k)
 }
 
 // serve answers one datagram.

@@ -2,6 +2,7 @@ package dnsd
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/netip"
@@ -40,6 +41,12 @@ func newTCPConn(s *Server, c *door.Conn, patience time.Duration) *tcpConn {
 }
 
 var tcpBuffers = sync.Pool{New: func() any { b := make([]byte, 0, tcpOut); return &b }}
+
+// Close implements net.Conn.
+func (c *tcpConn) Close() error {
+	c.server.tcp.forget(c)
+	return c.Conn.Close()
+}
 
 // Read implements net.Conn for the DNS library: it gets what is not plain.
 func (c *tcpConn) Read(b []byte) (int, error) {
@@ -108,14 +115,55 @@ func (c *tcpConn) spent() bool {
 	return most > 0 && c.questions >= most
 }
 
-// fill answers as many questions as out has room for.
+// counted is how many answers are made before they are counted: what one write has, nearly always.
+const counted = 64
+
+// fill answers as many questions as out has room for, and counts them.
 func (c *tcpConn) fill(out []byte) []byte {
+	var buf [counted]said
+	start := time.Now()
+	out, what := c.plain(out, buf[:0])
+	if len(what) > 0 {
+		c.count(what, time.Since(start))
+	}
+	return out
+}
+
+// count counts answers that were made in some time. The lock is that of all connections, so nothing else is done under it.
+func (c *tcpConn) count(what []said, took time.Duration) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.server.panicked("count answers over tcp", "", p)
+		}
+	}()
 	t := &c.server.tcpTally
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	start, n := time.Now(), 0
+	for _, s := range what {
+		t.count(s)
+	}
+	t.latency.observe(took, len(what))
+	t.askers.add(c.from, len(what))
+}
+
+// plain appends the answers to plain questions, and what they were, until there is no room for one of the two. A question
+// that makes us panic is answered with SERVFAIL.
+func (c *tcpConn) plain(before []byte, none []said) (out []byte, what []said) {
+	out, what = before, none
+	whole := len(out)
+	defer func() {
+		if p := recover(); p != nil {
+			size := 2 + int(binary.BigEndian.Uint16(c.buf[c.r:]))
+			wire := c.buf[c.r+2 : c.r+size]
+			c.server.panicked("answer over tcp", fmt.Sprintf("%x", wire), p)
+			out = appendRefusal(binary.BigEndian.AppendUint16(out[:whole], headerSize), wire, rcodeServFail)
+			what = append(what, said{rcode: rcodeServFail})
+			c.r += size
+			c.questions++
+		}
+	}()
 	z := c.server.zones.Load()
-	for len(out) <= tcpTop && !c.spent() && c.w-c.r >= 2 {
+	for len(out) <= tcpTop && len(what) < cap(what) && !c.spent() && c.w-c.r >= 2 {
 		size := 2 + int(binary.BigEndian.Uint16(c.buf[c.r:]))
 		if size > len(c.buf) {
 			c.pass = size // it does not fit here, and is not plain
@@ -137,16 +185,12 @@ func (c *tcpConn) fill(out []byte) []byte {
 		}
 		out = out[:at+len(reply)]
 		binary.BigEndian.PutUint16(out[at-2:], uint16(len(reply)))
-		t.count(s)
+		whole = len(out)
+		what = append(what, s)
 		c.r += size
 		c.questions++
-		n++
 	}
-	if n > 0 {
-		t.latency.observe(time.Since(start), n)
-		t.askers.add(c.from, n)
-	}
-	return out
+	return out, what
 }
 
 // Write bounds how long a client may take for an answer, and ends with one that does not take it: the DNS library does

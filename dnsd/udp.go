@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"hostmesh/dnsd/zone"
 )
 
 const (
@@ -160,7 +162,6 @@ func (u *udpSocket) serve(fd uintptr) (done bool) {
 		}
 		start := time.Now()
 		u.answer()
-		u.sent = 0
 		if !u.write(fd) { // the buffer is full: wait for room
 			if err := u.raw.Write(u.write); err != nil {
 				if !errors.Is(err, net.ErrClosed) {
@@ -209,15 +210,28 @@ func (u *udpSocket) recvmmsg(fd uintptr) syscall.Errno {
 	}
 }
 
-// answer answers what is plain of a batch.
+// answer answers what is plain of a batch. A datagram that makes us panic is left out.
 func (u *udpSocket) answer() {
 	z := u.server.zones.Load() // a batch is answered by one version of everything
-	u.send = 0
+	u.send, u.sent = 0, 0
 	sample := 0
 	if u.got > 1 {
 		sample = int(u.rnd.Uint64() >> 32 * uint64(u.got) >> 32)
 	}
-	for i := range u.got {
+	for i := 0; i < u.got; {
+		i = u.answerFrom(z, i, sample)
+	}
+}
+
+// answerFrom answers from datagram i on, to the end of the batch or until one makes us panic, and returns where to go on.
+func (u *udpSocket) answerFrom(z *zone.Zones, i, sample int) (next int) {
+	defer func() {
+		if p := recover(); p != nil {
+			u.server.panicked("answer over udp", fmt.Sprintf("%x", u.in[i][:min(u.rx[i].n, udpSize)]), p)
+			next = i + 1
+		}
+	}()
+	for ; i < u.got; i++ {
 		from := u.from(i)
 		packet := u.in[i][:min(u.rx[i].n, udpSize)]
 		if i == sample {
@@ -232,6 +246,7 @@ func (u *udpSocket) answer() {
 		}
 		u.server.slow.take(u, packet, from, u.destination(i))
 	}
+	return i
 }
 
 // from is who sent datagram i.

@@ -46,6 +46,7 @@ var formats = map[string]string{
 	"hostdb.DigestAlgorithm": "1", // digests of two algorithms are not compared
 	"dnsd.exchangeVersion":   "1", // zone serials
 	"dnsd.callSerials":       `"dns.serials"`,
+	"transfer.callTells":     `"dns.tells.1"`,
 	"lease.callAsk":          `"lease.ask.1"`,
 	"lease.callName":         `"lease.raft.1"`,
 	"lease.callWhere":        `"lease.where.1"`,

@@ -27,7 +27,7 @@ func (a *Agent) openDNS() error {
 	cfg.Listen, cfg.Zone.Domain = a.cfg.DNS.Listen, a.cfg.DNS.Domain
 	cfg.Dir, cfg.Peers, cfg.Logger = a.dir.path, a.mesh, a.log
 	a.transfers = a.newTransfers()
-	cfg.Transfers, cfg.Published = a.transfers, a.transfers.Publish
+	cfg.Transfers, cfg.Publishing, cfg.Published = a.transfers, a.transfers.Publish, a.transfers.Served
 	if a.cfg.DNS.Identify {
 		cfg.Version, cfg.Hostname = "hostmesh "+a.cfg.Build.Version, a.cfg.Name
 	}
@@ -53,7 +53,7 @@ func (a *Agent) tsigKeys() *transfer.Keys {
 // their primaries by it.
 func (a *Agent) newTransfers() *transfer.Service {
 	cfg := transfer.DefaultConfig()
-	cfg.Keys, cfg.View, cfg.Logger = a.tsigKeys(), a.mesh.View, a.log
+	cfg.Keys, cfg.View, cfg.Peers, cfg.Logger = a.tsigKeys(), a.mesh.View, a.mesh, a.log
 	if ap, err := netip.ParseAddrPort(a.cfg.DNS.Listen); err == nil && !ap.Addr().IsUnspecified() {
 		cfg.Source = ap.Addr()
 	}

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,9 +13,8 @@ import (
 
 // policy is who may transfer a zone and who is told of its changes.
 type policy struct {
-	tag    string
-	etag   string // of the tag's document that it was read from
-	allow  []netip.Prefix
+	from   string           // the tags' documents that it was read from, by their ETags
+	allow  [][]netip.Prefix // an address must be in each of the lists; none: nobody may
 	notify []netip.AddrPort
 	key    string // the name of a TSIG key in its canonical form; empty: none is needed
 }
@@ -22,15 +22,46 @@ type policy struct {
 // policies are those of the zones that are served, read again when their tag changes.
 type policies map[string]policy
 
-// read reads the policy of a zone: that of the tag which gives it its SOA.
+// read reads the policy of a zone. Where several tags feed it, it is what all of them allow: who may write a tag could
+// open the zones of others otherwise.
 func (all policies) read(z *zone.Zones, origin string) policy {
-	tag, item := z.Owner(origin)
-	etag := item.ETag(hostdb.Data)
+	var from strings.Builder
+	var docs []hostdb.Document
+	for tag, item := range z.Feeders(origin) {
+		from.WriteString(tag + " " + item.ETag(hostdb.Data) + "\n")
+		docs = append(docs, item.Data())
+	}
 	p, ok := all[origin]
-	if !ok || p.tag != tag || p.etag != etag {
-		p = readPolicy(item.Data())
-		p.tag, p.etag = tag, etag
+	if !ok || p.from != from.String() {
+		p = policy{}
+		for i, doc := range docs {
+			if one := readPolicy(doc); i == 0 {
+				p = one
+			} else {
+				p = p.and(one)
+			}
+		}
+		p.from = from.String()
 		all[origin] = p
+	}
+	return p
+}
+
+// and is the strictest of two policies: an address must be allowed by both, a key is needed that either needs, and nobody
+// has two keys. Told are the secondaries of both.
+func (p policy) and(o policy) policy {
+	switch {
+	case len(p.allow) == 0 || len(o.allow) == 0 || p.key != "" && o.key != "" && p.key != o.key:
+		p.allow = nil
+	default:
+		p.allow = slices.Concat(p.allow, o.allow)
+	}
+	p.key = cmp.Or(p.key, o.key)
+	p.notify = slices.Clone(p.notify)
+	for _, to := range o.notify {
+		if !slices.Contains(p.notify, to) {
+			p.notify = append(p.notify, to)
+		}
 	}
 	return p
 }
@@ -47,7 +78,9 @@ func readPolicy(doc hostdb.Document) policy {
 		return p
 	}
 	t := facts.DNS.Transfer
-	p.allow = t.Allow
+	if len(t.Allow) > 0 {
+		p.allow = [][]netip.Prefix{t.Allow}
+	}
 	for _, to := range t.Notify {
 		if to.Port() == 0 {
 			to = netip.AddrPortFrom(to.Addr(), 53)
@@ -68,7 +101,12 @@ func readPolicy(doc hostdb.Document) policy {
 
 func (p policy) allows(addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
-	return slices.ContainsFunc(p.allow, func(n netip.Prefix) bool { return n.Contains(addr) })
+	for _, list := range p.allow {
+		if !slices.ContainsFunc(list, func(n netip.Prefix) bool { return n.Contains(addr) }) {
+			return false
+		}
+	}
+	return len(p.allow) > 0
 }
 
 // Rules by which a transfer is refused, as logs and metrics name them.
@@ -77,7 +115,7 @@ type rule string
 const (
 	ruleNoZone   rule = "no-zone"        // not a zone of ours
 	ruleLive     rule = "live-names"     // it has live names, which are not the same everywhere
-	ruleNobody   rule = "no-transfer"    // its section has no Transfer/Allow
+	ruleNobody   rule = "no-transfer"    // a section of it has no Transfer/Allow, or two have other keys
 	ruleAddress  rule = "address"        // the asker is not in Transfer/Allow
 	ruleUnsigned rule = "tsig-missing"   // Transfer/Key is set and the question is not signed
 	ruleOtherKey rule = "tsig-other-key" // it is signed with a key of ours, which is not Transfer/Key
@@ -93,7 +131,7 @@ const (
 var says = map[rule]string{
 	ruleNoZone:   "no such zone here",
 	ruleLive:     "the zone has live names and is not transferable",
-	ruleNobody:   "the zone's tag allows nobody: add DNS/Transfer/Allow",
+	ruleNobody:   "a tag of the zone allows nobody: add DNS/Transfer/Allow, to all that feed it and with one key",
 	ruleAddress:  "the address is not in DNS/Transfer/Allow of the zone's tag",
 	ruleUnsigned: "the zone's tag asks for a TSIG key and the question has none",
 	ruleOtherKey: "the question is signed with another key than DNS/Transfer/Key of the zone's tag",

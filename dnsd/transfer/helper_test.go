@@ -110,6 +110,7 @@ func (s *source) number(more uint32) {
 		return s.serial
 	})
 	s.service.Publish(s.zones)
+	s.service.Served(s.zones)
 }
 
 // ask hands a question over as dnsd does, and returns the messages of the answer.

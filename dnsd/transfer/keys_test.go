@@ -3,6 +3,8 @@ package transfer
 import (
 	"encoding/base64"
 	"errors"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -83,15 +85,17 @@ func TestBadKeys(t *testing.T) {
 	}
 }
 
+func lists(list ...string) [][]netip.Prefix { return [][]netip.Prefix{prefixes(list...)} }
+
 // A policy that cannot be read opens nothing.
 func TestPolicyFailsClosed(t *testing.T) {
 	for text, want := range map[string]policy{
 		"{}":                                   {},
-		"{Allow: [10.0.0.53], Key: 'a/b'}":     {allow: prefixes("10.0.0.53/32"), key: "a/b."},
+		"{Allow: [10.0.0.53], Key: 'a/b'}":     {allow: lists("10.0.0.53/32"), key: "a/b."},
 		"{Allow: [10.0.0.53], Key: {a: b}}":    {},
-		"{Allow: [nonsense, 10.0.0.53]}":       {allow: prefixes("10.0.0.53/32")},
-		"{Allow: 10.0.0.0/8}":                  {allow: prefixes("10.0.0.0/8")},
-		"{Allow: [10.0.0.53], Key: ''}":        {allow: prefixes("10.0.0.53/32")},
+		"{Allow: [nonsense, 10.0.0.53]}":       {allow: lists("10.0.0.53/32")},
+		"{Allow: 10.0.0.0/8}":                  {allow: lists("10.0.0.0/8")},
+		"{Allow: [10.0.0.53], Key: ''}":        {allow: lists("10.0.0.53/32")},
 		"[10.0.0.53]":                          {},
 		"{Notify: [10.0.0.53], Allow: {a: b}}": {},
 	} {
@@ -100,7 +104,7 @@ func TestPolicyFailsClosed(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := readPolicy(doc)
-		if len(got.allow) != len(want.allow) || got.key != want.key || len(got.allow) > 0 && got.allow[0] != want.allow[0] {
+		if len(got.allow) != len(want.allow) || got.key != want.key || len(got.allow) > 0 && !slices.Equal(got.allow[0], want.allow[0]) {
 			t.Errorf("%s: %+v", text, got)
 		}
 	}

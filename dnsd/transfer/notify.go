@@ -3,9 +3,9 @@ package transfer
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"hash/fnv"
+	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -44,7 +44,10 @@ func DefaultNotifyTimes() NotifyTimes {
 	}
 }
 
-const exchangesAtOnce = 16 // with secondaries
+const (
+	exchangesAtOnce = 16 // with secondaries
+	exchangesEach   = 4  // with one address: those that are silent do not take the places of others
+)
 
 // target is one secondary of one zone.
 type target struct {
@@ -67,8 +70,48 @@ type secondary struct {
 	tries   int       // in a row that came to nothing
 	next    time.Time // nothing before that
 	busy    bool      // an exchange is under way
+	tried   time.Time // when the last one began
 	err     string    // of the last exchange; empty when it was good
 }
+
+// server is what is known of an address, whatever zones it has.
+type server struct {
+	under  int       // exchanges under way
+	silent int       // times in a row that it did not answer
+	failed time.Time // when it did not answer last
+	next   time.Time // nothing before that, while it is silent
+	err    string    // why; empty unless it is silent
+}
+
+// zoneError is wrapped by errors of an exchange that a server answered: they say nothing of its other zones.
+type zoneError struct{ error }
+
+func (e zoneError) Unwrap() error { return e.error }
+
+// answered reports whether a server answered, be it that it wants nothing of the zone.
+func answered(err error) bool {
+	var ofZone zoneError
+	var unreadable *dns.Error
+	return err == nil || errors.As(err, &ofZone) || errors.As(err, &unreadable)
+}
+
+// took enters whether the server answered in an exchange that began at some time. Exchanges that are under way at the same
+// time fail together, which counts once.
+func (v *server) took(ok bool, err error, began, now time.Time, t NotifyTimes) {
+	if ok {
+		v.silent, v.err, v.next = 0, "", time.Time{}
+		return
+	}
+	v.err = err.Error()
+	if v.silent > 0 && !began.After(v.failed) {
+		return
+	}
+	v.silent++
+	v.failed, v.next = now, now.Add(t.backOff(v.silent))
+}
+
+// room reports whether one more exchange may begin: one at a time with who is silent.
+func (v *server) room() bool { return v.under < exchangesEach && (v.silent == 0 || v.under == 0) }
 
 // Actions that a secondary may need.
 type action int
@@ -115,8 +158,11 @@ func (s *secondary) took(act action, about, serial uint32, err error, now time.T
 		s.last = now
 	}
 	if err != nil {
-		s.tries++
-		s.err, s.next = err.Error(), now.Add(t.backOff(s.tries))
+		s.err, s.next = err.Error(), now // when it is silent, its server's time decides
+		if answered(err) {
+			s.tries++
+			s.next = now.Add(t.backOff(s.tries))
+		}
 		if act == look {
 			s.known = false
 		}
@@ -156,18 +202,24 @@ type notifier struct {
 	teller teller
 	count  func(act action, err error)
 	poke   chan struct{} // one slot
-	slots  chan struct{}
+	votes  *election
 
-	mu  sync.Mutex // guards all and what it points at
-	all map[target]*secondary
+	mu      sync.Mutex // guards the fields below and what they point at
+	all     map[target]*secondary
+	servers map[netip.AddrPort]*server
+	origins []string // of all
+	under   int      // exchanges under way
+	each    map[netip.Addr]int
 }
 
 func newNotifier(s *Service) *notifier {
-	return &notifier{
+	n := &notifier{
 		times: s.cfg.Notify, view: s.cfg.View, log: s.log, count: s.metrics.notified,
 		teller: &wire{keys: s.cfg.Keys, source: s.cfg.Source, timeout: s.cfg.Notify.Timeout},
-		poke:   make(chan struct{}, 1), slots: make(chan struct{}, exchangesAtOnce), all: map[target]*secondary{},
+		poke:   make(chan struct{}, 1), all: map[target]*secondary{}, servers: map[netip.AddrPort]*server{}, each: map[netip.Addr]int{},
 	}
+	n.votes = newElection(s.cfg.Peers, n.wake)
+	return n
 }
 
 // follow takes in what is served and whom to tell.
@@ -195,11 +247,18 @@ func (n *notifier) follow(z *zone.Zones, targets map[string][]netip.AddrPort, ke
 			s.want = soa
 		}
 	}
+	n.origins = slices.Collect(maps.Keys(targets))
+	servers := map[netip.AddrPort]*server{}
 	for t := range n.all {
 		if !seen[t] {
 			delete(n.all, t)
+			continue
+		}
+		if servers[t.addr] = n.servers[t.addr]; servers[t.addr] == nil {
+			servers[t.addr] = &server{}
 		}
 	}
+	n.servers = servers
 	n.wake()
 }
 
@@ -227,40 +286,78 @@ func (n *notifier) run(ctx context.Context) {
 	}
 }
 
-// step begins what is due, and returns after which time to look again: a member may die meanwhile.
+// due is something to do.
+type due struct {
+	*secondary
+	act action
+	at  time.Time
+}
+
+// step begins what is due, what waits longest first, and returns after which time to look again: a member may die meanwhile.
 func (n *notifier) step(ctx context.Context, under *sync.WaitGroup) time.Duration {
-	var view mesh.View
-	if n.view != nil {
-		view = n.view()
-	}
+	mine := n.elect(ctx, under)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
 	wait := time.Second
+	var list []due
 	for _, s := range n.all {
-		s.choose(chosen(s.origin, view), now)
+		if of, known := mine[s.origin]; known { // else the zone came just now, which wakes us
+			s.choose(of, now)
+		}
 		act, at := s.plan(n.times)
 		if act == rest {
 			continue
+		}
+		if v := n.servers[s.addr]; v.silent > 0 && at.Before(v.next) {
+			at = v.next // be there new content or not
 		}
 		if d := at.Sub(now); d > 0 {
 			wait = min(wait, d)
 			continue
 		}
-		select {
-		case n.slots <- struct{}{}:
-		default:
-			continue // one that ends wakes us
+		list = append(list, due{s, act, at})
+	}
+	slices.SortFunc(list, func(a, b due) int {
+		return cmp.Or(a.at.Compare(b.at), a.tried.Compare(b.tried), strings.Compare(a.origin, b.origin), a.addr.Compare(b.addr))
+	})
+	for _, d := range list {
+		s, v, ip := d.secondary, n.servers[d.addr], d.addr.Addr().Unmap()
+		if n.under >= exchangesAtOnce {
+			break // one that ends wakes us
 		}
-		s.busy = true
+		if n.each[ip] >= exchangesEach || !v.room() {
+			continue
+		}
+		n.under++
+		n.each[ip]++
+		v.under++
+		s.busy, s.tried = true, now
 		key, soa := s.key, s.want
 		under.Go(func() {
-			n.exchange(ctx, s, act, key, soa)
-			<-n.slots
+			n.exchange(ctx, s, v, d.act, key, soa)
 			n.wake()
 		})
 	}
 	return wait
+}
+
+// elect is for which zones this node tells the secondaries.
+func (n *notifier) elect(ctx context.Context, under *sync.WaitGroup) map[string]bool {
+	var view mesh.View
+	if n.view != nil {
+		view = n.view()
+	}
+	n.mu.Lock()
+	origins := n.origins // follow replaces it, and does not change it
+	n.mu.Unlock()
+	self := view.Self().ID
+	n.votes.begin(ctx, under, view)
+	mine := make(map[string]bool, len(origins))
+	for _, origin := range origins {
+		mine[origin] = n.votes.mine(ctx, under, origin, self)
+	}
+	return mine
 }
 
 // choose takes in whether this node is the one that tells a secondary. One that comes to be it begins anew: it cannot know
@@ -272,22 +369,34 @@ func (s *secondary) choose(mine bool, now time.Time) {
 	s.mine = mine
 }
 
-func (n *notifier) exchange(ctx context.Context, s *secondary, act action, key string, soa *dns.SOA) {
+func (n *notifier) exchange(ctx context.Context, s *secondary, v *server, act action, key string, soa *dns.SOA) {
 	var serial uint32
 	var err error
+	began := time.Now()
 	if act == tell {
 		err = n.teller.notify(ctx, s.target, key, soa)
 	} else {
 		serial, err = n.teller.serial(ctx, s.target, key)
 	}
-	if ctx.Err() != nil {
-		return
+	ended := ctx.Err() != nil
+	if !ended {
+		n.count(act, err)
 	}
-	n.count(act, err)
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	ip := s.addr.Addr().Unmap()
+	n.under--
+	v.under--
+	if n.each[ip]--; n.each[ip] == 0 {
+		delete(n.each, ip)
+	}
+	if ended {
+		return
+	}
 	before := s.err
-	s.took(act, soa.Serial, serial, err, time.Now(), n.times)
+	now := time.Now()
+	v.took(answered(err), err, began, now, n.times)
+	s.took(act, soa.Serial, serial, err, now, n.times)
 	log := n.log.With(slog.String("zone", s.origin), slog.String("secondary", s.addr.String()), slog.Uint64("serial", uint64(soa.Serial)))
 	switch {
 	case err != nil && before == "" && act == tell:
@@ -299,29 +408,6 @@ func (n *notifier) exchange(ctx context.Context, s *secondary, act action, key s
 	case act == tell:
 		log.Debug("secondary was told of a change")
 	}
-}
-
-// chosen reports whether this node tells the secondaries of a zone: of all live members the one with the highest hash of
-// zone and id (rendezvous hashing), so that a member that comes or goes moves only its own zones.
-func chosen(origin string, view mesh.View) bool {
-	best, most := "", uint64(0)
-	for m := range view.Alive() {
-		h := fnv.New64a()
-		fmt.Fprintf(h, "%s\x00%s", m.ID, strings.ToLower(origin))
-		if w := mix(h.Sum64()); best == "" || w > most || w == most && m.ID > best {
-			best, most = m.ID, w
-		}
-	}
-	return best == "" || best == view.Self().ID
-}
-
-// mix spreads the bits of a hash whose last bytes moved only its low ones (the finalizer of MurmurHash3).
-func mix(h uint64) uint64 {
-	h ^= h >> 33
-	h *= 0xff51afd7ed558ccd
-	h ^= h >> 33
-	h *= 0xc4ceb9fe1a85ec53
-	return h ^ h>>33
 }
 
 // States of a Secondary.
@@ -355,10 +441,13 @@ func (n *notifier) list() []Secondary {
 			continue
 		}
 		one := Secondary{Zone: s.origin, Addr: s.addr, State: SecondaryBehind, Serial: s.want.Serial, Has: s.has, Known: s.known, Since: s.changed, Error: s.err}
+		if one.Error == "" && !s.told {
+			one.Error = n.servers[s.addr].err // not tried, because another zone's was in vain
+		}
 		switch {
 		case s.current():
 			one.State = SecondaryCurrent
-		case s.err != "" && !s.told:
+		case one.Error != "" && !s.told:
 			one.State = SecondarySilent
 		}
 		out = append(out, one)

@@ -14,15 +14,17 @@ var errSlow = errors.New("the secondary takes it too slowly")
 const (
 	refusalsEvery = time.Minute // one line for each asker, zone and rule
 	maxRefusals   = 1024        // askers that are told apart; beyond, lines are left out and counted
+	sweepEvery    = time.Second // those that are forgotten are looked for: it costs a look at all
 )
 
 // refusals writes refusals to the log, and keeps those who ask again and again from filling it.
 type refusals struct {
 	log *slog.Logger
 
-	mu   sync.Mutex // guards the fields below
-	told map[refusal]*toldRefusal
-	more int // left out since the last line, because there are too many askers
+	mu    sync.Mutex // guards the fields below
+	told  map[refusal]*toldRefusal
+	more  int // left out since the last line, because there are too many askers
+	swept time.Time
 }
 
 type refusal struct {
@@ -49,12 +51,10 @@ func (x *refusals) tell(origin string, from netip.Addr, key string, why rule) {
 		return
 	}
 	if len(x.told) >= maxRefusals {
-		for old, t := range x.told {
-			if now.Sub(t.at) >= refusalsEvery {
-				delete(x.told, old)
-			}
+		if now.Sub(x.swept) >= sweepEvery {
+			x.sweep(now)
 		}
-		if len(x.told) >= maxRefusals {
+		if x.told[r] == nil && len(x.told) >= maxRefusals {
 			x.more++
 			return
 		}
@@ -66,4 +66,14 @@ func (x *refusals) tell(origin string, from netip.Addr, key string, why rule) {
 	x.log.Warn("zone transfer refused", slog.String("zone", origin), slog.String("from", r.from.String()), slog.String("rule", string(why)),
 		slog.String("reason", says[why]), slog.String("key", key), slog.Int("again", again), slog.Int("others", x.more))
 	x.told[r], x.more = &toldRefusal{at: now}, 0
+}
+
+// sweep forgets those who have not asked for a while. The caller holds mu.
+func (x *refusals) sweep(now time.Time) {
+	x.swept = now
+	for old, t := range x.told {
+		if now.Sub(t.at) >= refusalsEvery {
+			delete(x.told, old)
+		}
+	}
 }

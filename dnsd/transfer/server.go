@@ -29,6 +29,8 @@ type Config struct {
 	Keys *Keys
 	// View is the mesh: who of it tells secondaries of changes. nil: this node alone is there.
 	View func() mesh.View
+	// Peers tell whether they tell secondaries, and are told that this node does while Run runs. nil: all members do.
+	Peers Peers
 	// Source is the address that secondaries are told from. The zero address leaves that to the system.
 	Source netip.Addr
 	// Limits bound the journal.
@@ -84,30 +86,43 @@ func New(cfg Config) *Service {
 	return s
 }
 
-// Publish tells what is served from now on. It must be called in the order in which zones come to be served, before or as
-// they do.
+// Publish tells what is about to be served. It must be called in the order in which zones come to be served, before they do;
+// Served follows it when they do.
 func (s *Service) Publish(z *zone.Zones) {
+	s.publish.Lock()
+	defer s.publish.Unlock()
+	s.mu.Lock()
+	next := policies{}
+	for _, i := range z.Infos() {
+		next[i.Origin] = s.policies.read(z, i.Origin)
+	}
+	s.policies = next
+	s.mu.Unlock()
+	s.journal.Publish(z, func(origin string) bool { return len(next[origin].allow) > 0 })
+}
+
+// Served tells that what Publish was told of is served: a secondary that hears of it finds it.
+func (s *Service) Served(z *zone.Zones) {
 	s.publish.Lock()
 	defer s.publish.Unlock()
 	targets := map[string][]netip.AddrPort{}
 	keys := map[string]string{}
 	s.mu.Lock()
-	next := policies{}
 	for _, i := range z.Infos() {
-		p := s.policies.read(z, i.Origin)
-		next[i.Origin] = p
-		if i.Transferable && len(p.notify) > 0 {
+		if p := s.policies[i.Origin]; i.Transferable && len(p.notify) > 0 {
 			targets[i.Origin], keys[i.Origin] = p.notify, p.key
 		}
 	}
-	s.policies = next
 	s.mu.Unlock()
-	s.journal.Publish(z, func(origin string) bool { return len(next[origin].allow) > 0 })
 	s.notify.follow(z, targets, keys)
 }
 
 // Run tells secondaries of changes until ctx ends, and returns nil then.
 func (s *Service) Run(ctx context.Context) error {
+	if s.cfg.Peers != nil {
+		s.cfg.Peers.Handle(callTells, serveTells)
+		defer s.cfg.Peers.Handle(callTells, nil)
+	}
 	s.notify.run(ctx)
 	return nil
 }
@@ -209,8 +224,17 @@ func limitOf(req *dns.Msg) int {
 	return minUDPSize
 }
 
-// one sends an answer of one message; what does not fit into a datagram is cut and said to be so.
+// mostSignature is how many bytes a signature adds at most: the names of a key and of an algorithm, a MAC, and the rest.
+const mostSignature = 512
+
+// one sends an answer of one message; what does not fit into a datagram is cut and said to be so. Over TCP a part is sent of
+// what does not fit even there with its signature, as it is without one.
 func (s *Service) one(r request, sign *signer, m *dns.Msg) {
+	if !r.UDP && sign.key != nil {
+		was := m.Truncated
+		m.Truncate(dns.MaxMsgSize - mostSignature)
+		m.Truncated = was
+	}
 	first := *sign
 	out, err := sign.pack(m)
 	if err == nil && r.UDP && len(out) > limitOf(r.Msg) {

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -39,7 +40,7 @@ func (w *wire) serial(ctx context.Context, to target, key string) (uint32, error
 			return soa.Serial, nil
 		}
 	}
-	return 0, fmt.Errorf("it answers without a SOA: it does not have the zone")
+	return 0, zoneError{errors.New("it answers without a SOA: it does not have the zone")}
 }
 
 // exchange sends a message, signed if there is a key, and returns the answer if that is a good one.
@@ -51,7 +52,7 @@ func (w *wire) exchange(ctx context.Context, m *dns.Msg, to target, key string) 
 	if key != "" {
 		k := w.keys.find(key)
 		if k == nil {
-			return nil, fmt.Errorf("there is no TSIG key %s: hostmesh dns key add %s", strings.TrimSuffix(key, "."), strings.TrimSuffix(key, "."))
+			return nil, zoneError{fmt.Errorf("there is no TSIG key %s: hostmesh dns key add %s", strings.TrimSuffix(key, "."), strings.TrimSuffix(key, "."))}
 		}
 		c.TsigProvider = k
 		m.SetTsig(k.name, k.wireAlgorithm(), fudge, time.Now().Unix())
@@ -61,11 +62,11 @@ func (w *wire) exchange(ctx context.Context, m *dns.Msg, to target, key string) 
 	case err != nil:
 		return nil, err
 	case answer.Opcode != m.Opcode:
-		return nil, fmt.Errorf("it answers something else than was asked")
+		return nil, zoneError{errors.New("it answers something else than was asked")}
 	case answer.Rcode != dns.RcodeSuccess && m.Opcode == dns.OpcodeNotify:
-		return nil, fmt.Errorf("it answers %s: it must have the zone, and take NOTIFY from every agent", dns.RcodeToString[answer.Rcode])
+		return nil, zoneError{fmt.Errorf("it answers %s: it must have the zone, and take NOTIFY from every agent", dns.RcodeToString[answer.Rcode])}
 	case answer.Rcode != dns.RcodeSuccess:
-		return nil, fmt.Errorf("it answers %s when asked for its SOA", dns.RcodeToString[answer.Rcode])
+		return nil, zoneError{fmt.Errorf("it answers %s when asked for its SOA", dns.RcodeToString[answer.Rcode])}
 	}
 	return answer, nil
 }

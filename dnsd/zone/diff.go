@@ -47,6 +47,21 @@ func (z *Zones) Owner(origin string) (tag string, item hostdb.Item) {
 	return zn.feeders[0], item
 }
 
+// Feeders are the tags that feed a zone, as keys and as they stand in HostDB, Owner first; none for the mesh's own domain.
+func (z *Zones) Feeders(origin string) iter.Seq2[string, hostdb.Item] {
+	return func(yield func(string, hostdb.Item) bool) {
+		zn := z.byText(origin)
+		if zn == nil {
+			return
+		}
+		for _, tag := range zn.feeders {
+			if item, _ := z.db.Get(hostdb.Tags, tag); !yield(tag, item) {
+				return
+			}
+		}
+	}
+}
+
 // Diff is what z holds in a zone that old does not, and the other way round, without SOA and live names. A zone that is
 // not served holds nothing. Where z came from old by Update it costs what changed; two that were compiled apart cost their
 // size. The records are shared.
