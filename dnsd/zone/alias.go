@@ -70,7 +70,7 @@ func (b *batch) alias(mk *maker, f *feeder, at place, ttl uint32, text string) {
 		addrs, _ := hostAddresses(doc)
 		for _, a := range addrs {
 			none = false
-			mk.record(at.zone, at.owner, rankSection, false, addressRecord(owner, l.ttl, a))
+			mk.record(at.zone, at.owner, rankStead, false, addressRecord(owner, l.ttl, a))
 		}
 	}
 	if none {

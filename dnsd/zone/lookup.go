@@ -55,7 +55,7 @@ func (z *Zones) LookupFrom(qname string, qtype uint16, from netip.Addr) Answer {
 		seen[i] = n
 		if r.cut != nil {
 			if len(a.Answer) == 0 {
-				z.refer(&a, r)
+				z.refer(&a, r, from)
 			}
 			break
 		}
@@ -76,7 +76,7 @@ func (z *Zones) LookupFrom(qname string, qtype uint16, from netip.Addr) Answer {
 		}
 		qname = target
 	}
-	z.add(&a)
+	z.add(&a, from)
 	return a
 }
 
@@ -129,7 +129,7 @@ func (z *Zones) take(a *Answer, r found, qname string, n name, qtype uint16, fro
 	var buf [1]rrset
 	sets := r.node.sets(&buf)
 	l, srv := r.node.live()
-	if alias := r.node.alias(); alias != nil && isAddress(qtype) {
+	if alias := r.node.alias(); alias != nil && (isAddress(qtype) || qtype == dns.TypeANY && len(alias.answerTo(z, from).sets) > 0) {
 		l = alias
 	}
 	if l != nil {
@@ -139,6 +139,8 @@ func (z *Zones) take(a *Answer, r found, qname string, n name, qtype uint16, fro
 		}
 		if isAddress(qtype) {
 			a.Near = now.near[qtype&1]
+		} else if qtype == dns.TypeANY && len(sets) > 0 && isAddress(sets[0].typ) {
+			a.Near = now.near[sets[0].typ&1]
 		}
 	}
 	if n == r.zone.origin && qtype == dns.TypeSOA {
@@ -176,17 +178,18 @@ func (zn *zone) negative() []dns.RR {
 }
 
 // refer points to the servers of a delegated zone, with their addresses where we have them.
-func (z *Zones) refer(a *Answer, r found) {
+func (z *Zones) refer(a *Answer, r found, from netip.Addr) {
 	a.Authority = r.cut.set(dns.TypeNS)
 	for _, rr := range a.Authority {
 		if n, err := parseName(rr.(*dns.NS).Ns); err == nil {
-			z.glue(a, r.zone, n)
+			z.glue(a, r.zone, n, from)
 		}
 	}
 }
 
-// glue adds the addresses of a name, those of names below a cut in zn too.
-func (z *Zones) glue(a *Answer, zn *zone, n name) {
+// glue adds the addresses of a name, those of names below a cut in zn too. Of an ALIAS, and of a live name, they are those of
+// the members that are answered, as many as have room among what comes along.
+func (z *Zones) glue(a *Answer, zn *zone, n name, from netip.Addr) {
 	nd := (*node)(nil)
 	if n.within(zn.origin) {
 		nd, _ = zn.nodes.get(string(n))
@@ -198,13 +201,26 @@ func (z *Zones) glue(a *Answer, zn *zone, n name) {
 		}
 		nd = r.node
 	}
-	a.Additional = append(append(a.Additional, nd.set(dns.TypeA)...), nd.set(dns.TypeAAAA)...)
+	l, srv := nd.live()
+	if alias := nd.alias(); alias != nil {
+		l, srv = alias, false
+	}
+	switch {
+	case l == nil:
+		a.Additional = append(append(a.Additional, nd.set(dns.TypeA)...), nd.set(dns.TypeAAAA)...)
+	case !srv:
+		for _, set := range l.answerTo(z, from).sets {
+			if room := maxAdditional - len(a.Additional); isAddress(set.typ) && room > 0 {
+				a.Additional = append(a.Additional, set.rrs[:min(room, len(set.rrs))]...)
+			}
+		}
+	}
 }
 
 const maxAdditional = 32 // records that save a client further questions, at most
 
 // add completes an answer with the addresses of the names it points at.
-func (z *Zones) add(a *Answer) {
+func (z *Zones) add(a *Answer, from netip.Addr) {
 	for _, rr := range a.Answer {
 		if typ := rr.Header().Rrtype; typ == dns.TypeCNAME || len(a.Additional) >= maxAdditional {
 			continue
@@ -218,7 +234,7 @@ func (z *Zones) add(a *Answer) {
 			continue
 		}
 		if zn := z.deepest(n); zn != nil {
-			z.glue(a, zn, n)
+			z.glue(a, zn, n, from)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -14,7 +15,8 @@ import (
 const (
 	nearPrefix4 = 16 // bits that an address must share with a node's to stand with it: a site's network
 	nearPrefix6 = 32 // the same: what a site is given
-	maxNear     = 64 // addresses that are put into order for each place: nobody tries more
+	maxNear     = 64 // members of each family that are put into order for each place: nobody tries more
+	maxOrders   = 16 // places for which a live name keeps its answers: a node has its own clients, and those of few others
 )
 
 // Nearer by less than this is not nearer: estimates are no better, and the load is to be shared.
@@ -72,11 +74,25 @@ func sharedBits(a, b netip.Addr) int {
 	return n - (128 - a.BitLen())
 }
 
-// orders are what a live name answers at each station, made when somebody asks there.
+// keepOrder is how long an answer of a station is kept at least. Who asks from more stations than have room meanwhile is
+// answered as somebody near this node: an order costs a look at all members, and senders of datagrams can be made up.
+const keepOrder = time.Second
+
+// orders are what a live name answers at stations, made when somebody asks there, of at most maxOrders of them.
 type orders struct {
 	stations []station
 	self     int // this node's; -1 when it is not known
-	made     []atomic.Pointer[liveAnswer]
+	made     []atomic.Pointer[nearAnswer]
+
+	mu   sync.Mutex // guards kept
+	kept []int      // stations whose answers are made; the one that is looked at next for room is the first
+}
+
+// nearAnswer is the answer of a station.
+type nearAnswer struct {
+	*liveAnswer
+	made time.Time
+	used atomic.Bool // since it was looked at for room
 }
 
 func newOrders(z *Zones) *orders {
@@ -84,8 +100,27 @@ func newOrders(z *Zones) *orders {
 	o := &orders{stations: z.findStations()}
 	self := z.mesh.Self().ID
 	o.self = slices.IndexFunc(o.stations, func(s station) bool { return s.id == self })
-	o.made = make([]atomic.Pointer[liveAnswer], len(o.stations))
+	o.made = make([]atomic.Pointer[nearAnswer], len(o.stations))
 	return o
+}
+
+// room reports whether a station may have its answer kept, and makes room: of those that are old enough the first goes that
+// nobody used since the last look (the clock of page replacement). This node's own stays. The caller holds mu.
+func (o *orders) room(now time.Time) bool {
+	for range 2 * len(o.kept) {
+		if len(o.kept) < maxOrders {
+			return true
+		}
+		at := o.kept[0]
+		o.kept = append(o.kept[1:], at)
+		a := o.made[at].Load()
+		if at == o.self || now.Sub(a.made) < keepOrder || a.used.Swap(false) {
+			continue
+		}
+		o.made[at].Store(nil)
+		o.kept = o.kept[:len(o.kept)-1]
+	}
+	return len(o.kept) < maxOrders
 }
 
 // answerTo is what l answers in z to who asks from an address. It is safe for concurrent use.
@@ -108,11 +143,36 @@ func (l *live) answerTo(z *Zones, from netip.Addr) *liveAnswer {
 		return a
 	}
 	if near := o.made[at].Load(); near != nil {
-		return near
+		if !near.used.Load() {
+			near.used.Store(true)
+		}
+		return near.liveAnswer
 	}
-	near := l.order(z, o, at)
+	return l.makeOrder(z, o, at, a)
+}
+
+// makeOrder makes the answer for a station, if there is room for it; else it is that for this node, or the one for nobody in
+// particular.
+func (l *live) makeOrder(z *Zones, o *orders, at int, otherwise *liveAnswer) *liveAnswer {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if near := o.made[at].Load(); near != nil {
+		return near.liveAnswer
+	}
+	now := time.Now()
+	if !o.room(now) {
+		if o.self < 0 {
+			return otherwise
+		}
+		if near := o.made[o.self].Load(); near != nil {
+			return near.liveAnswer
+		}
+		at = o.self // one more than there is room for
+	}
+	near := &nearAnswer{liveAnswer: l.order(z, o, at), made: now}
 	o.made[at].Store(near)
-	return near
+	o.kept = append(o.kept, at)
+	return near.liveAnswer
 }
 
 // order makes the answer for a station: the nearest members first.
@@ -140,18 +200,32 @@ func (l *live) order(z *Zones, o *orders, at int) *liveAnswer {
 		up = append(up, p)
 	}
 	slices.SortStableFunc(up, func(a, b placed) int { return cmp.Compare(a.far, b.far) })
-	up = up[:min(len(up), maxNear)]
 	a := &liveAnswer{gen: z.liveGen}
-	list := make([]LiveMember, len(up))
-	for i, p := range up {
-		list[i] = p.LiveMember
-		if i == 0 || p.far-up[0].far < max(nearEnough, up[0].far/4) {
-			for _, addr := range p.Addrs {
-				if addr.Is4() {
-					a.near[1]++
-				} else {
-					a.near[0]++
-				}
+	var list []LiveMember
+	var first [2]time.Duration // of the nearest member that has an address of the family
+	var count [2]int           // members of the family
+	for _, p := range up {
+		var has [2]int
+		for _, addr := range p.Addrs {
+			if addr.Is4() {
+				has[1]++
+			} else {
+				has[0]++
+			}
+		}
+		if (has[0] == 0 || count[0] >= maxNear) && (has[1] == 0 || count[1] >= maxNear) {
+			continue
+		}
+		list = append(list, p.LiveMember)
+		for f, n := range has {
+			if n == 0 {
+				continue
+			}
+			if count[f]++; count[f] == 1 {
+				first[f] = p.far
+			}
+			if p.far-first[f] < max(nearEnough, first[f]/4) {
+				a.near[f] += n
 			}
 		}
 	}

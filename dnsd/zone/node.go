@@ -14,6 +14,7 @@ type rank uint8
 
 const (
 	rankSection rank = iota
+	rankStead        // what stands in the zone's content in place of what an ALIAS answers
 	rankAddress
 	rankAlias
 	rankLive
@@ -219,6 +220,10 @@ func (n *node) settle(zone, owner name, h *hasher) (sum Hash) {
 			other = true
 		}
 	}
+	var stead *claim // the ALIAS that gives the name its addresses
+	if i := slices.IndexFunc(n.claims, func(c *claim) bool { return c.alias }); i >= 0 {
+		stead = n.claims[i]
+	}
 	complain := func(c *claim, format string, args ...any) {
 		s.more().problems = append(s.more().problems, Problem{Zone: zone.String(), Key: c.source, Name: owner.String(), Reason: fmt.Sprintf(format, args...)})
 	}
@@ -227,7 +232,16 @@ func (n *node) settle(zone, owner name, h *hasher) (sum Hash) {
 	for _, c := range n.claims {
 		switch {
 		case c.alias:
+			if c != stead {
+				complain(c, "%s has an ALIAS of this name already", stead.source)
+				continue
+			}
 			s.more().alias = c.live
+			continue
+		case stead != nil && c.live == nil && isAddress(c.typ()) && (c.rank != rankStead || c.source != stead.source):
+			if c.rank != rankStead {
+				complain(c, "an address (%s) cannot stand beside an ALIAS of the same name: it is left out", dns.TypeToString[c.typ()])
+			}
 			continue
 		case c.live != nil:
 			if s.live == nil {

@@ -206,6 +206,7 @@ func (z *Zones) collectProblems() []Problem {
 					Reason: "tag " + zn.feeders[0] + " has this zone already: all records are served, with SOA and NS of " + zn.feeders[0]})
 			}
 		}
+		out = append(out, z.transferProblems(zn)...)
 		for n, nd := range zn.nodes.all() {
 			out = append(out, nd.problems()...)
 			out = append(out, z.targetProblems(zn, name(n), nd)...)
@@ -219,6 +220,29 @@ func (z *Zones) collectProblems() []Problem {
 	}
 	slices.SortFunc(out, compareProblems)
 	return slices.Compact(out)
+}
+
+// transferProblems names tags that want a zone transferred otherwise than its first tag does: what all of them allow counts.
+func (z *Zones) transferProblems(zn *zone) []Problem {
+	if len(zn.feeders) < 2 {
+		return nil
+	}
+	var out []Problem
+	first := z.feeders[zn.feeders[0]].doc.At("Transfer")
+	for _, tag := range zn.feeders[1:] {
+		own := z.feeders[tag].doc.At("Transfer")
+		if own.Equal(first) {
+			continue
+		}
+		p := Problem{Zone: zn.text, Key: hostdb.Tags + "/" + tag, Served: true,
+			Reason: "DNS/Transfer is another one than that of tag " + zn.feeders[0] + ", which feeds the zone too: only who may by both may transfer it"}
+		a, b := strings.TrimSpace(first.Text("Key")), strings.TrimSpace(own.Text("Key"))
+		if a != "" && b != "" && !strings.EqualFold(strings.TrimSuffix(a, "."), strings.TrimSuffix(b, ".")) {
+			p.Served, p.Reason = false, "DNS/Transfer/Key is another one than that of tag "+zn.feeders[0]+", which feeds the zone too: nobody may transfer it"
+		}
+		out = append(out, p)
+	}
+	return out
 }
 
 func isReverse(n name) bool {
