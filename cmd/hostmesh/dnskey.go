@@ -143,7 +143,7 @@ func (a *app) readSecret(name string) (string, error) {
 		defer f.Close()
 		in = f
 	}
-	const most = 4096
+	const most = 1024 // as the agent takes
 	text, err := io.ReadAll(io.LimitReader(in, most+1))
 	if err != nil {
 		return "", err

@@ -20,6 +20,9 @@ func transfers(e *exam) {
 			return
 		}
 		x := t.facts.DNS.Transfer
+		if first := e.zones[t.zone]; t.zone != "" && len(first) > 1 && first[0] != t {
+			strictest(e, t, first[0])
+		}
 		if len(x.Allow)+len(x.Notify) == 0 && x.Key == "" {
 			return
 		}
@@ -36,11 +39,21 @@ func transfers(e *exam) {
 				Message: fmt.Sprintf("%s is told of changes and may not transfer the zone", to.Addr()),
 				Remedy:  "add it to Allow, or take it out of Notify"})
 		}
-		if t.zone != "" && len(e.zones[t.zone]) > 1 && e.zones[t.zone][0] != t {
-			first := e.zones[t.zone][0]
-			e.add(Finding{Severity: section.Warning, ID: t.id(), Path: path("DNS", "Transfer"), Related: []string{first.id()},
-				Message: fmt.Sprintf("it is not used: %s makes the zone %s, too, and comes first by name, so its Transfer counts", first.id(), strings.TrimSuffix(t.zone, ".")),
-				Remedy:  "write it into " + first.id()})
-		}
 	})
+}
+
+// strictest says that two tags want one zone transferred in different ways: then what both allow counts.
+func strictest(e *exam, t, first *tag) {
+	x, y := t.facts.DNS.Transfer, first.facts.DNS.Transfer
+	if slices.Equal(x.Allow, y.Allow) && hostdb.NormalName(x.Key) == hostdb.NormalName(y.Key) {
+		return
+	}
+	f := Finding{Severity: section.Warning, ID: t.id(), Path: path("DNS", "Transfer"), Related: []string{first.id()},
+		Message: fmt.Sprintf("%s makes the zone %s, too, with another Transfer: only who may by both may transfer it", first.id(), strings.TrimSuffix(t.zone, ".")),
+		Remedy:  "write the same Allow and Key into both, or let one tag make the zone"}
+	if x.Key != "" && y.Key != "" && hostdb.NormalName(x.Key) != hostdb.NormalName(y.Key) {
+		f.Severity = section.Error
+		f.Message = fmt.Sprintf("%s makes the zone %s, too, and names another Key: nobody may transfer it", first.id(), strings.TrimSuffix(t.zone, "."))
+	}
+	e.add(f)
 }

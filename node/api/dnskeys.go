@@ -107,7 +107,7 @@ func registerDNSKeys(a huma.API, k DNSKeys) {
 	})
 	huma.Register(a, huma.Operation{
 		OperationID: "add-dns-key", Method: http.MethodPost, Path: "/api/v1/dns/keys/{name}",
-		Summary: "Make a TSIG key", Tags: []string{"dns"}, Security: writeSecurity,
+		Summary: "Make a TSIG key", Tags: []string{"dns"}, Security: writeSecurity, Metadata: secretive,
 		Description: "The answer has the secret, this once. Only an administrator may, over the socket, https and the loopback.",
 	}, func(ctx context.Context, in *addDNSKeyInput) (*bodyOf[DNSKeyMade], error) {
 		if err := admin(ctx); err != nil {

@@ -75,6 +75,10 @@ func TestDNSAccess(t *testing.T) {
 		{"a key by somebody", "POST", "/api/v1/dns/keys/new", "{}", near, "bob", 403, "no administrator"},
 		{"a key that is there", "POST", "/api/v1/dns/keys/xfer", "{}", near, "root", 409, "there is a TSIG key"},
 		{"another algorithm", "POST", "/api/v1/dns/keys/new", `{"algorithm":"hmac-md5"}`, near, "root", 422, "hmac-sha256"},
+		{"a secret that is too long", "POST", "/api/v1/dns/keys/new", `{"secret":"` + strings.Repeat("c2VjcmV0", 200) + `"}`, near, "root", 422, "1024"},
+		{"a secret that is no text", "POST", "/api/v1/dns/keys/new", `{"secret":["c2VjcmV0"]}`, near, "root", 422, "body.secret"},
+		{"a secret beside what is not known", "POST", "/api/v1/dns/keys/new", `{"secret":"c2VjcmV0","salt":1}`, near, "root", 422, "body"},
+		{"a secret in what is no JSON", "POST", "/api/v1/dns/keys/new", `{"secret":"c2VjcmV0"`, near, "root", 400, "body"},
 		{"removal", "DELETE", "/api/v1/dns/keys/xfer", "", near, "root", 200, `"acks":1`},
 		{"removal of nothing", "DELETE", "/api/v1/dns/keys/x", "", near, "root", 404, "no TSIG key x"},
 		{"problems", "GET", "/api/v1/dns/problems?zone=DC1.example.com.", "", near, "", 200, `"severity":"warning"`},
@@ -105,6 +109,9 @@ func TestDNSAccess(t *testing.T) {
 		h.ServeHTTP(w, r)
 		if w.Code != c.status || !strings.Contains(w.Body.String(), c.want) {
 			t.Errorf("%s: %d, want %d and %q in %.300s", c.name, w.Code, c.status, c.want, w.Body)
+		}
+		if c.status >= 400 && strings.Contains(w.Body.String(), "c2VjcmV0") {
+			t.Errorf("%s: the secret comes back in %.300s", c.name, w.Body)
 		}
 	}
 }

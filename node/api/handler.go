@@ -176,7 +176,22 @@ func humaConfig() huma.Config {
 	c.SchemasPath = ""
 	c.CreateHooks = nil
 	c.OnAddOperation = append(c.OnAddOperation, documentRefusals)
+	c.Transformers = append(c.Transformers, withoutValues)
 	return c
+}
+
+// secretive marks an operation that is sent secrets.
+var secretive = map[string]any{"secretive": true}
+
+// withoutValues takes what was sent to a secretive operation out of what is said of it: a secret that does not fit would come
+// back, and stand in the logs of whoever writes down answers. The location says which one is meant.
+func withoutValues(ctx huma.Context, _ string, v any) (any, error) {
+	if m, ok := v.(*huma.ErrorModel); ok && ctx.Operation().Metadata["secretive"] != nil {
+		for _, e := range m.Errors {
+			e.Value = nil
+		}
+	}
+	return v, nil
 }
 
 // writeSecurity marks an operation as one that is never anonymous.

@@ -129,7 +129,7 @@ func registerUsers(a huma.API, u Users) {
 	})
 	huma.Register(a, huma.Operation{
 		OperationID: "set-user", Method: http.MethodPost, Path: "/api/v1/users/{name}",
-		Summary: "Make or change a user", Tags: []string{"access"}, Security: writeSecurity,
+		Summary: "Make or change a user", Tags: []string{"access"}, Security: writeSecurity, Metadata: secretive,
 		Description: "Only an administrator may. A password is taken over the socket, https and the loopback only.",
 	}, func(ctx context.Context, in *setUserInput) (*bodyOf[UserWritten], error) {
 		if err := admin(ctx); err != nil {
