@@ -82,6 +82,8 @@ type Server struct {
 
 	slowTally, tcpTally sharedTally // beside those of the sockets
 
+	noted atomic.Int64 // when a panic was, in ns of the Unix time
+
 	mu       sync.Mutex // one compilation at a time; guards the fields below
 	compiled time.Duration
 	fileErr  error
@@ -307,9 +309,13 @@ func (s *Server) publish(z *zone.Zones) {
 	}
 }
 
-// panicked notes a panic that was recovered from, and counts it.
+// panicked counts a panic that was recovered from, and notes it, once a second: whoever found such a question may repeat it.
 func (s *Server) panicked(doing, packet string, p any) {
 	s.metrics.panics.Inc()
+	now := time.Now().UnixNano()
+	if last := s.noted.Load(); now-last < int64(time.Second) || !s.noted.CompareAndSwap(last, now) {
+		return
+	}
 	s.cfg.Logger.Error("dns server panicked, and goes on", slog.String("doing", doing), slog.String("packet", packet), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 }
 
