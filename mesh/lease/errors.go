@@ -43,7 +43,7 @@ var (
 // errCodes are the errors that cross from the leader to who asked, and are themselves again there.
 var errCodes = map[string]error{
 	"unknown": ErrUnknown, "conflict": ErrConflict, "not_found": ErrNotFound, "invalid": ErrInvalid, "full": ErrFull, "taken": ErrTaken,
-	"recovering": ErrRecovering, "ineligible": ErrIneligible, "closed": ErrClosed,
+	"recovering": ErrRecovering, "ineligible": ErrIneligible, "closed": ErrClosed, "lost": ErrLost,
 }
 
 // remoteError is an error of the leader, as the asker sees it.

@@ -492,3 +492,33 @@ func TestRecords(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatOnlyAHolderWrites: an epoch that the holder of a duty writes is refused once another holds the duty, though nobody changed the record.
+func TestWhatOnlyAHolderWrites(t *testing.T) {
+	inCluster(t, 4, func(c *cluster) {
+		c.voting(3)
+		ctx := context.Background()
+		a, b := c.nodes[c.others(c.leader())[0]].l(), c.nodes[c.others(c.leader())[1]].l()
+		first, err := within(func(ctx context.Context) (*Grant, error) { return a.Acquire(ctx, "mysql/shop") })
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := a.PutHeld(ctx, first, "epoch/shop", []byte("1"), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := first.Release(ctx); err != nil {
+			t.Fatal(err)
+		}
+		second, err := within(func(ctx context.Context) (*Grant, error) { return b.Acquire(ctx, "mysql/shop") })
+		if err != nil || second.Fence <= first.Fence {
+			t.Fatal(second, err)
+		}
+		if _, err := a.PutHeld(ctx, first, "epoch/shop", []byte("mine"), v); !errors.Is(err, ErrLost) {
+			t.Errorf("a former holder wrote: %v", err)
+		}
+		if _, err := b.PutHeld(ctx, second, "epoch/shop", []byte("2"), v); err != nil {
+			t.Error(err)
+		}
+	})
+}
