@@ -64,15 +64,19 @@ func (r Room) atLeast(o Room) Room {
 // NewFleet looks at the views.
 func NewFleet(in Input) *Fleet {
 	f := &Fleet{
-		in: in, index: in.Index, finder: in.DB.ParentFinder(hostdb.Tags), byKey: map[string]*site{}, given: map[string]*counted{},
-		peers: map[string]*peers{}, held: map[string]bool{}, spots: spots{}, having: map[having][]bool{},
+		in: in, index: in.Index, finder: in.DB.ParentFinder(hostdb.Tags), given: map[string]*counted{},
+		peers: map[string]*peers{}, held: map[string]bool{}, having: map[having][]bool{},
 	}
 	if f.index == nil {
 		f.index = NewPlanner(in.DB)
 	}
-	byNode := map[string]*site{}
-	for _, key := range slices.Sorted(maps.Keys(f.index.boxes)) {
-		s := f.look(key)
+	n := len(f.index.boxes)
+	f.sites, f.byKey, f.spots = make([]*site, 0, n), make(map[string]*site, n), make(spots, 2*n)
+	byNode := make(map[string]*site, n)
+	slab := make([]site, n)
+	for i, key := range slices.Sorted(maps.Keys(f.index.boxes)) {
+		s := &slab[i]
+		f.look(s, key)
 		f.sites = append(f.sites, s)
 		f.byKey[key] = s
 		if s.node != "" {
@@ -104,7 +108,7 @@ func NewFleet(in Input) *Fleet {
 
 // need is what a machine takes, with the disk of its image where it names no size.
 func (f *Fleet) need(w *Wish) Room {
-	n := w.Need()
+	n := Room{w.CPUs, w.Memory, w.Disk} // Need copies all of the wish
 	if n.Disk == 0 {
 		n.Disk = f.in.Images[w.Image].Disk
 	}
@@ -122,10 +126,10 @@ func reported(r report.Report, uuid string) Room {
 
 // look sums up one box. What is used is its own account, and what HostDB has of machines there beyond that account: the report
 // may be older than HostDB, and HostDB than the report.
-func (f *Fleet) look(key string) *site {
+func (f *Fleet) look(s *site, key string) {
 	at := f.index.boxes[key]
 	m, member := f.in.Mesh.ByName(key)
-	s := &site{key: key, node: m.ID, number: f.spots.of("box", key)}
+	s.key, s.node, s.number = key, m.ID, f.spots.of("box", key)
 	if at.datacenter == "" {
 		at.datacenter = m.Datacenter
 	}
@@ -179,7 +183,6 @@ func (f *Fleet) look(key string) *site {
 			f.held[sum] = true
 		}
 	}
-	return s
 }
 
 // spots numbers places.
