@@ -149,7 +149,7 @@ func WhatIf(in Input, boxes []string) Loss {
 		out.Reason = fmt.Sprintf("%s would be lost; the rest has no room for %d of them", count(n, "machine", "machines"), out.Homeless)
 	}
 	if n > 0 {
-		out.Reason += fmt.Sprintf("; %d would be made anew, %d wait for their boxes (VM/OnBoxLoss)", recreate, n-recreate)
+		out.Reason += fmt.Sprintf("; by VM/OnBoxLoss %d would be made anew, of %d", recreate, n)
 	}
 	return out
 }
