@@ -71,11 +71,12 @@ func NewFleet(in Input) *Fleet {
 		f.index = NewPlanner(in.DB)
 	}
 	n := len(f.index.boxes)
-	f.sites, f.byKey, f.spots = make([]*site, 0, n), make(map[string]*site, n), make(spots, 2*n)
+	f.sites, f.byKey, f.spots = make([]*site, 0, n), make(map[string]*site, n), spots{n, map[[2]string]int{}}
 	byNode := make(map[string]*site, n)
 	slab := make([]site, n)
 	for i, key := range slices.Sorted(maps.Keys(f.index.boxes)) {
 		s := &slab[i]
+		s.number = i
 		f.look(s, key)
 		f.sites = append(f.sites, s)
 		f.byKey[key] = s
@@ -129,7 +130,7 @@ func reported(r report.Report, uuid string) Room {
 func (f *Fleet) look(s *site, key string) {
 	at := f.index.boxes[key]
 	m, member := f.in.Mesh.ByName(key)
-	s.key, s.node, s.number = key, m.ID, f.spots.of("box", key)
+	s.key, s.node = key, m.ID
 	if at.datacenter == "" {
 		at.datacenter = m.Datacenter
 	}
@@ -138,9 +139,9 @@ func (f *Fleet) look(s *site, key string) {
 	}
 	s.rack = at.rack
 	s.datacenter = at.datacenter
-	s.where = [levels]int{s.number, f.spots.of("rack", at.datacenter, at.rack), f.spots.of("datacenter", at.datacenter)}
-	if at.rack == "" {
-		s.where[onRack] = f.spots.of("box", key) // nobody said that it shares one
+	s.where = [levels]int{s.number, s.number, f.spots.of(at.datacenter, "")}
+	if at.rack != "" { // else nobody said that it shares one
+		s.where[onRack] = f.spots.of(at.datacenter, at.rack)
 	}
 	var known bool
 	if member {
@@ -185,16 +186,20 @@ func (f *Fleet) look(s *site, key string) {
 	}
 }
 
-// spots numbers places.
-type spots map[[3]string]int
+// spots numbers racks and datacenters, above the boxes.
+type spots struct {
+	boxes int
+	known map[[2]string]int
+}
 
-func (n spots) of(parts ...string) int {
-	var key [3]string
-	copy(key[:], parts)
-	i, ok := n[key]
+func (n spots) len() int { return n.boxes + len(n.known) }
+
+func (n spots) of(datacenter, rack string) int {
+	key := [2]string{datacenter, rack}
+	i, ok := n.known[key]
 	if !ok {
-		i = len(n)
-		n[key] = i
+		i = n.len()
+		n.known[key] = i
 	}
 	return i
 }
@@ -207,7 +212,7 @@ func (f *Fleet) have(q having) []bool {
 	if list, ok := f.having[q]; ok {
 		return list
 	}
-	list := make([]bool, len(f.spots))
+	list := make([]bool, len(f.sites))
 	for _, s := range f.sites {
 		box := s.report.Box
 		switch {
@@ -291,6 +296,7 @@ const (
 	unfit
 	elsewhere
 	leftOut
+	otherBlock
 	noBridge
 	noImage
 	badCompany
