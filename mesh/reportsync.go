@@ -544,9 +544,13 @@ func (s *reportSync) take(from string, news []wireDelta) (have []wireStamp) {
 			s.counts.news.Add(1)
 			s.heat(d.node, was, from)
 		default:
-			h := s.board.reports.held[d.node]
-			if was != d.at && (h == nil || h.rep != nil || !h.at.newer(d.at)) {
-				have = append(have, s.board.reports.wire(d.node))
+			now := s.board.reports.wire(d.node)
+			if h := s.board.reports.held[d.node]; h != nil && h.rep == nil && h.at.newer(d.at) {
+				// It said more before it left. Where it is the one who tells, it must go above that.
+				now.Boot, now.N = h.at.boot, h.at.n
+			}
+			if was != d.at {
+				have = append(have, now)
 			}
 		}
 	}

@@ -271,7 +271,10 @@ func TestReportsOfMembersOnly(t *testing.T) {
 		t.Fatal("a View changed")
 	}
 	state(StateAlive)
-	s.hold(hold(2, 5, 9))
+	ans := s.ask(t, 2, reportMessage{News: []wireDelta{{Node: nodeBytes(reportNodeID(2)), Boot: 5, N: 9}}})
+	if len(ans.Have) != 1 || ans.Have[0].Boot != 5 || ans.Have[0].N != 10 {
+		t.Fatalf("it is not told that it had said more: %+v", ans)
+	}
 	if r, ok := s.read(2); ok {
 		t.Fatalf("an older one came back: %+v", r)
 	}
