@@ -67,6 +67,7 @@ type reportSync struct {
 	order     []string // whom to tell, best first, of the members in orderOf
 	orderOf   *Member
 	complete  time.Time // when nothing was missing at last
+	rate      []sentAt  // of the last comparisons
 	refusedAt time.Time // when that was logged
 
 	counts reportCounts
@@ -90,7 +91,17 @@ type reportPeer struct {
 	want    map[string]bool
 	compare bool
 	rest    time.Time // until then it is left alone
+	old     bool      // because it knows no reports
 }
+
+// sentAt is how many bytes had been sent at a time.
+type sentAt struct {
+	at    time.Time
+	bytes uint64
+}
+
+// reportRateOver is over how many comparisons the rate of bytes is taken: a minute.
+const reportRateOver = 12
 
 func newReportSync(b *board, self string, boot uint64, log *slog.Logger, clock Clock) *reportSync {
 	s := &reportSync{
@@ -142,18 +153,18 @@ func (s *reportSync) say(next report.Report) error {
 	return nil
 }
 
-// rival hears that others have this node's report as of at, and goes above it if that is not of this run: the directory was
-// restored, or the clock fell. board.mu is held.
-func (s *reportSync) rival(at stamp) {
+// rival hears that others have this node's report as of at, and goes above it if that is not of this run, because the directory
+// was restored, or the clock fell; or if it is other than what this node said then. board.mu is held.
+func (s *reportSync) rival(at stamp, other bool) {
 	own := s.board.reports.held[s.self]
-	if at.boot < s.boot || own != nil && !at.newer(own.at) {
+	if at.boot < s.boot || own != nil && !at.newer(own.at) && !(other && at == own.at) {
 		s.heard = s.heard || at.boot > 0
 		return
 	}
 	s.heard = true
 	s.boot = bootAt(s.clock.Now(), at.boot)
 	s.boots(s.boot)
-	s.log.Warn("others have a later report of this node: its data directory was restored, or its clock fell", "theirs", at.boot, "now", s.boot)
+	s.log.Warn("others have a later report of this node, or another: its data directory was restored, or its clock fell", "theirs", at.boot, "now", s.boot)
 	if own == nil {
 		return // it begins above
 	}
@@ -274,8 +285,10 @@ func (s *reportSync) compareOne(ctx context.Context, wg *sync.WaitGroup) {
 	maps.DeleteFunc(s.peers, func(id string, p *reportPeer) bool {
 		return !p.busy && !now.Before(p.rest) // made again when needed
 	})
+	s.rate = append(s.rate, sentAt{now, s.counts.bytesOut.Load()})
+	s.rate = s.rate[max(0, len(s.rate)-reportRateOver):]
 	if len(alive) == 0 {
-		if len(s.others(members)) == 0 {
+		if !slices.ContainsFunc(s.others(members), func(id string) bool { return s.peers[id] == nil || !s.peers[id].old }) {
 			s.complete = now // there is nobody to miss anything of
 		}
 		return
@@ -394,12 +407,11 @@ func (s *reportSync) talk(ctx context.Context, id string, p *reportPeer) {
 
 // giveUp leaves a member alone for a while. What was to be said is dropped: comparing finds it.
 func (s *reportSync) giveUp(ctx context.Context, id string, p *reportPeer, err error) {
-	rest := reportRest
-	switch {
-	case errors.Is(err, ErrNoHandler), errors.Is(err, errReport):
+	rest, old := reportRest, errors.Is(err, ErrNoHandler)
+	if old || errors.Is(err, errReport) {
 		rest = reportRestOld
 	}
-	if ctx.Err() == nil && !errors.Is(err, ErrNoHandler) {
+	if ctx.Err() == nil && !old {
 		s.log.Debug("reports were not exchanged", "node", id, "err", err)
 	}
 	s.mu.Lock()
@@ -407,7 +419,7 @@ func (s *reportSync) giveUp(ctx context.Context, id string, p *reportPeer, err e
 	clear(p.news)
 	clear(p.want)
 	p.compare, p.busy = false, false
-	p.rest = s.clock.Now().Add(rest)
+	p.rest, p.old = s.clock.Now().Add(rest), old
 }
 
 // next makes the next message to a member; false when there is none.
@@ -435,7 +447,7 @@ func (s *reportSync) next(p *reportPeer) (reportMessage, bool) {
 	}
 	for node := range p.want {
 		if len(m.Want) < maxReportEntries {
-			m.Want = append(m.Want, wireStampOf(node, s.board.reports.at(node)))
+			m.Want = append(m.Want, s.board.reports.wire(node))
 			delete(p.want, node)
 		}
 	}
@@ -478,9 +490,9 @@ func (s *reportSync) exchange(ctx context.Context, id string, p *reportPeer, m r
 		theirs, mine := stamp{h.Boot, h.N}, s.board.reports.at(node)
 		seen[node] = true
 		switch {
-		case node == s.self && (theirs.newer(mine) || mine == stamp{}):
+		case node == s.self && theirs != (stamp{}) && !mine.newer(theirs):
 			s.mu.Unlock()
-			s.rival(theirs)
+			s.rival(theirs, h.Sum != s.board.reports.wire(node).Sum)
 			s.mu.Lock()
 		case theirs.newer(mine) && s.board.takesReport(node):
 			p.want[node] = true
@@ -525,9 +537,9 @@ func (s *reportSync) take(from string, news []wireDelta) (have []wireStamp) {
 		d := news[i].delta()
 		if d.node == s.self {
 			// Nobody but this node says what it observes.
-			s.rival(d.at)
+			s.rival(d.at, false)
 			if now := s.board.reports.at(s.self); now != d.at && now != (stamp{}) {
-				have = append(have, wireStampOf(d.node, now))
+				have = append(have, s.board.reports.wire(d.node))
 			}
 			continue
 		}
@@ -544,9 +556,13 @@ func (s *reportSync) take(from string, news []wireDelta) (have []wireStamp) {
 			s.counts.news.Add(1)
 			s.heat(d.node, was, from)
 		default:
-			h := s.board.reports.held[d.node]
-			if was != d.at && (h == nil || h.rep != nil || !h.at.newer(d.at)) {
-				have = append(have, wireStampOf(d.node, was))
+			now := s.board.reports.wire(d.node)
+			if h := s.board.reports.held[d.node]; h != nil && h.rep == nil && h.at.newer(d.at) {
+				// It said more before it left. Where it is the one who tells, it must go above that.
+				now.Boot, now.N = h.at.boot, h.at.n
+			}
+			if was != d.at {
+				have = append(have, now)
 			}
 		}
 	}
@@ -585,7 +601,7 @@ func (s *reportSync) handle(_ context.Context, from Caller, req []byte) ([]byte,
 	if m.Compare {
 		if ans.Same = m.Sum == s.board.reports.sum; !ans.Same {
 			for _, r := range s.board.reports.list {
-				ans.Have = append(ans.Have, wireStampOf(r.Node, stamp{r.Boot, r.N}))
+				ans.Have = append(ans.Have, s.board.reports.wire(r.Node))
 			}
 		}
 	}
@@ -593,6 +609,44 @@ func (s *reportSync) handle(_ context.Context, from Caller, req []byte) ([]byte,
 	b := ans.encode()
 	s.counts.bytesOut.Add(uint64(len(b)))
 	return b, nil
+}
+
+// ReportStats is how the exchange of reports stands.
+type ReportStats struct {
+	Nodes int `json:"nodes"` // whose reports are here
+	// Lag is how long ago this node was last found to have all that another has. While others live and answer that is some
+	// seconds; alone, it is 0 or so.
+	Lag       time.Duration `json:"lag"`
+	Rate      float64       `json:"rate"`       // bytes sent a second, over about the last minute
+	CallsOut  uint64        `json:"calls_out"`  // messages of this node
+	CallsIn   uint64        `json:"calls_in"`   // messages to this node
+	BytesOut  uint64        `json:"bytes_out"`  // of messages and answers
+	BytesIn   uint64        `json:"bytes_in"`   //
+	News      uint64        `json:"news"`       // changes of others taken
+	Refused   uint64        `json:"refused"`    // messages, and changes, that broke the rules
+	OwnNumber uint64        `json:"own_number"` // changes of this node's own report in this run
+}
+
+func (s *reportSync) stats() ReportStats {
+	c := &s.counts
+	st := ReportStats{
+		CallsOut: c.sent.Load(), CallsIn: c.received.Load(), BytesOut: c.bytesOut.Load(), BytesIn: c.bytesIn.Load(),
+		News: c.news.Load(), Refused: c.refused.Load(),
+	}
+	v := View{s.board.view.Load()}
+	st.Nodes = len(v.d.reports)
+	own, _ := v.Report(s.self)
+	st.OwnNumber = own.N
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock.Now()
+	st.Lag = max(now.Sub(s.complete), 0)
+	if len(s.rate) > 0 {
+		if first := s.rate[0]; now.After(first.at) {
+			st.Rate = float64(st.BytesOut-first.bytes) / now.Sub(first.at).Seconds()
+		}
+	}
+	return st
 }
 
 // refuse counts what broke the rules, and logs it once a minute.
