@@ -24,6 +24,7 @@ const (
 	outSize     = 1536 // of a buffer for an answer: udpSize, and one record more
 	controlSize = 64   // of a buffer for the address that a datagram was sent to
 	readBuffer  = 1 << 20
+	untold      = 256 // batches that the scheduler is not told of, at most
 )
 
 // udpSocket is one of the sockets that share our UDP port; the kernel divides clients between them. One goroutine reads it,
@@ -47,6 +48,8 @@ type udpSocket struct {
 	out      [batchSize][outSize]byte
 
 	got, send, sent int // of the batch under way
+	batches         uint
+	tell            bool // the scheduler of the calls that follow
 	failed          error
 	write           func(fd uintptr) bool // sendmmsg
 }
@@ -160,6 +163,8 @@ func (u *udpSocket) serve(fd uintptr) (done bool) {
 		case u.got == 0:
 			return false
 		}
+		u.batches++
+		u.tell = u.got == batchSize || u.batches%untold == 0
 		start := time.Now()
 		u.answer()
 		if !u.write(fd) { // the buffer is full: wait for room
@@ -196,10 +201,10 @@ func (u *udpSocket) rearm(i int) {
 func (u *udpSocket) recvmmsg(fd uintptr) syscall.Errno {
 	u.got = 0
 	for {
-		n, _, errno := syscall.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&u.rx[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+		n, errno := u.call(unix.SYS_RECVMMSG, fd, u.rx[:])
 		switch errno {
 		case 0:
-			u.got = int(n)
+			u.got = n
 			return 0
 		case syscall.EAGAIN:
 			return 0
@@ -208,6 +213,20 @@ func (u *udpSocket) recvmmsg(fd uintptr) syscall.Errno {
 			return errno
 		}
 	}
+}
+
+// call receives or sends a batch. It does not wait, so the Go scheduler need not be told: that costs more than all else we do, for
+// its monitor thread, which sleeps while every goroutine waits, would be woken for each small batch and then look around every 20
+// microseconds. It is told of full batches, for they take long, and now and then of others, so that the monitor is there to let
+// others run when packets never cease.
+func (u *udpSocket) call(trap, fd uintptr, list []mmsghdr) (int, syscall.Errno) {
+	first, n := unsafe.SliceData(list), uintptr(len(list))
+	if u.tell {
+		done, _, errno := syscall.Syscall6(trap, fd, uintptr(unsafe.Pointer(first)), n, unix.MSG_DONTWAIT, 0, 0)
+		return int(done), errno
+	}
+	done, _, errno := syscall.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(first)), n, unix.MSG_DONTWAIT, 0, 0)
+	return int(done), errno
 }
 
 // answer answers what is plain of a batch. A datagram that makes us panic is left out.
@@ -315,10 +334,10 @@ func (u *udpSocket) destination(i int) []byte {
 // sendmmsg sends what it can. It returns false when the buffer of the socket is full.
 func (u *udpSocket) sendmmsg(fd uintptr) bool {
 	for u.sent < u.send {
-		n, _, errno := syscall.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&u.tx[u.sent])), uintptr(u.send-u.sent), unix.MSG_DONTWAIT, 0, 0)
+		n, errno := u.call(unix.SYS_SENDMMSG, fd, u.tx[u.sent:u.send])
 		switch errno {
 		case 0:
-			u.sent += int(n)
+			u.sent += n
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			return false
