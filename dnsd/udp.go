@@ -24,7 +24,6 @@ const (
 	outSize     = 1536 // of a buffer for an answer: udpSize, and one record more
 	controlSize = 64   // of a buffer for the address that a datagram was sent to
 	readBuffer  = 1 << 20
-	untold      = 256 // batches that the scheduler is not told of, at most
 )
 
 // udpSocket is one of the sockets that share our UDP port; the kernel divides clients between them. One goroutine reads it,
@@ -47,8 +46,7 @@ type udpSocket struct {
 	in       [batchSize][udpSize]byte
 	out      [batchSize][outSize]byte
 
-	got, send, sent int // of the batch under way
-	batches         uint
+	got, send, sent int  // of the batch under way
 	tell            bool // the scheduler of the calls that follow
 	failed          error
 	write           func(fd uintptr) bool // sendmmsg
@@ -163,8 +161,7 @@ func (u *udpSocket) serve(fd uintptr) (done bool) {
 		case u.got == 0:
 			return false
 		}
-		u.batches++
-		u.tell = u.got == batchSize || u.batches%untold == 0
+		u.tell = u.got == batchSize
 		start := time.Now()
 		u.answer()
 		if !u.write(fd) { // the buffer is full: wait for room
@@ -217,8 +214,8 @@ func (u *udpSocket) recvmmsg(fd uintptr) syscall.Errno {
 
 // call receives or sends a batch. It does not wait, so the Go scheduler need not be told: that costs more than all else we do, for
 // its monitor thread, which sleeps while every goroutine waits, would be woken for each small batch and then look around every 20
-// microseconds. It is told of full batches, for they take long, and now and then of others, so that the monitor is there to let
-// others run when packets never cease.
+// microseconds. It is told of full batches: they take long, and we do not wait after them, so that the monitor must be there to let
+// others run. After all others we wait, which does.
 func (u *udpSocket) call(trap, fd uintptr, list []mmsghdr) (int, syscall.Errno) {
 	first, n := unsafe.SliceData(list), uintptr(len(list))
 	if u.tell {

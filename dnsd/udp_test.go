@@ -10,9 +10,8 @@ import (
 	"hostmesh/mesh"
 )
 
-// The scheduler is not told of small batches, but of one in so many: else nobody would make a reader that never waits let
-// others run. It is told of full batches.
-func TestSchedulerIsToldSeldom(t *testing.T) {
+// The scheduler is told of full batches, after which nobody waits, and of no others.
+func TestSchedulerIsToldOfFullBatches(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Listen = "127.0.0.1:0"
 	s, err := Open(cfg)
@@ -61,23 +60,16 @@ func TestSchedulerIsToldSeldom(t *testing.T) {
 			}
 		}
 	}
-	told := 0
-	for range 4 * untold {
-		if ask(1); u.tell {
-			told++
+	for range 3 {
+		for n := 1; n < batchSize; n++ { // the first after a full one, too
+			if ask(n); u.tell {
+				t.Fatalf("told of a batch of at most %d", n)
+			}
+		}
+		for tries := 0; !u.tell; tries++ {
+			if ask(batchSize); tries == 20 { // it may come in two parts, but not always
+				t.Fatal("not told of full batches")
+			}
 		}
 	}
-	if told != 4 {
-		t.Errorf("told of %d of %d batches of one question, want 4", told, 4*untold)
-	}
-	ask(1)
-	if u.tell {
-		t.Error("told of two batches in succession")
-	}
-	for range 20 { // it may come in two parts
-		if ask(batchSize); u.tell {
-			return
-		}
-	}
-	t.Error("not told of full batches")
 }
