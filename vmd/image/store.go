@@ -78,6 +78,7 @@ type Store struct {
 // counters are what the metrics tell.
 type counters struct {
 	peer, url, upload     atomic.Int64 // bytes
+	served                atomic.Int64 // bytes
 	fetched, failed, lies atomic.Int64
 }
 
