@@ -47,9 +47,6 @@ var formats = map[string]string{
 	"dnsd.exchangeVersion":   "1", // zone serials
 	"dnsd.callSerials":       `"dns.serials"`,
 	"transfer.callTells":     `"dns.tells.1"`,
-	"image.HandlerRead":      `"image.read"`,
-	"image.HandlerHave":      `"image.have"`,
-	"image.HandlerFetch":     `"image.fetch"`,
 	"lease.callAsk":          `"lease.ask.1"`,
 	"lease.callName":         `"lease.raft.1"`,
 	"lease.callWhere":        `"lease.where.1"`,
