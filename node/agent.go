@@ -53,6 +53,7 @@ type Agent struct {
 	sealer    *auth.Sealer // of secrets in HostDB; nil without a mesh key
 	mirror    *mirror      // nil when no Git repository is kept
 	keeper    *keeper
+	images    *images
 	// retention drops old history, where the configuration says so.
 	retention *retention
 	web       []*webServer
@@ -118,7 +119,7 @@ func Open(cfg Config) (_ *Agent, err error) {
 		}
 	}()
 	for _, open := range []func() error{
-		a.openDataDir, a.openStore, a.openAuth, a.openMesh, a.openReplica, a.openLease, a.openDaemons, a.openWeb,
+		a.openDataDir, a.openStore, a.openAuth, a.openMesh, a.openReplica, a.openLease, a.openImages, a.openDaemons, a.openWeb,
 	} {
 		if err := open(); err != nil {
 			return nil, err
@@ -358,6 +359,7 @@ func (a *Agent) services() *services {
 	s.add("removals", a.removals().run)
 	s.add("retention", a.retention.run)
 	s.add("replica", a.replica.Run)
+	s.add("images", a.images.run)
 	s.add("mesh", a.mesh.Run)
 	if a.lease != nil { // it hands over what is held, over the mesh
 		s.add("lease", a.runLease)

@@ -53,6 +53,8 @@ type Config struct {
 	DNS DNSConfig
 	// Libvirt is the connection URI of this box's hypervisor. Empty: none is asked.
 	Libvirt string
+	// VM is how this box carries virtual machines.
+	VM VMConfig
 	// Labels tell where the box stands, until HostDB's Physical Location says otherwise.
 	Labels LabelsConfig
 	// Duties are what this box may be elected for: lb, mysql, group, mirror. Empty: all it can do.
@@ -141,6 +143,16 @@ func (m MirrorConfig) interval() (time.Duration, error) {
 	return d, nil
 }
 
+// VMConfig is how a box carries virtual machines.
+type VMConfig struct {
+	// Dir is where disks and base images are. Empty: vmDir where there is a hypervisor, vm in the data directory with Dev or
+	// libvirt's test driver, and otherwise none, so that the box keeps no images.
+	Dir string
+}
+
+// vmDir is where libvirt's own tools and the rules of AppArmor expect disks.
+const vmDir = "/var/lib/libvirt/images/hostmesh"
+
 // NoListener is the address of a listener that is not wanted.
 const NoListener = "none"
 
@@ -193,6 +205,15 @@ func (c *Config) resolve() error {
 		port(&c.DNS.Listen, addr, DNSPort)
 	}
 	c.DNS.Domain = hostdb.NormalName(c.DNS.Domain)
+	switch {
+	case c.VM.Dir != "":
+	case c.Dev || strings.HasPrefix(c.Libvirt, "test:"):
+		if c.VM.Dir, err = filepath.Abs(filepath.Join(c.DataDir, "vm")); err != nil {
+			return fmt.Errorf("vm.dir: %w", err)
+		}
+	case c.Libvirt != "":
+		c.VM.Dir = vmDir
+	}
 	return nil
 }
 
@@ -276,6 +297,9 @@ func (c *Config) validate() error {
 	}
 	if c.Mirror.Git != "" && !filepath.IsAbs(c.Mirror.Git) {
 		bad("mirror.git %s: want an absolute path", c.Mirror.Git)
+	}
+	if c.VM.Dir != "" && !filepath.IsAbs(c.VM.Dir) {
+		bad("vm.dir %s: want an absolute path", c.VM.Dir)
 	}
 	if c.ClockOffset != "" && !c.Dev {
 		bad("clock_offset: a clock is set wrong on purpose only with --dev")

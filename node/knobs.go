@@ -68,6 +68,7 @@ func knobs() []knob {
 		text("domain", "dns.domain", "DOMAIN", "domain of the mesh's own names; the same on every node", func(c *Config) *string { return &c.DNS.Domain }),
 		on("dns-identify", "dns.identify", "tell who asks by DNS which node and version answer: version.bind, hostname.bind, NSID", func(c *Config) *bool { return &c.DNS.Identify }),
 		text("libvirt", "libvirt", "URI", "this box's hypervisor, such as qemu:///system (default: none)", func(c *Config) *string { return &c.Libvirt }),
+		text("vm-dir", "vm.dir", "DIR", "where disks and base images are (default: /var/lib/libvirt/images/hostmesh with a hypervisor; vm in the data directory with --dev)", func(c *Config) *string { return &c.VM.Dir }),
 		text("datacenter", "labels.datacenter", "NAME", "datacenter of the box, until HostDB says otherwise", func(c *Config) *string { return &c.Labels.Datacenter }),
 		text("rack", "labels.rack", "NAME", "rack of the box, until HostDB says otherwise", func(c *Config) *string { return &c.Labels.Rack }),
 		list("duties", "duties", "A,B", "what this box may be elected for: lb, mysql, group, mirror (default: all it can do)", func(c *Config) *[]string { return &c.Duties }),

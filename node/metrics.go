@@ -28,6 +28,7 @@ func (a *Agent) register() {
 	a.metrics.MustRegister(newWebCollector(a.web))
 	a.metrics.MustRegister(a.retention.dropped)
 	a.metrics.MustRegister(a.keeper.collectors()...)
+	a.metrics.MustRegister(a.images.collectors()...)
 	if a.mirror != nil {
 		a.metrics.MustRegister(newMirrorCollector(a.mirror))
 	}

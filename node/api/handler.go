@@ -52,6 +52,7 @@ type Config struct {
 	Mender     Mender
 	Nodes      Nodes
 	Duties     Duties
+	Images     Images
 
 	// Identify tells who makes a request; ok is false when nobody is known to. An error is for proof that was given
 	// and is not good: the request is refused with its text. nil = nobody is ever known, so all writes are refused.
@@ -136,6 +137,9 @@ func NewHandler(cfg Config) http.Handler {
 	}
 	if cfg.Duties != nil {
 		registerDuties(a, cfg.Duties)
+	}
+	if cfg.Images != nil {
+		registerImages(a, cfg.Images)
 	}
 	if cfg.ReadOnly != nil {
 		registerReadOnly(a, cfg.ReadOnly)
