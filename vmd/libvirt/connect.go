@@ -95,39 +95,6 @@ func unsupported(err error) bool {
 	return errors.As(err, &lv) && lv.Code == libvirt.ERR_NO_SUPPORT
 }
 
-// platformOf picks the type and machine of new domains: q35 before pc, what the architecture calls virt, else libvirt's choice.
-func platformOf(caps libvirtxml.Caps, arch string, kvm bool) platform {
-	info := Info{KVM: kvm}
-	var machines []libvirtxml.CapsGuestMachine
-	for _, g := range caps.Guests {
-		if g.OSType != "hvm" || arch != "" && g.Arch.Name != arch {
-			continue
-		}
-		machines = append(machines, g.Arch.Machines...)
-		for _, d := range g.Arch.Domains {
-			info.DomainTypes = append(info.DomainTypes, d.Type)
-			machines = append(machines, d.Machines...)
-		}
-	}
-	if len(info.DomainTypes) == 0 && arch != "" { // the test driver speaks of i686 wherever it is
-		return platformOf(caps, "", false)
-	}
-	p := platform{domainType: info.DomainType()}
-	if p.domainType == "test" || p.domainType == "" {
-		return p
-	}
-	p.arch = arch
-	for _, want := range []string{"q35", "virt", "pc"} {
-		for _, m := range machines {
-			if m.Name == want {
-				p.machine = want
-				return p
-			}
-		}
-	}
-	return p
-}
-
 // makePool tells libvirt of the directory, so that people find the volumes there (virsh vol-list). The files are ours.
 func (h *Hypervisor) makePool(c *conn) error {
 	pool, err := patient(func() (*libvirt.StoragePool, error) { return c.lv.LookupStoragePoolByName(h.cfg.Pool) })

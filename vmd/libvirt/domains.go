@@ -192,7 +192,7 @@ func (h *Hypervisor) Define(ctx context.Context, d plan.Domain) error {
 		dom, old, err := h.ours(c, d.UUID)
 		switch {
 		case code(err) == libvirt.ERR_NO_DOMAIN:
-			if err := nameIsFree(c, d.Name); err != nil {
+			if err := nameIsFree(c, d); err != nil {
 				return done{}, err
 			}
 		case err != nil:
@@ -219,9 +219,9 @@ func (h *Hypervisor) Define(ctx context.Context, d plan.Domain) error {
 	return err
 }
 
-// nameIsFree says who has a name. libvirt itself refuses one that is taken in between.
-func nameIsFree(c *conn, name string) error {
-	dom, err := c.lv.LookupDomainByName(name)
+// nameIsFree says who has the name of a domain that is not there yet. libvirt itself refuses one that is taken in between.
+func nameIsFree(c *conn, want plan.Domain) error {
+	dom, err := c.lv.LookupDomainByName(want.Name)
 	if code(err) == libvirt.ERR_NO_DOMAIN {
 		return nil
 	}
@@ -237,11 +237,14 @@ func nameIsFree(c *conn, name string) error {
 	if err != nil {
 		return err
 	}
+	if d.UUID == want.UUID && d.Ours.Mesh == want.Mesh {
+		return nil // another call made it in between
+	}
 	owner := "of somebody else"
 	if d.Ours.Mesh != "" {
 		owner = fmt.Sprintf("of mesh %q", d.Ours.Mesh)
 	}
-	return fmt.Errorf("%w: the name %q is taken by domain %s %s", vmd.ErrRefused, name, d.UUID, owner)
+	return fmt.Errorf("%w: the name %q is taken by domain %s %s", vmd.ErrRefused, want.Name, d.UUID, owner)
 }
 
 // settle makes an error of a call nothing when what was wanted is so by now: another was faster.
