@@ -5,7 +5,6 @@ package libvirt
 import (
 	"errors"
 	"fmt"
-	"math"
 	"runtime"
 	"strings"
 
@@ -22,7 +21,7 @@ func (h *Hypervisor) connect() (*conn, error) {
 	if err != nil {
 		return nil, classify(err)
 	}
-	c := &conn{lv: lv, events: -1}
+	c := &conn{lv: lv, events: -1, slots: make(chan struct{}, h.cfg.Limits.Calls), lost: make(chan struct{})}
 	if err := h.prepare(c); err != nil {
 		c.close()
 		return nil, err
@@ -53,13 +52,7 @@ func (h *Hypervisor) prepare(c *conn) error {
 		return errors.New("it offers no type of domain that would run; install an emulator (Debian: qemu-system-x86)")
 	}
 	c.platform.direct = directIO(h.cfg.Dir)
-	// Drivers within the library have no daemon to lose, and refuse both.
-	_, err = patient(func() (struct{}, error) {
-		return struct{}{}, c.lv.SetKeepAlive(int(math.Ceil(h.cfg.Limits.KeepAlive.Seconds())), uint(h.cfg.Limits.KeepAlives))
-	})
-	if err != nil && !unsupported(err) {
-		return fmt.Errorf("switch keepalive on: %w", err)
-	}
+	// Drivers within the library have no daemon to lose, and refuse this.
 	_, err = patient(func() (struct{}, error) {
 		return struct{}{}, c.lv.RegisterCloseCallback(func(_ *libvirt.Connect, reason libvirt.ConnectCloseReason) {
 			h.lose(c, closeReason(reason))

@@ -260,25 +260,36 @@ func settle(dom *libvirt.Domain, err error, want func(plan.State) bool) error {
 
 // Start implements vmd.Hypervisor.
 func (h *Hypervisor) Start(ctx context.Context, uuid string) error {
-	return h.change(ctx, "start domain", uuid, func(_ context.Context, dom *libvirt.Domain, d described) error {
-		state, err := stateOf(dom)
-		if err != nil {
-			return err
-		}
-		running := func(s plan.State) bool { return s == plan.Running }
-		switch {
-		case state == plan.Paused:
-			return settle(dom, dom.Resume(), running)
-		case !off(state):
-			return nil
-		}
-		if log := d.Console.Log.File; log != "" {
-			if err := os.MkdirAll(filepath.Dir(log), 0o711); err != nil { // virtlogd makes the file, and no directory
+	return h.change(ctx, "start domain", uuid, func(ctx context.Context, dom *libvirt.Domain, d described) error {
+		// A start that a killed daemon did not finish looks paused until the next daemon ends it: what is so is looked at
+		// again when it turns out to be otherwise.
+		for again := 0; ; again++ {
+			err := start(dom, d)
+			if again == 3 || code(err) != libvirt.ERR_OPERATION_INVALID || ctx.Err() != nil {
 				return err
 			}
 		}
-		return settle(dom, dom.CreateWithFlags(0), running)
 	})
+}
+
+func start(dom *libvirt.Domain, d described) error {
+	state, err := stateOf(dom)
+	if err != nil {
+		return err
+	}
+	running := func(s plan.State) bool { return s == plan.Running }
+	switch {
+	case state == plan.Paused:
+		return settle(dom, dom.Resume(), running)
+	case !off(state):
+		return nil
+	}
+	if log := d.Console.Log.File; log != "" {
+		if err := os.MkdirAll(filepath.Dir(log), 0o711); err != nil { // virtlogd makes the file, and no directory
+			return err
+		}
+	}
+	return settle(dom, dom.CreateWithFlags(0), running)
 }
 
 // Shutdown implements vmd.Hypervisor. The guest's agent is asked where there is one, else its power button is pressed.

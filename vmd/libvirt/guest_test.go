@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -206,8 +207,22 @@ func TestDaemonKilled(t *testing.T) {
 			}
 			tried <- err
 		}()
+		var others sync.WaitGroup
+		for range 3 { // the library shares a connection among those who wait
+			others.Go(func() {
+				for {
+					if _, err := h.List(ctx); err != nil {
+						if !errors.Is(err, vmd.ErrAway) {
+							t.Errorf("list: got %v, want ErrAway", err)
+						}
+						return
+					}
+				}
+			})
+		}
 		time.Sleep(after) // any moment will do
 		must(t, d.Kill())
+		others.Wait()
 		if err := <-tried; err != nil && !errors.Is(err, vmd.ErrAway) {
 			t.Errorf("killed after %s: got %v, want ErrAway", after, err)
 		}
@@ -253,17 +268,17 @@ func TestDaemonKilled(t *testing.T) {
 }
 
 // TestDaemonHangs stops libvirtd without ending it: no call waits for longer than it may, no more of them are within
-// libvirt than may be, and the keepalive finds it out.
+// libvirt than may be, and it is found out.
 func TestDaemonHangs(t *testing.T) {
 	d, dir := daemon(t), dirFor(t)
 	limits := DefaultLimits()
-	limits.KeepAlive, limits.KeepAlives = time.Second, 2
+	limits.Ping, limits.Silence = 500*time.Millisecond, 2*time.Second
 	h, err := Open(Config{URI: d.URI(), Mesh: vmdtest.Mesh, Pool: "hangs", Dir: dir, Limits: limits})
 	must(t, err)
 	defer h.Close()
 	connected(t, h)
 	must(t, d.Freeze())
-	thaw := func() { must(t, d.Thaw()) }
+	thaw := sync.OnceFunc(func() { must(t, d.Thaw()) })
 	defer thaw()
 	most := 0
 	for range 3 * limits.Calls {
@@ -285,13 +300,16 @@ func TestDaemonHangs(t *testing.T) {
 		if _, err := h.List(t.Context()); !errors.Is(err, vmd.ErrAway) {
 			return fmt.Errorf("got %w, want ErrAway", err)
 		}
+		return nil
+	})
+	thaw()
+	connected(t, h)
+	eventually(t, func() error { // nothing is kept of those that were left alone
 		if l := h.Load(); l != (Hanging{}) {
 			return fmt.Errorf("in libvirt are still %+v", l)
 		}
 		return nil
 	})
-	thaw()
-	eventually(t, func() error { _, err := h.List(t.Context()); return err })
 }
 
 func TestOpenWithoutDaemon(t *testing.T) {
