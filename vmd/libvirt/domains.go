@@ -247,15 +247,22 @@ func nameIsFree(c *conn, want plan.Domain) error {
 	return fmt.Errorf("%w: the name %q is taken by domain %s %s", vmd.ErrRefused, want.Name, d.UUID, owner)
 }
 
-// settle makes an error of a call nothing when what was wanted is so by now: another was faster.
+// settle makes an error of a call nothing when what was wanted is so by now: another was faster, or the emulator went while
+// it was spoken to, which libvirt takes in a moment later.
 func settle(dom *libvirt.Domain, err error, want func(plan.State) bool) error {
-	if code(err) != libvirt.ERR_OPERATION_INVALID {
+	gone := err != nil && strings.Contains(err.Error(), "monitor")
+	if code(err) != libvirt.ERR_OPERATION_INVALID && !gone {
 		return err
 	}
-	if state, e := stateOf(dom); e == nil && want(state) {
-		return nil
+	for i := 0; ; i++ {
+		if state, e := stateOf(dom); e == nil && want(state) {
+			return nil
+		}
+		if !gone || i == 20 {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
-	return err
 }
 
 // Start implements vmd.Hypervisor.
