@@ -30,6 +30,7 @@ var formats = map[string]string{
 	"auth.sealVersion":        `"1."`,
 	"hostdb.OperationVersion": "1", // an operation, on disk and on the wire; hostdb/format_test.go has its bytes
 	"backup.Format":           "1", // the file of a backup
+	"vmd.MetadataVersion":     "1", // in the XML of a domain
 	// Of raft's directory. It never leaves its machine, and going back means to discard it: the box rejoins with a new raft id.
 	"raftdisk.fingerprintVersion": "1", // fingerprint.json
 	"raftdisk.groupFileVersion":   "1", // group.json
@@ -70,7 +71,7 @@ var (
 // TestFormatsAreListed: every version of a form stands in the list above.
 func TestFormatsAreListed(t *testing.T) {
 	found := map[string]string{}
-	for _, dir := range []string{"../hostdb", "../mesh", "../dnsd", "../node"} {
+	for _, dir := range []string{"../hostdb", "../mesh", "../dnsd", "../node", "../vmd"} {
 		err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return err
