@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -53,17 +51,10 @@ type SeedNetwork struct {
 	Search  []string
 }
 
-// Tell adds what the tags of a machine say of guests. nil says nothing.
+// Tell adds what the tags of a machine say of guests, but for the profile, which is Profile's. nil says nothing.
 func (s *SeedSpec) Tell(g *section.Guest) {
 	if g == nil {
 		return
-	}
-	s.User = g.User
-	for _, name := range slices.Sorted(maps.Keys(g.Keys)) {
-		s.Keys = append(s.Keys, g.Keys[name])
-	}
-	for _, name := range slices.Sorted(maps.Keys(g.Commands)) {
-		s.Commands = append(s.Commands, g.Commands[name])
 	}
 	s.Network.DNS = append(s.Network.DNS, g.Resolvers...)
 	s.Network.Search = append(s.Network.Search, g.Search...)

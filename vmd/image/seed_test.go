@@ -208,10 +208,8 @@ func TestSeedRefuses(t *testing.T) {
 func TestSeedOfAGuest(t *testing.T) {
 	var s SeedSpec
 	s.Tell(nil)
-	s.Tell(&section.Guest{
-		User: "ops", Keys: map[string]string{"b": "ssh-rsa B", "a": "ssh-rsa A"}, Commands: map[string]string{"2": "two", "1": "one"},
-		Resolvers: []netip.Addr{netip.MustParseAddr("10.1.0.53")}, Search: []string{"example.com"},
-	})
+	s.Tell(&section.Guest{Resolvers: []netip.Addr{netip.MustParseAddr("10.1.0.53")}, Search: []string{"example.com"}})
+	Profile{User: "ops", Keys: map[string]string{"b": "ssh-rsa B", "a": "ssh-rsa A"}, Commands: map[string]string{"2": "two", "1": "one"}}.Add(&s)
 	if s.User != "ops" || !slices.Equal(s.Keys, []string{"ssh-rsa A", "ssh-rsa B"}) || !slices.Equal(s.Commands, []string{"one", "two"}) ||
 		len(s.Network.DNS) != 1 || len(s.Network.Search) != 1 {
 		t.Errorf("it is told %+v", s)

@@ -68,8 +68,8 @@ func TestWish(t *testing.T) {
 	s.write(map[string]string{
 		"tags/prod": prod,
 		"hosts/web1": "VM: {UUID: 0ACFBCCA-161E-427C-8423-EF788BB47F00, Box: box1, Image: debian-12, CPUs: 4, Memory: 8GiB, Disk: 40GiB, Subnet: prod, Power: off, OnBoxLoss: recreate}\n" +
-			"Network: {IP: 10.1.8.11, IPv6: '2001:db8::11', MAC: '52:54:00:01:08:0b', FQDN: web1.example.com}\nProtected: true\nStatus: maintenance\nGuest: {User: me}",
-		"tags/all": "Guest: {User: root, Keys: {alice: ssh-ed25519}}",
+			"Network: {IP: 10.1.8.11, IPv6: '2001:db8::11', MAC: '52:54:00:01:08:0b', FQDN: web1.example.com}\nProtected: true\nStatus: maintenance\nGuest: {Profile: me}",
+		"tags/all": "Guest: {Profile: root, Search: [example.com]}",
 	})
 	item, _ := s.View().Get(hostdb.Hosts, "web1")
 	w := Wanted(s.View(), "box1")
@@ -77,7 +77,7 @@ func TestWish(t *testing.T) {
 		t.Fatalf("%d machines", len(w))
 	}
 	have := w[0]
-	if y := have.Guest.YAML(); y != "Keys:\n  alice: ssh-ed25519\nUser: me\n" {
+	if y := have.Guest.YAML(); y != "Profile: me\nSearch:\n  - example.com\n" {
 		t.Errorf("Guest is\n%s", y)
 	}
 	have.Guest = hostdb.Document{}
