@@ -175,6 +175,7 @@ func stays(t *testing.T, box string, addr netip.Addr) {
 func TestHolderDies(t *testing.T) {
 	for family, addr := range families {
 		t.Run(family, func(t *testing.T) {
+			t.Parallel()
 			for _, c := range []struct {
 				name string
 				holding
@@ -187,7 +188,10 @@ func TestHolderDies(t *testing.T) {
 				{"wedged in the kernel", holding{Wedge: "before refresh 2s 6"}, nil},
 				{"in order", holding{}, func(t *testing.T, c child) { _ = c.in.Close() }},
 			} {
+				addr = addr.Next()
+				addr := addr
 				t.Run(c.name, func(t *testing.T) {
+					t.Parallel()
 					c.holding.Addr = addr
 					p := start(t, "one", c.holding)
 					here(t, "one", addr)
