@@ -2,7 +2,6 @@ package vip
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 )
@@ -29,9 +28,6 @@ type Claim struct {
 	Lease Lease
 	// Keep lets the address stay when the lease is over, until somebody else has it; see the package comment for what that gives up.
 	Keep bool
-	// Ours reports whether a hardware address is of a node that may have held the address before this one: its answer to a probe does not stand
-	// against us, because the lease says that it is about to go. It must be quick, and safe for concurrent use. nil = none is known.
-	Ours func(net.HardwareAddr) bool
 }
 
 func (c *Claim) check() error {

@@ -235,8 +235,7 @@ func (h *Handle) takeIn() {
 			h.state.Conflicts++
 			h.mu.Unlock()
 		}
-		ours := h.claim.Ours != nil && !n.sighting.Asks && h.claim.Ours(n.sighting.From)
-		h.mem = h.mem.hears(n.sighting, ours, n.at)
+		h.mem = h.mem.hears(n.sighting, n.at)
 	}
 }
 

@@ -107,9 +107,12 @@ type memory struct {
 	silent   bool // so many that nobody has it
 	answered net.HardwareAddr
 	heardAt  time.Duration
-	former   bool // who answered is a former holder
-	asked    net.HardwareAddr
-	askedN   int
+	former   bool             // who answered is a former holder that is about to go
+	leaver   net.HardwareAddr // who asked for it last, though it may have it
+	leaverAt time.Duration
+	asked    net.HardwareAddr // who asked for what is handed over
+	askedN   int              // how often
+	signed   int              // up to which of these it was told that this is a former holder
 
 	announced int // since the address was added or the interface came back
 	said      time.Duration
@@ -144,10 +147,14 @@ func (a act) String() string {
 func next(t times, m memory, r reading, l Link, now time.Duration) (memory, act, time.Duration) {
 	doubt := m.doubt
 	m.doubt = false
-	tooLong := doubt && r.ago+m.life+t.late > t.gone+t.resumed
-	m.late = doubt && (!r.valid || tooLong)
+	age := r.ago
+	if m.want == toHandOver {
+		age = now - m.rests // the lease may have been given up since
+	}
+	tooLong := doubt && age+m.life+t.late > t.gone+t.resumed
+	m.late = doubt && (!r.valid && m.want == toHold || tooLong)
 	switch {
-	case m.want == toEnd, m.want == toHandOver && (!m.present || doubt && !r.valid || tooLong):
+	case m.want == toEnd, m.want == toHandOver && (!m.present || tooLong):
 		return m.end(t, now)
 	case m.want == toHandOver:
 		return m.leave(t, now)
@@ -196,10 +203,13 @@ func (m memory) leave(t times, now time.Duration) (memory, act, time.Duration) {
 	switch {
 	case m.conflict != nil:
 		m.why = m.conflict.String() + " has it now"
-	case m.askedN >= 2:
-		m.why = m.asked.String() + " asks for it and does not know us"
+	case m.askedN > t.probes:
+		m.why = m.asked.String() + " asks for it and does not take it"
 	case over <= 0:
 		m.why = "nobody took it"
+	case m.askedN > m.signed:
+		m.phase, m.why = Leaving, ""
+		return m, probe, 0
 	default:
 		m.phase, m.why = Leaving, ""
 		return m, rest, min(over, t.look)
@@ -321,7 +331,7 @@ func (m memory) take(t times, r reading, l Link, now time.Duration) (memory, act
 func (m memory) did(t times, a act, err error, r reading, now, then time.Duration) memory {
 	switch a {
 	case probe:
-		m.probed = then
+		m.probed, m.signed = then, m.askedN
 		if err == nil {
 			m.sent++
 		}
@@ -362,20 +372,23 @@ func (m memory) lost() memory {
 	return m
 }
 
-// hears is what a claim remembers of what somebody else was heard saying.
-func (m memory) hears(s Sighting, ours bool, now time.Duration) memory {
+// hears is what a claim remembers of what somebody else was heard saying. Who has an address and asks for it is a former holder that says so.
+func (m memory) hears(s Sighting, now time.Duration) memory {
+	const together = time.Second // an answer and a question
 	switch {
-	case s.Asks:
-		if m.want == toHandOver {
-			if !bytes.Equal(m.asked, s.From) {
-				m.asked, m.askedN = s.From, 0
-			}
-			m.askedN++
+	case s.Asks && m.want == toHandOver:
+		if !bytes.Equal(m.asked, s.From) {
+			m.asked, m.askedN, m.signed = s.From, 0, 0
 		}
+		m.askedN++
+	case s.Asks:
+		m.leaver, m.leaverAt = s.From, now
+		m.former = m.former || bytes.Equal(m.answered, s.From) && now-m.heardAt < together
 	case m.present:
 		m.conflict, m.seen = s.From, now
 	default:
-		m.answered, m.heardAt, m.former, m.sent, m.silent = s.From, now, ours, 0, false
+		m.answered, m.heardAt, m.sent, m.silent = s.From, now, 0, false
+		m.former = bytes.Equal(m.leaver, s.From) && now-m.leaverAt < together
 	}
 	return m
 }

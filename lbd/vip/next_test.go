@@ -98,10 +98,12 @@ func TestNext(t *testing.T) {
 		{"handed over: it stays", with(held, func(m *memory) { m.want = toHandOver }), reading{}, up, rest, Leaving, 250 * ms},
 		{"handed over: it is not refreshed", with(held, func(m *memory) { m.want, m.rests = toHandOver, now-600*ms }), valid(100 * ms), up, rest, Leaving, 250 * ms},
 		{"handed over: the next one has it", with(held, func(m *memory) { m.want, m.conflict = toHandOver, stranger }), reading{}, up, remove, Leaving, 0},
-		{"handed over: asked once", with(held, func(m *memory) { m.want, m.asked, m.askedN = toHandOver, stranger, 1 }), reading{}, up, rest, Leaving, 0},
-		{"handed over: the next one does not know us", with(held, func(m *memory) { m.want, m.asked, m.askedN = toHandOver, stranger, 2 }), reading{}, up, remove, Leaving, 0},
+		{"handed over: asked for, it says that it leaves", with(held, func(m *memory) { m.want, m.asked, m.askedN = toHandOver, stranger, 1 }), reading{}, up, probe, Leaving, 0},
+		{"handed over: it has said so", with(held, func(m *memory) { m.want, m.asked, m.askedN, m.signed = toHandOver, stranger, 1, 1 }), reading{}, up, rest, Leaving, 0},
+		{"handed over: the next one does not understand", with(held, func(m *memory) { m.want, m.asked, m.askedN, m.signed = toHandOver, stranger, 4, 3 }), reading{}, up, remove, Leaving, 0},
 		{"handed over: its life is over", with(held, func(m *memory) { m.want, m.touched = toHandOver, now-2300*ms }), reading{}, up, remove, Leaving, 0},
-		{"handed over right after a refresh, and the lease is over", with(held, func(m *memory) { m.want, m.doubt = toHandOver, true }), reading{}, up, remove, Leaving, 0},
+		{"handed over right after a refresh, and the lease was given up", with(held, func(m *memory) { m.want, m.doubt = toHandOver, true }), reading{}, up, rest, Leaving, 0},
+		{"handed over right after a refresh that came late", with(held, func(m *memory) { m.want, m.doubt, m.rests = toHandOver, true, now-701*ms }), reading{}, up, remove, Leaving, 0},
 		{"handed over what is not here", with(fresh, func(m *memory) { m.want = toHandOver }), valid(0), up, finish, Finished, 0},
 		{"released", with(held, func(m *memory) { m.want = toEnd }), valid(0), up, remove, Leaving, 0},
 		{"released what is not here", with(fresh, func(m *memory) { m.want = toEnd }), valid(0), up, finish, Finished, 0},
@@ -112,6 +114,37 @@ func TestNext(t *testing.T) {
 		}
 		if a == rest && (wait < 0 || wait > 250*ms || wait == 0 && m.silent == c.m.silent && m.conflict == nil) {
 			t.Errorf("%s: it rests for %s", c.name, wait)
+		}
+	}
+}
+
+// TestLeaverIsKnown: who has the address and asks for it is about to go, in whichever order that is heard.
+func TestLeaverIsKnown(t *testing.T) {
+	other := net.HardwareAddr{2, 0, 0, 0, 0, 8}
+	has := func(mac net.HardwareAddr) Sighting { return Sighting{From: mac} }
+	asks := func(mac net.HardwareAddr) Sighting { return Sighting{From: mac, Asks: true} }
+	for _, c := range []struct {
+		heard []Sighting
+		pause time.Duration
+		want  bool
+	}{
+		{[]Sighting{has(stranger)}, ms, false},
+		{[]Sighting{asks(stranger)}, ms, false},
+		{[]Sighting{has(stranger), asks(stranger)}, ms, true},
+		{[]Sighting{asks(stranger), has(stranger)}, ms, true},
+		{[]Sighting{asks(stranger), has(stranger)}, 2 * time.Second, false},
+		{[]Sighting{has(stranger), asks(stranger)}, 2 * time.Second, false},
+		{[]Sighting{has(stranger), asks(other)}, ms, false},
+		{[]Sighting{asks(stranger), has(stranger), has(other)}, ms, false},
+	} {
+		var m memory
+		now := time.Hour
+		for _, s := range c.heard {
+			m = m.hears(s, now)
+			now += c.pause
+		}
+		if m.former != c.want {
+			t.Errorf("%+v, each after %s: %t", c.heard, c.pause, m.former)
 		}
 	}
 }
