@@ -151,6 +151,9 @@ func (h *Handle) hear(s Sighting) {
 	if h.t.ours(s.From) {
 		return
 	}
+	if s.Asks && h.State().Phase == Held && !h.ending() {
+		return // the kernel answers
+	}
 	h.push(news{sighting: s, at: h.t.clock.Boot()})
 	h.poke()
 }
@@ -218,7 +221,7 @@ func (h *Handle) takeIn() {
 	inbox := h.inbox
 	h.inbox = nil
 	if h.want == toHandOver && h.mem.want == toHold {
-		h.mem.conflict, h.mem.askedN = nil, 0 // what was before is no answer to this
+		h.mem.conflict, h.mem.asked, h.mem.signed = nil, 0, 0 // what was before is no answer to this
 	}
 	h.mem.want = h.want
 	h.mu.Unlock()

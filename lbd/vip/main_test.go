@@ -208,7 +208,7 @@ func watch(t *testing.T, addr netip.Addr) *watcher {
 			case <-w.stop:
 				return
 			case <-time.After(2 * time.Millisecond):
-				_ = o.node.Announcer.Probe(l, addr) // the link may be down
+				_ = o.node.Announcer.(*vip.Neighbours).Ask(l, netip.MustParseAddr("10.77.0.3"), addr) // the link may be down
 			}
 		}
 	}()

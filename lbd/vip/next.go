@@ -110,9 +110,8 @@ type memory struct {
 	former   bool             // who answered is a former holder that is about to go
 	leaver   net.HardwareAddr // who asked for it last, though it may have it
 	leaverAt time.Duration
-	asked    net.HardwareAddr // who asked for what is handed over
-	askedN   int              // how often
-	signed   int              // up to which of these it was told that this is a former holder
+	asked    int // how often somebody asked for what is handed over
+	signed   int // up to which of these it was told that this is a former holder
 
 	announced int // since the address was added or the interface came back
 	said      time.Duration
@@ -203,11 +202,9 @@ func (m memory) leave(t times, now time.Duration) (memory, act, time.Duration) {
 	switch {
 	case m.conflict != nil:
 		m.why = m.conflict.String() + " has it now"
-	case m.askedN > t.probes:
-		m.why = m.asked.String() + " asks for it and does not take it"
 	case over <= 0:
 		m.why = "nobody took it"
-	case m.askedN > m.signed:
+	case m.asked > m.signed:
 		m.phase, m.why = Leaving, ""
 		return m, probe, 0
 	default:
@@ -331,7 +328,7 @@ func (m memory) take(t times, r reading, l Link, now time.Duration) (memory, act
 func (m memory) did(t times, a act, err error, r reading, now, then time.Duration) memory {
 	switch a {
 	case probe:
-		m.probed, m.signed = then, m.askedN
+		m.probed, m.signed = then, m.asked
 		if err == nil {
 			m.sent++
 		}
@@ -377,10 +374,7 @@ func (m memory) hears(s Sighting, now time.Duration) memory {
 	const together = time.Second // an answer and a question
 	switch {
 	case s.Asks && m.want == toHandOver:
-		if !bytes.Equal(m.asked, s.From) {
-			m.asked, m.askedN, m.signed = s.From, 0, 0
-		}
-		m.askedN++
+		m.asked++
 	case s.Asks:
 		m.leaver, m.leaverAt = s.From, now
 		m.former = m.former || bytes.Equal(m.answered, s.From) && now-m.heardAt < together
