@@ -244,6 +244,9 @@ func (h *Handle) takeIn() {
 
 func (h *Handle) vanished() {
 	h.mem = h.mem.lost()
+	if h.mem.want != toHold {
+		return // its life is over, as it should be
+	}
 	h.t.counts.vanished.Add(1)
 	h.t.log.Warn("virtual address has vanished", "addr", h.claim.Addr.String(), "interface", h.link, "owner", h.claim.Owner)
 }

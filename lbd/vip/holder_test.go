@@ -108,6 +108,7 @@ func holder(cfg string) error {
 type child struct {
 	cmd *exec.Cmd
 	in  interface{ Close() error }
+	log *testLog
 }
 
 func (c child) signal(t *testing.T, s syscall.Signal) {
@@ -137,7 +138,8 @@ func start(t *testing.T, box string, c holding) child {
 	}
 	cmd := exec.Command("ip", "netns", "exec", box, os.Args[0])
 	cmd.Env = append(os.Environ(), asHolder+"="+string(text))
-	cmd.Stderr = testLog{t, box}
+	log := &testLog{t: t, who: box}
+	cmd.Stderr = log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -151,18 +153,29 @@ func start(t *testing.T, box string, c holding) child {
 		_ = cmd.Wait()
 		eventually(t, "the address goes after the test", func() bool { return !has(t, box, c.Addr) })
 	})
-	return child{cmd, in}
+	return child{cmd, in, log}
 }
 
 // testLog makes what a process complains of part of the test's log.
 type testLog struct {
 	t   *testing.T
 	who string
+
+	mu   sync.Mutex // guards text
+	text strings.Builder
 }
 
-func (l testLog) Write(b []byte) (int, error) {
+func (l *testLog) Write(b []byte) (int, error) {
 	l.t.Logf("%s: %s", l.who, strings.TrimSpace(string(b)))
-	return len(b), nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *testLog) has(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), text)
 }
 
 // journal notes when the kernel of a box begins and ends lives of addresses.

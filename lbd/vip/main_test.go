@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -176,10 +177,10 @@ func TestFakesConform(t *testing.T) {
 
 // watcher asks for an address all the time, from the observer, and notes who answers when.
 type watcher struct {
-	stop   chan struct{}
-	ended  chan struct{}
-	heard  chan answer
-	called int
+	stop  chan struct{}
+	ended chan struct{}
+	heard chan answer
+	last  atomic.Pointer[answer]
 }
 
 type answer struct {
@@ -194,7 +195,9 @@ func watch(t *testing.T, addr netip.Addr) *watcher {
 	w := &watcher{stop: make(chan struct{}), ended: make(chan struct{}), heard: make(chan answer, 1<<20)}
 	unlisten, err := o.node.Announcer.Listen(l, addr, func(s vip.Sighting) {
 		if !s.Asks {
-			w.heard <- answer{s.From, time.Now()}
+			a := answer{s.From, time.Now()}
+			w.last.Store(&a)
+			w.heard <- a
 		}
 	})
 	if err != nil {
@@ -215,7 +218,16 @@ func watch(t *testing.T, addr netip.Addr) *watcher {
 	return w
 }
 
-// end ends it, and returns when each of two boxes was heard first and last.
+// answers waits until a box does.
+func (w *watcher) answers(t *testing.T, b box) {
+	t.Helper()
+	eventually(t, b.name+" answers", func() bool {
+		a := w.last.Load()
+		return a != nil && bytes.Equal(a.from, b.mac)
+	})
+}
+
+// end ends it, and returns all that was heard.
 func (w *watcher) end() []answer {
 	close(w.stop)
 	<-w.ended
@@ -226,7 +238,7 @@ func (w *watcher) end() []answer {
 	return all
 }
 
-// both is for how long one went on answering after the other had begun, and gap for how long nobody did.
+// handOver is for how long one went on answering after the other had begun, and gap for how long nobody did.
 func handOver(all []answer, from, to net.HardwareAddr) (both, gap time.Duration, err error) {
 	var last, first time.Time
 	for _, a := range all {
