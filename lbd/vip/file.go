@@ -12,8 +12,8 @@ import (
 	"sync"
 )
 
-// FileVersion is that of the claim file.
-const FileVersion = 1
+// fileVersion is that of the claim file.
+const fileVersion = 1
 
 // fileName is the name of the claim file.
 const fileName = "vips.json"
@@ -45,8 +45,8 @@ func openClaimFile(dir string) (*claimFile, error) {
 	if err := json.Unmarshal(text, &c); err != nil {
 		return nil, fmt.Errorf("read the claims of virtual addresses in %s: %w; see with ip address whether any is left on this box, then remove the file", f.path(), err)
 	}
-	if c.Version != FileVersion {
-		return nil, fmt.Errorf("read the claims of virtual addresses: %s is of version %d, and this build knows %d; use the build that wrote it", f.path(), c.Version, FileVersion)
+	if c.Version != fileVersion {
+		return nil, fmt.Errorf("read the claims of virtual addresses: %s is of version %d, and this build knows %d; use the build that wrote it", f.path(), c.Version, fileVersion)
 	}
 	f.list = c.Addresses
 	return f, nil
@@ -90,7 +90,7 @@ func (f *claimFile) forget(addrs ...netip.Addr) error {
 
 // write replaces the file, and returns when it is on disk.
 func (f *claimFile) write(list []netip.Addr) (err error) {
-	text, err := json.Marshal(fileContents{Version: FileVersion, Addresses: list})
+	text, err := json.Marshal(fileContents{Version: fileVersion, Addresses: list})
 	if err != nil {
 		return err
 	}
