@@ -27,13 +27,6 @@ func (n *Namespace) Close() error {
 	return n.h.Close()
 }
 
-func (n *Namespace) handle() *netns.NsHandle {
-	if n == nil {
-		return nil
-	}
-	return &n.h
-}
-
 // in runs f on a thread that is in the namespace.
 func (n *Namespace) in(f func() error) error {
 	if n == nil {
