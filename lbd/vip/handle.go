@@ -181,6 +181,7 @@ func (h *Handle) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		h.heed()
 		h.takeIn()
 		l := h.listen()
 		lease := h.lease()
@@ -188,6 +189,7 @@ func (h *Handle) run() {
 		r := reading{valid: lease.Valid()}
 		r.ago, r.left = lease.Renewal()
 		r.valid = r.valid && r.left > 0
+		h.heed() // a lease that was given up after HandOver is not one that was lost
 		before := h.mem
 		m, a, wait := next(t.times, h.mem, r, l, now)
 		h.mem = m
@@ -215,15 +217,21 @@ func (h *Handle) run() {
 	}
 }
 
+// heed takes in what the owner wants.
+func (h *Handle) heed() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.want == toHandOver && h.mem.want == toHold {
+		h.mem.conflict, h.mem.asked, h.mem.signed = nil, 0, 0 // what was before is no answer to this
+	}
+	h.mem.want = h.want
+}
+
 // takeIn takes in what happened.
 func (h *Handle) takeIn() {
 	h.mu.Lock()
 	inbox := h.inbox
 	h.inbox = nil
-	if h.want == toHandOver && h.mem.want == toHold {
-		h.mem.conflict, h.mem.asked, h.mem.signed = nil, 0, 0 // what was before is no answer to this
-	}
-	h.mem.want = h.want
 	h.mu.Unlock()
 	for _, n := range inbox {
 		if n.gone {
