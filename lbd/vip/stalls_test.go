@@ -99,11 +99,18 @@ func stalls(seed uint64, longest time.Duration, short bool, dir string, held *at
 	seg := viptest.NewSegment(seed)
 	b := seg.Box(netip.MustParsePrefix("10.0.0.1/24"))
 	var last atomic.Pointer[viptest.Lease] // that was read
+	// Of the claim's own goroutine: how often the lease was read since the address was given a life, of which the second time decides; how long that
+	// lasts; and whether it is too long.
+	reads, lifeTill, tooLong := 2, time.Duration(0), false
 	newLease := func() *viptest.Lease {
 		l := viptest.NewLease()
 		l.Reading = func(after bool) {
 			if after {
 				last.Store(l)
+				if reads++; reads == 2 {
+					ago, valid := l.Last()
+					tooLong = valid && ago+lifeTill > 3*time.Second
+				}
 			}
 			stall()
 		}
@@ -118,6 +125,10 @@ func stalls(seed uint64, longest time.Duration, short bool, dir string, held *at
 		switch {
 		case after && (act == "add" || strings.HasPrefix(act, "refresh")):
 			// It was done at this moment, and not when it was decided.
+			reads, lifeTill = 0, 1300*time.Millisecond // after which the kernel has removed it
+			if act == "refresh 2s" {
+				lifeTill = 2300 * time.Millisecond
+			}
 			if looked, late = false, nil; time.Since(l.Sent()) >= viptest.Hold && b.Has(of) {
 				late = l
 			}
@@ -130,6 +141,10 @@ func stalls(seed uint64, longest time.Duration, short bool, dir string, held *at
 			case late == l && !looked && act != "delete":
 				bad("the kernel gave it after the lease was over, and what comes then is %s", act)
 			}
+			if tooLong && b.Has(of) && act != "refresh 1s" && act != "delete" {
+				bad("it would outlast what the lease promises, and what comes then is %s", act)
+			}
+			tooLong, reads = false, 2
 			looked = true
 		}
 		stall()
