@@ -25,6 +25,7 @@ var formats = map[string]string{
 	"badgerdb.formatVersion":  "1", // how Badger is used
 	"mesh.peerListVersion":    "1", // peers.json
 	"dnsd.serialFileVersion":  "1", // dns-serials.json
+	"vip.fileVersion":         "1", // vips.json
 	"auth.recordVersion":      "1", // a user in HostDB
 	"transfer.keyVersion":     "1", // a TSIG key in HostDB
 	"auth.sealVersion":        `"1."`,
@@ -71,7 +72,7 @@ var (
 // TestFormatsAreListed: every version of a form stands in the list above.
 func TestFormatsAreListed(t *testing.T) {
 	found := map[string]string{}
-	for _, dir := range []string{"../hostdb", "../mesh", "../dnsd", "../node", "../vmd"} {
+	for _, dir := range []string{"../hostdb", "../mesh", "../dnsd", "../lbd", "../vmd", "../node"} {
 		err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return err

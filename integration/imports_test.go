@@ -32,6 +32,7 @@ const (
 	exprlang   = "github.com/expr-lang/expr/vm" // with its parser
 	goldap     = "github.com/go-ldap/ldap/v3"
 	raft       = "github.com/hashicorp/raft"
+	netlink    = "github.com/vishvananda/netlink"
 )
 
 // forAll may be imported by everybody: pure structs that several daemons share. (hostdb itself cannot, by cycle.)
@@ -63,6 +64,8 @@ var rules = map[string]rule{
 	"dnsd/transfer":        {[]string{"dnsd/zone", "hostdb", "mesh"}, []string{badger, serf}, "what may be copied follows from zones and their tags; sockets are dnsd's, and who seals keys is node's"},
 	"dnsd/zonefile":        {[]string{"hostdb"}, []string{badger, serf}, "what a file becomes is a pure function of it and of a view; zones are made of the result as of any other tag"},
 	"dnsd/zone":            {[]string{"hostdb", "hostdb/section", "mesh"}, []string{badger, serf}, "zones are a pure function of two views"},
+	"lbd/vip":              {nil, []string{badger, serf, memberlist, miekgdns, raft, huma}, "whether an address may be here a lease says, by an interface: neither HostDB nor how leases are kept can make it wrong"},
+	"lbd/vip/viptest":      {[]string{"lbd/vip"}, []string{badger, serf, memberlist, netlink}, "the fake must not need the real one"},
 	"vmd":                  {[]string{"vmd/...", "hostdb", "mesh", "mesh/lease"}, []string{badger, serf, miekgdns, libvirt}, "it makes machines by interfaces: a hypervisor, a lease, two views"},
 	"vmd/image":            {[]string{"hostdb"}, []string{badger, serf, memberlist, libvirt}, "the catalogue is intent, so it reads documents of HostDB; nodes are behind an interface, and hypervisors do not matter to files"},
 	"vmd/plan":             {[]string{"hostdb", "mesh"}, []string{badger, serf, libvirt}, "where a machine goes is a pure function of two views"},
@@ -97,6 +100,7 @@ var owners = map[string][]string{
 	exprlang:   {"hostdb/query"},
 	goldap:     {"hostdb/auth"},
 	raft:       {"mesh/lease", "mesh/lease/raftdisk"},
+	netlink:    {"lbd/vip", "lbd/nft"}, // addresses; flows that are tracked
 }
 
 type goPackage struct {

@@ -1,0 +1,121 @@
+package vip
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+)
+
+// fileVersion is that of the claim file.
+const fileVersion = 1
+
+// fileName is the name of the claim file.
+const fileName = "vips.json"
+
+// claimFile is the list of addresses that this box claimed, on disk. It is written before an address is added, and after it was removed.
+type claimFile struct {
+	dir string
+
+	mu   sync.Mutex // guards list, and the file
+	list []netip.Addr
+}
+
+type fileContents struct {
+	Version   int          `json:"version"`
+	Addresses []netip.Addr `json:"addresses"`
+}
+
+// openClaimFile reads the file. One that cannot be read is an error: what it names might stay on this box.
+func openClaimFile(dir string) (*claimFile, error) {
+	f := &claimFile{dir: dir}
+	text, err := os.ReadFile(f.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return f, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the claims of virtual addresses: %w", err)
+	}
+	var c fileContents
+	if err := json.Unmarshal(text, &c); err != nil {
+		return nil, fmt.Errorf("read the claims of virtual addresses in %s: %w; see with ip address whether any is left on this box, then remove the file", f.path(), err)
+	}
+	if c.Version != fileVersion {
+		return nil, fmt.Errorf("read the claims of virtual addresses: %s is of version %d, and this build knows %d; use the build that wrote it", f.path(), c.Version, fileVersion)
+	}
+	f.list = c.Addresses
+	return f, nil
+}
+
+func (f *claimFile) path() string { return filepath.Join(f.dir, fileName) }
+
+func (f *claimFile) addresses() []netip.Addr {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.list)
+}
+
+func (f *claimFile) remember(addr netip.Addr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if slices.Contains(f.list, addr) {
+		return nil
+	}
+	list := append(slices.Clone(f.list), addr)
+	if err := f.write(list); err != nil {
+		return err
+	}
+	f.list = list
+	return nil
+}
+
+func (f *claimFile) forget(addrs ...netip.Addr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list := slices.DeleteFunc(slices.Clone(f.list), func(a netip.Addr) bool { return slices.Contains(addrs, a) })
+	if len(list) == len(f.list) {
+		return nil
+	}
+	if err := f.write(list); err != nil {
+		return err
+	}
+	f.list = list
+	return nil
+}
+
+// write replaces the file, and returns when it is on disk.
+func (f *claimFile) write(list []netip.Addr) (err error) {
+	text, err := json.Marshal(fileContents{Version: fileVersion, Addresses: list})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write the claims of virtual addresses: %w", err)
+		}
+	}()
+	tmp, err := os.CreateTemp(f.dir, fileName+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // there is none when it was renamed
+	if _, err = tmp.Write(append(text, '\n')); err == nil {
+		err = tmp.Sync()
+	}
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp.Name(), f.path()); err != nil {
+		return err
+	}
+	dir, err := os.Open(f.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
