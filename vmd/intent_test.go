@@ -341,7 +341,9 @@ func TestUndelete(t *testing.T) {
 	}
 
 	// Who took its place, its address or its identity meanwhile.
-	s.must(func(tx *hostdb.Tx) error { return tx.PutPath("hosts", "web7", []string{"Network"}, doc(t, "{IP: 10.1.128.4}")) })
+	s.must(func(tx *hostdb.Tx) error {
+		return tx.PutPath("hosts", "web7", []string{"Network"}, doc(t, "{IP: 10.1.128.4}"))
+	})
 	if err := s.destroy("web7"); err != nil {
 		t.Fatal(err)
 	}
