@@ -65,6 +65,7 @@ var rules = map[string]rule{
 	"dnsd/zone":            {[]string{"hostdb", "hostdb/section", "mesh"}, []string{badger, serf}, "zones are a pure function of two views"},
 	"vmd":                  {[]string{"vmd/...", "hostdb", "mesh", "mesh/lease"}, []string{badger, serf, miekgdns, libvirt}, "it makes machines by interfaces: a hypervisor, a lease, two views"},
 	"vmd/plan":             {[]string{"hostdb", "mesh"}, []string{badger, serf, libvirt}, "where a machine goes is a pure function of two views"},
+	"vmd/vmdtest":          {[]string{"vmd", "vmd/plan"}, []string{badger, serf, miekgdns, libvirt}, "the fake must not need the real one"},
 	"vmd/libvirt":          {[]string{"vmd", "vmd/plan"}, []string{badger, serf}, "libvirt stays behind one door"},
 	"node/api":             {[]string{"hostdb", "hostdb/auth", "hostdb/layout", "hostdb/query", "mesh"}, []string{badger, serf, cobra, miekgdns}, "wire types and handlers know one small interface an area, not the daemons behind it"},
 	"node":                 {[]string{"hostdb/...", "mesh/...", "dnsd/...", "vmd/...", "node/api"}, []string{cobra}, "node wires everything and is wired by cmd alone"},

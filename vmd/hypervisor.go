@@ -14,6 +14,9 @@ import (
 	"hostmesh/vmd/plan"
 )
 
+// MetadataVersion is the format of the metadata that a Hypervisor writes into a domain: 1 names the mesh and the address.
+const MetadataVersion = 1
+
 var (
 	// ErrNoDomain is returned for a UUID that the hypervisor does not know.
 	ErrNoDomain = errors.New("no such domain")
@@ -35,28 +38,30 @@ type Hypervisor interface {
 	List(ctx context.Context) ([]plan.Machine, error)
 	// Get returns one domain, or ErrNoDomain.
 	Get(ctx context.Context, uuid string) (plan.Machine, error)
-	// Define makes a domain or changes its definition; it does not start it. A running domain keeps what it has until it is started again.
+	// Define makes a domain or changes its definition; it does not start it. A running domain keeps what it has until it is
+	// started again. What CheckDomain does not like, a name that another domain has, and another name for a UUID are ErrRefused.
 	Define(ctx context.Context, d plan.Domain) error
+	// Start starts a domain, and goes on with one that is paused.
 	Start(ctx context.Context, uuid string) error
 	// Shutdown asks the guest to end, and returns at once.
 	Shutdown(ctx context.Context, uuid string) error
 	// Destroy ends a domain as if its power was cut.
 	Destroy(ctx context.Context, uuid string) error
-	// Undefine forgets a domain that is off. Its disks stay.
+	// Undefine forgets a domain that is off, one that is not is ErrRefused. Its disks stay. An unknown one is no error.
 	Undefine(ctx context.Context, uuid string) error
-	// Reboot asks the guest to boot again; hard resets it as by its button.
+	// Reboot asks the guest to boot again; hard resets it as by its button. One that is off is ErrRefused.
 	Reboot(ctx context.Context, uuid string, hard bool) error
-	// Stats are the running counters of a domain that runs.
+	// Stats are the running counters of a domain that runs; one that is off is ErrRefused. Foreign ones may be asked too.
 	Stats(ctx context.Context, uuid string) (Stats, error)
 
-	// CreateVolume makes a qcow2 file of size bytes (0: that of base) that grows from base. It exists: it is grown to size
-	// when it is smaller, and otherwise left as it is.
+	// CreateVolume makes a qcow2 file of size bytes (0: that of base) that grows from the file base, "" for none. It exists:
+	// it is grown to size when it is smaller, and otherwise left as it is. baseFormat is qcow2 or raw.
 	CreateVolume(ctx context.Context, name, base, baseFormat string, size int64) (path string, err error)
-	// WriteVolume makes a file with this content, in place of what is there.
+	// WriteVolume makes a file with this content, in place of what is there. Until it is whole the old one stays, or none is there.
 	WriteVolume(ctx context.Context, name string, content io.Reader, size int64) (path string, err error)
-	// DeleteVolume deletes a file of CreateVolume or WriteVolume.
+	// DeleteVolume deletes a file of CreateVolume or WriteVolume. An unknown one is no error.
 	DeleteVolume(ctx context.Context, name string) error
-	// Volumes lists the names of the files there are, sorted.
+	// Volumes lists the names of the whole files there are, sorted.
 	Volumes(ctx context.Context) ([]string, error)
 
 	// Changed has one slot, which is filled when a domain changed its state, and when the hypervisor came or went.

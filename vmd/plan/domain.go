@@ -38,7 +38,8 @@ type Machine struct {
 	CPUs  int
 	// Memory is bytes.
 	Memory int64
-	// Files are the paths of all disks it refers to, their backing files not included, sorted.
+	// Files are the paths of all disks, kernels and initrds it refers to, now or when it is started again, their backing
+	// files not included, sorted.
 	Files []string
 	// Version is the format of the metadata, 0 when it is not ours.
 	Version int
