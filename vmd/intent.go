@@ -16,8 +16,8 @@ import (
 // whoever wrote them. Each function makes its write within one Tx, so that it is one operation, checked against the state
 // that it goes on, and refused as a whole.
 
-// Wish is a machine that somebody wants.
-type Wish struct {
+// NewMachine is a machine that somebody wants.
+type NewMachine struct {
 	// Name is the host's key; it is also its name in DNS.
 	Name string
 	// Image is the name of a base image in the catalogue, Subnet of a tag that has the section Subnet.
@@ -67,7 +67,7 @@ func (m *mistake) Unwrap() error { return m.kind }
 
 // Create enters a machine. The same wish again changes nothing; another wish under a name that is taken is refused with
 // hostdb.ErrExists. What is wrong with a wish is hostdb.ErrInvalid or hostdb.ErrBadName.
-func Create(tx *hostdb.Tx, images Catalog, w Wish) (Entered, error) {
+func Create(tx *hostdb.Tx, images Catalog, w NewMachine) (Entered, error) {
 	if err := checkMachineName(w.Name); err != nil {
 		return Entered{}, err
 	}
@@ -124,7 +124,7 @@ func checkMachineName(name string) error {
 }
 
 // document is the host's entry. It is refused where HostDB would only warn: an inventory may be old, a wish is of now.
-func (w Wish) document(uuid string) (hostdb.Document, error) {
+func (w NewMachine) document(uuid string) (hostdb.Document, error) {
 	if w.CPUs == 0 {
 		w.CPUs = 1 // written down, so that the entry says what the machine has
 	}
@@ -165,7 +165,7 @@ func (w Wish) document(uuid string) (hostdb.Document, error) {
 }
 
 // check holds a new wish against what there is.
-func (w Wish) check(v hostdb.View, images Catalog, doc hostdb.Document) error {
+func (w NewMachine) check(v hostdb.View, images Catalog, doc hostdb.Document) error {
 	host, _ := section.HostOf(doc)
 	for _, other := range v.HostsByName(w.Name) {
 		return wrong(hostdb.ErrExists, "the name %s is taken: it is a name of hosts/%s (Network/FQDN or cname)", w.Name, other)
@@ -260,7 +260,7 @@ func checkAddress(v hostdb.View, tag string, s *section.Subnet, a netip.Addr) er
 }
 
 // again is a wish for a name that is there.
-func (w Wish) again(v hostdb.View, doc hostdb.Document) (Entered, error) {
+func (w NewMachine) again(v hostdb.View, doc hostdb.Document) (Entered, error) {
 	taken := func(format string, args ...any) error {
 		return wrong(hostdb.ErrExists, "hosts/%s exists already and %s", w.Name, fmt.Sprintf(format, args...))
 	}

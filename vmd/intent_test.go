@@ -1,4 +1,4 @@
-package vmd
+package vmd_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"hostmesh/hostdb"
 	"hostmesh/hostdb/hostdbtest"
 	"hostmesh/hostdb/section"
+	"hostmesh/vmd"
 )
 
 // fatal is of testing.T and rapid.T.
@@ -22,18 +23,18 @@ type fatal interface {
 	Fatalf(format string, args ...any)
 }
 
-// site is a replica with what machines need: a network with a pool, one without, tags, and another host.
-type site struct {
+// intentSite is a replica with what machines need: a network with a pool, one without, tags, and another host.
+type intentSite struct {
 	t     fatal
 	store *hostdb.Store
 	now   time.Time
 }
 
-func (s *site) Now() time.Time { s.now = s.now.Add(time.Second); return s.now }
+func (s *intentSite) Now() time.Time { s.now = s.now.Add(time.Second); return s.now }
 
-func newSite(t fatal) *site {
+func newIntentSite(t fatal) *intentSite {
 	t.Helper()
-	s := &site{t: t, now: time.Date(2031, 5, 1, 12, 0, 0, 0, time.UTC)}
+	s := &intentSite{t: t, now: time.Date(2031, 5, 1, 12, 0, 0, 0, time.UTC)}
 	memory := hostdbtest.NewMemory()
 	store, err := hostdb.Open(hostdb.Config{
 		OpenStorage: func() (hostdb.Storage, error) { return memory, nil }, NodeID: "n", Validator: section.Validator{}, Clock: s,
@@ -44,16 +45,16 @@ func newSite(t fatal) *site {
 	s.store = store
 	s.must(func(tx *hostdb.Tx) error {
 		return errors.Join(
-			put(tx, "tags/prod", "{Subnet: {CIDR: 10.1.0.0/16, Gateway: 10.1.0.1, Pool: 10.1.128.0/17, VIPs: 10.1.0.48/28}}"),
-			put(tx, "tags/oob", "{Subnet: {CIDR: 10.2.0.0/24}}"), put(tx, "tags/web", "{}"), put(tx, "tags/shop", "{}"),
-			put(tx, "hosts/old1", "{Network: {IP: 10.1.0.7, FQDN: old1.dc1.example.com, cname: [files]}}"),
-			tx.CreateNamespace("teams"), put(tx, "teams/red", "{}"),
+			putDoc(tx, "tags/prod", "{Subnet: {CIDR: 10.1.0.0/16, Gateway: 10.1.0.1, Pool: 10.1.128.0/17, VIPs: 10.1.0.48/28}}"),
+			putDoc(tx, "tags/oob", "{Subnet: {CIDR: 10.2.0.0/24}}"), putDoc(tx, "tags/web", "{}"), putDoc(tx, "tags/shop", "{}"),
+			putDoc(tx, "hosts/old1", "{Network: {IP: 10.1.0.7, FQDN: old1.dc1.example.com, cname: [files]}}"),
+			tx.CreateNamespace("teams"), putDoc(tx, "teams/red", "{}"),
 		)
 	})
 	return s
 }
 
-func put(tx *hostdb.Tx, id, yaml string) error {
+func putDoc(tx *hostdb.Tx, id, yaml string) error {
 	doc, err := hostdb.ParseDocument([]byte(yaml))
 	if err != nil {
 		return err
@@ -62,12 +63,12 @@ func put(tx *hostdb.Tx, id, yaml string) error {
 	return tx.Put(ns, key, doc)
 }
 
-func (s *site) do(fn func(tx *hostdb.Tx) error) (hostdb.Commit, error) {
+func (s *intentSite) do(fn func(tx *hostdb.Tx) error) (hostdb.Commit, error) {
 	s.t.Helper()
 	return s.store.Update(context.Background(), hostdb.Request{User: "alice", Log: "test"}, fn)
 }
 
-func (s *site) must(fn func(tx *hostdb.Tx) error) hostdb.Commit {
+func (s *intentSite) must(fn func(tx *hostdb.Tx) error) hostdb.Commit {
 	s.t.Helper()
 	c, err := s.do(fn)
 	if err != nil {
@@ -76,10 +77,10 @@ func (s *site) must(fn func(tx *hostdb.Tx) error) hostdb.Commit {
 	return c
 }
 
-// images is a catalogue: names and the sizes of the disks they make.
-type images map[string]int64
+// testImages is a catalogue: names and the sizes of the disks they make.
+type testImages map[string]int64
 
-func (c images) Image(_ hostdb.View, name string) (int64, error) {
+func (c testImages) Image(_ hostdb.View, name string) (int64, error) {
 	size, ok := c[name]
 	if !ok {
 		return 0, fmt.Errorf("image %s: %w: it is not in the catalogue", name, hostdb.ErrNotFound)
@@ -87,22 +88,22 @@ func (c images) Image(_ hostdb.View, name string) (int64, error) {
 	return size, nil
 }
 
-var catalog = images{"debian-12": 2 << 30, "kernel": 0}
+var catalog = testImages{"debian-12": 2 << 30, "kernel": 0}
 
-func (s *site) create(w Wish) (out Entered, c hostdb.Commit, err error) {
+func (s *intentSite) create(w vmd.NewMachine) (out vmd.Entered, c hostdb.Commit, err error) {
 	c, err = s.do(func(tx *hostdb.Tx) (err error) {
-		out, err = Create(tx, catalog, w)
+		out, err = vmd.Create(tx, catalog, w)
 		return err
 	})
 	return out, c, err
 }
 
-func web7() Wish {
-	return Wish{Name: "web7", Image: "debian-12", Subnet: "prod", CPUs: 2, Memory: "2GiB", Disk: "20GiB", Tags: []string{"web", "shop", "web"}}
+func web7() vmd.NewMachine {
+	return vmd.NewMachine{Name: "web7", Image: "debian-12", Subnet: "prod", CPUs: 2, Memory: "2GiB", Disk: "20GiB", Tags: []string{"web", "shop", "web"}}
 }
 
 func TestCreate(t *testing.T) {
-	s := newSite(t)
+	s := newIntentSite(t)
 	w := web7()
 	w.Protected, w.Owner, w.Expires = true, "shop", "2031-12-31"
 	first, c, err := s.create(w)
@@ -126,7 +127,7 @@ func TestCreate(t *testing.T) {
 	}
 	// The same again, also after a box has taken it and somebody has stopped it.
 	s.must(func(tx *hostdb.Tx) error {
-		_, err := SetPower(tx, "web7", false, "why")
+		_, err := vmd.SetPower(tx, "web7", false, "why")
 		return errors.Join(err, tx.PutPath("hosts", "web7", []string{"VM", "Box"}, doc(t, "box1")), tx.PutPath("hosts", "web7", []string{"Network"}, doc(t, "{IP: 10.1.128.4}")))
 	})
 	again, c, err := s.create(w)
@@ -139,19 +140,19 @@ func TestCreate(t *testing.T) {
 	}
 	for _, x := range []struct {
 		name string
-		with func(w *Wish)
+		with func(w *vmd.NewMachine)
 		want string
 	}{
-		{"image", func(w *Wish) { w.Image = "kernel" }, "its Image is debian-12, not kernel"},
-		{"subnet", func(w *Wish) { w.Subnet = "oob" }, "its Subnet is prod, not oob"},
-		{"cpus", func(w *Wish) { w.CPUs = 0 }, "its number of CPUs is 2, not 1"},
-		{"memory", func(w *Wish) { w.Memory = "" }, "its Memory is 2GiB, not 1GiB"},
-		{"disk", func(w *Wish) { w.Disk = "" }, "its Disk is 20GiB, not the image's"},
-		{"address", func(w *Wish) { w.IP = "10.1.0.9" }, "its address is 10.1.128.4, not 10.1.0.9"},
-		{"protection", func(w *Wish) { w.Protected = false }, "its protection is true, not false"},
-		{"owner", func(w *Wish) { w.Owner = "" }, "its Owner is shop, not none"},
-		{"end", func(w *Wish) { w.Expires = "2032-01-01" }, "its Expires is 2031-12-31, not 2032-01-01"},
-		{"tag", func(w *Wish) { w.Tags = []string{"oob"} }, "is no member of tags/oob: hostmesh tag add web7 oob"},
+		{"image", func(w *vmd.NewMachine) { w.Image = "kernel" }, "its Image is debian-12, not kernel"},
+		{"subnet", func(w *vmd.NewMachine) { w.Subnet = "oob" }, "its Subnet is prod, not oob"},
+		{"cpus", func(w *vmd.NewMachine) { w.CPUs = 0 }, "its number of CPUs is 2, not 1"},
+		{"memory", func(w *vmd.NewMachine) { w.Memory = "" }, "its Memory is 2GiB, not 1GiB"},
+		{"disk", func(w *vmd.NewMachine) { w.Disk = "" }, "its Disk is 20GiB, not the image's"},
+		{"address", func(w *vmd.NewMachine) { w.IP = "10.1.0.9" }, "its address is 10.1.128.4, not 10.1.0.9"},
+		{"protection", func(w *vmd.NewMachine) { w.Protected = false }, "its protection is true, not false"},
+		{"owner", func(w *vmd.NewMachine) { w.Owner = "" }, "its Owner is shop, not none"},
+		{"end", func(w *vmd.NewMachine) { w.Expires = "2032-01-01" }, "its Expires is 2031-12-31, not 2032-01-01"},
+		{"tag", func(w *vmd.NewMachine) { w.Tags = []string{"oob"} }, "is no member of tags/oob: hostmesh tag add web7 oob"},
 	} {
 		other := w
 		x.with(&other)
@@ -172,43 +173,43 @@ func doc(t *testing.T, yaml string) hostdb.Document {
 
 // TestCreateRefused: each wish that cannot be says what, where and what to do, and nothing is written.
 func TestCreateRefused(t *testing.T) {
-	s := newSite(t)
+	s := newIntentSite(t)
 	for _, c := range []struct {
 		name string
-		with func(w *Wish)
+		with func(w *vmd.NewMachine)
 		kind error
 		want string
 	}{
-		{"no name", func(w *Wish) { w.Name = "" }, hostdb.ErrBadName, "must not be empty"},
-		{"capitals", func(w *Wish) { w.Name = "Web7" }, hostdb.ErrBadName, `'W' is not among the lower-case letters`},
-		{"underscore", func(w *Wish) { w.Name = "web_7" }, hostdb.ErrBadName, `'_' is not among`},
-		{"a pattern", func(w *Wish) { w.Name = "web%d" }, hostdb.ErrBadName, `'%' is not among`},
-		{"empty label", func(w *Wish) { w.Name = "web7..example.com" }, hostdb.ErrBadName, "empty label"},
-		{"hyphen", func(w *Wish) { w.Name = "web7-.example.com" }, hostdb.ErrBadName, "web7- begins or ends with a hyphen"},
-		{"long label", func(w *Wish) { w.Name = strings.Repeat("w", 64) }, hostdb.ErrBadName, "at most 63"},
-		{"an address", func(w *Wish) { w.Name = "10.1.0.9" }, hostdb.ErrBadName, "it is an address"},
-		{"a host", func(w *Wish) { w.Name = "old1" }, hostdb.ErrExists, "is no virtual machine: take another name"},
-		{"another's name", func(w *Wish) { w.Name = "old1.dc1.example.com" }, hostdb.ErrExists, "a name of hosts/old1"},
-		{"no image", func(w *Wish) { w.Image = "" }, hostdb.ErrInvalid, "hostmesh image list"},
-		{"unknown image", func(w *Wish) { w.Image = "debian-13" }, hostdb.ErrNotFound, "web7: image debian-13"},
-		{"small disk", func(w *Wish) { w.Disk = "1GiB" }, hostdb.ErrInvalid, "a disk of 1GiB is smaller than the image debian-12: give it at least 2GiB"},
-		{"bad memory", func(w *Wish) { w.Memory = "2G" }, hostdb.ErrInvalid, "VM/Memory"},
-		{"bad cpus", func(w *Wish) { w.CPUs = -1 }, hostdb.ErrInvalid, "VM/CPUs"},
-		{"bad end", func(w *Wish) { w.Expires = "soon" }, hostdb.ErrInvalid, "Expires"},
-		{"no subnet", func(w *Wish) { w.Subnet = "" }, hostdb.ErrInvalid, "no network is named (--subnet): there are oob, prod"},
-		{"unknown subnet", func(w *Wish) { w.Subnet = "prot" }, hostdb.ErrInvalid, "tags/prot does not exist; did you mean prod?"},
-		{"no network", func(w *Wish) { w.Subnet = "web" }, hostdb.ErrInvalid, "it has no section Subnet"},
-		{"no pool", func(w *Wish) { w.Subnet = "oob" }, hostdb.ErrInvalid, "tags/oob has no Pool"},
-		{"unknown tag", func(w *Wish) { w.Tags = []string{"shops"} }, hostdb.ErrInvalid, "tags/shops does not exist; did you mean shop?"},
-		{"tag all", func(w *Wish) { w.Tags = []string{"all"} }, nil, "all"},
-		{"bad address", func(w *Wish) { w.IP = "10.1.0" }, hostdb.ErrInvalid, "Network/IP"},
-		{"address elsewhere", func(w *Wish) { w.IP = "10.3.0.9" }, hostdb.ErrInvalid, "is not in the network of tags/prod, 10.1.0.0/16"},
-		{"gateway", func(w *Wish) { w.IP = "10.1.0.1" }, hostdb.ErrInvalid, "is the gateway"},
-		{"network", func(w *Wish) { w.IP = "10.1.0.0" }, hostdb.ErrInvalid, "the network itself"},
-		{"broadcast", func(w *Wish) { w.Subnet, w.IP = "oob", "10.2.0.255" }, hostdb.ErrInvalid, "is the broadcast address"},
-		{"virtual", func(w *Wish) { w.IP = "10.1.0.50" }, hostdb.ErrInvalid, "lies in the VIPs"},
-		{"of the pool", func(w *Wish) { w.IP = "10.1.128.9" }, hostdb.ErrInvalid, "lies in the Pool"},
-		{"in use", func(w *Wish) { w.IP = "10.1.0.7" }, hostdb.ErrExists, "the address 10.1.0.7 is that of hosts/old1"},
+		{"no name", func(w *vmd.NewMachine) { w.Name = "" }, hostdb.ErrBadName, "must not be empty"},
+		{"capitals", func(w *vmd.NewMachine) { w.Name = "Web7" }, hostdb.ErrBadName, `'W' is not among the lower-case letters`},
+		{"underscore", func(w *vmd.NewMachine) { w.Name = "web_7" }, hostdb.ErrBadName, `'_' is not among`},
+		{"a pattern", func(w *vmd.NewMachine) { w.Name = "web%d" }, hostdb.ErrBadName, `'%' is not among`},
+		{"empty label", func(w *vmd.NewMachine) { w.Name = "web7..example.com" }, hostdb.ErrBadName, "empty label"},
+		{"hyphen", func(w *vmd.NewMachine) { w.Name = "web7-.example.com" }, hostdb.ErrBadName, "web7- begins or ends with a hyphen"},
+		{"long label", func(w *vmd.NewMachine) { w.Name = strings.Repeat("w", 64) }, hostdb.ErrBadName, "at most 63"},
+		{"an address", func(w *vmd.NewMachine) { w.Name = "10.1.0.9" }, hostdb.ErrBadName, "it is an address"},
+		{"a host", func(w *vmd.NewMachine) { w.Name = "old1" }, hostdb.ErrExists, "is no virtual machine: take another name"},
+		{"another's name", func(w *vmd.NewMachine) { w.Name = "old1.dc1.example.com" }, hostdb.ErrExists, "a name of hosts/old1"},
+		{"no image", func(w *vmd.NewMachine) { w.Image = "" }, hostdb.ErrInvalid, "hostmesh image list"},
+		{"unknown image", func(w *vmd.NewMachine) { w.Image = "debian-13" }, hostdb.ErrNotFound, "web7: image debian-13"},
+		{"small disk", func(w *vmd.NewMachine) { w.Disk = "1GiB" }, hostdb.ErrInvalid, "a disk of 1GiB is smaller than the image debian-12: give it at least 2GiB"},
+		{"bad memory", func(w *vmd.NewMachine) { w.Memory = "2G" }, hostdb.ErrInvalid, "VM/Memory"},
+		{"bad cpus", func(w *vmd.NewMachine) { w.CPUs = -1 }, hostdb.ErrInvalid, "VM/CPUs"},
+		{"bad end", func(w *vmd.NewMachine) { w.Expires = "soon" }, hostdb.ErrInvalid, "Expires"},
+		{"no subnet", func(w *vmd.NewMachine) { w.Subnet = "" }, hostdb.ErrInvalid, "no network is named (--subnet): there are oob, prod"},
+		{"unknown subnet", func(w *vmd.NewMachine) { w.Subnet = "prot" }, hostdb.ErrInvalid, "tags/prot does not exist; did you mean prod?"},
+		{"no network", func(w *vmd.NewMachine) { w.Subnet = "web" }, hostdb.ErrInvalid, "it has no section Subnet"},
+		{"no pool", func(w *vmd.NewMachine) { w.Subnet = "oob" }, hostdb.ErrInvalid, "tags/oob has no Pool"},
+		{"unknown tag", func(w *vmd.NewMachine) { w.Tags = []string{"shops"} }, hostdb.ErrInvalid, "tags/shops does not exist; did you mean shop?"},
+		{"tag all", func(w *vmd.NewMachine) { w.Tags = []string{"all"} }, nil, "all"},
+		{"bad address", func(w *vmd.NewMachine) { w.IP = "10.1.0" }, hostdb.ErrInvalid, "Network/IP"},
+		{"address elsewhere", func(w *vmd.NewMachine) { w.IP = "10.3.0.9" }, hostdb.ErrInvalid, "is not in the network of tags/prod, 10.1.0.0/16"},
+		{"gateway", func(w *vmd.NewMachine) { w.IP = "10.1.0.1" }, hostdb.ErrInvalid, "is the gateway"},
+		{"network", func(w *vmd.NewMachine) { w.IP = "10.1.0.0" }, hostdb.ErrInvalid, "the network itself"},
+		{"broadcast", func(w *vmd.NewMachine) { w.Subnet, w.IP = "oob", "10.2.0.255" }, hostdb.ErrInvalid, "is the broadcast address"},
+		{"virtual", func(w *vmd.NewMachine) { w.IP = "10.1.0.50" }, hostdb.ErrInvalid, "lies in the VIPs"},
+		{"of the pool", func(w *vmd.NewMachine) { w.IP = "10.1.128.9" }, hostdb.ErrInvalid, "lies in the Pool"},
+		{"in use", func(w *vmd.NewMachine) { w.IP = "10.1.0.7" }, hostdb.ErrExists, "the address 10.1.0.7 is that of hosts/old1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := web7()
@@ -235,14 +236,14 @@ func TestCreateRefused(t *testing.T) {
 }
 
 func TestPower(t *testing.T) {
-	s := newSite(t)
+	s := newIntentSite(t)
 	w := web7()
 	if _, _, err := s.create(w); err != nil {
 		t.Fatal(err)
 	}
 	power := func(name string, on bool, override string) (changed bool, c hostdb.Commit, err error) {
 		c, err = s.do(func(tx *hostdb.Tx) (err error) {
-			changed, err = SetPower(tx, name, on, override)
+			changed, err = vmd.SetPower(tx, name, on, override)
 			return err
 		})
 		return changed, c, err
@@ -274,18 +275,18 @@ func TestPower(t *testing.T) {
 	}
 }
 
-func (s *site) destroy(name string) error {
-	_, err := s.do(func(tx *hostdb.Tx) error { return Destroy(tx, name) })
+func (s *intentSite) destroy(name string) error {
+	_, err := s.do(func(tx *hostdb.Tx) error { return vmd.Destroy(tx, name) })
 	return err
 }
 
-func (s *site) undelete(name string) (left []string, err error) {
-	d, err := FindDeletion(context.Background(), s.store, name)
+func (s *intentSite) undelete(name string) (left []string, err error) {
+	d, err := vmd.FindDeletion(context.Background(), s.store, name)
 	if err != nil {
 		return nil, err
 	}
 	_, err = s.do(func(tx *hostdb.Tx) (err error) {
-		left, err = Undelete(tx, d)
+		left, err = vmd.Undelete(tx, d)
 		return err
 	})
 	return left, err
@@ -293,7 +294,7 @@ func (s *site) undelete(name string) (left []string, err error) {
 
 // TestUndelete: what comes back, and what does not.
 func TestUndelete(t *testing.T) {
-	s := newSite(t)
+	s := newIntentSite(t)
 	first, _, err := s.create(web7())
 	if err != nil {
 		t.Fatal(err)
@@ -303,7 +304,7 @@ func TestUndelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.must(func(tx *hostdb.Tx) error {
-		return errors.Join(put(tx, "hosts/old2", "{}"), tx.SetMembers("tags", "web", list), tx.AddMember("teams", "red", "web7"), tx.AddMember("teams", "red", "old2"))
+		return errors.Join(putDoc(tx, "hosts/old2", "{}"), tx.SetMembers("tags", "web", list), tx.AddMember("teams", "red", "web7"), tx.AddMember("teams", "red", "old2"))
 	})
 	before := s.store.View()
 	if _, err := s.undelete("web7"); !errors.Is(err, hostdb.ErrExists) {
@@ -318,7 +319,7 @@ func TestUndelete(t *testing.T) {
 	if left, err := s.undelete("web7"); err != nil || left != nil {
 		t.Fatalf("%q %v", left, err)
 	}
-	for id, what := range same(before, s.store.View(), "web7") {
+	for id, what := range differs(before, s.store.View(), "web7") {
 		t.Errorf("%s: %s", id, what)
 	}
 	for _, id := range []string{"tags/web", "teams/red"} {
@@ -347,7 +348,7 @@ func TestUndelete(t *testing.T) {
 	if err := s.destroy("web7"); err != nil {
 		t.Fatal(err)
 	}
-	d, err := FindDeletion(t.Context(), s.store, "web7")
+	d, err := vmd.FindDeletion(t.Context(), s.store, "web7")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +356,7 @@ func TestUndelete(t *testing.T) {
 		"the address of web7, 10.1.128.4, is that of hosts/x": "{Network: {IP: 10.1.128.4}}",
 		"its VM/UUID is the same":                             "{VM: {UUID: " + strings.ToUpper(first.UUID) + "}}",
 	} {
-		s.must(func(tx *hostdb.Tx) error { return put(tx, "hosts/x", other) })
+		s.must(func(tx *hostdb.Tx) error { return putDoc(tx, "hosts/x", other) })
 		if _, err := s.undelete("web7"); !errors.Is(err, hostdb.ErrExists) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -369,7 +370,7 @@ func TestUndelete(t *testing.T) {
 	if _, _, err := s.create(w); err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.do(func(tx *hostdb.Tx) error { _, err := Undelete(tx, d); return err })
+	_, err = s.do(func(tx *hostdb.Tx) error { _, err := vmd.Undelete(tx, d); return err })
 	if !errors.Is(err, hostdb.ErrExists) {
 		t.Errorf("made anew meanwhile: %v", err)
 	}
@@ -390,8 +391,8 @@ func TestUndelete(t *testing.T) {
 	}
 }
 
-// same tells what of a host two states do not have alike: data, access list, and lists.
-func same(was, is hostdb.View, name string) map[string]string {
+// differs tells what of a host two states do not have alike: data, access list, and lists.
+func differs(was, is hostdb.View, name string) map[string]string {
 	out := map[string]string{}
 	if a, b := was.Data("hosts", name).YAML(), is.Data("hosts", name).YAML(); a != b {
 		out["hosts/"+name] = "data\n" + b + "was\n" + a
@@ -413,7 +414,7 @@ func same(was, is hostdb.View, name string) map[string]string {
 // that are still there, and nobody else is changed.
 func TestUndeleteBringsBackWhatWas(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := newSite(t)
+		s := newIntentSite(t)
 		names := []string{"m1", "m2", "m3"}
 		ids := []string{"tags/web", "tags/shop", "tags/oob", "teams/red"}
 		name := rapid.SampledFrom(names)
@@ -431,14 +432,14 @@ func TestUndeleteBringsBackWhatWas(t *testing.T) {
 				_, _ = s.do(func(tx *hostdb.Tx) error {
 					switch op {
 					case 0:
-						_, err := Create(tx, catalog, Wish{Name: who, Image: "debian-12", Subnet: "prod", Tags: []string{"web"}})
+						_, err := vmd.Create(tx, catalog, vmd.NewMachine{Name: who, Image: "debian-12", Subnet: "prod", Tags: []string{"web"}})
 						return err
 					case 1:
 						return tx.AddMember(ns, key, who)
 					case 2:
 						return tx.RemoveMember(ns, key, who)
 					case 3:
-						_, err := SetPower(tx, who, rapid.Bool().Draw(t, "on"), "")
+						_, err := vmd.SetPower(tx, who, rapid.Bool().Draw(t, "on"), "")
 						return err
 					case 4:
 						acl, err := hostdb.ParseACL([]byte("{bob: {data: RW}}"))
@@ -452,7 +453,7 @@ func TestUndeleteBringsBackWhatWas(t *testing.T) {
 						}
 						return tx.SetMembers(ns, key, list)
 					default:
-						return Destroy(tx, who)
+						return vmd.Destroy(tx, who)
 					}
 				})
 			}
@@ -460,7 +461,7 @@ func TestUndeleteBringsBackWhatWas(t *testing.T) {
 		write(false)
 		if !s.store.View().Exists("hosts", "m1") {
 			s.must(func(tx *hostdb.Tx) error {
-				_, err := Create(tx, catalog, Wish{Name: "m1", Image: "debian-12", Subnet: "prod", Tags: []string{"shop"}})
+				_, err := vmd.Create(tx, catalog, vmd.NewMachine{Name: "m1", Image: "debian-12", Subnet: "prod", Tags: []string{"shop"}})
 				return err
 			})
 		}
@@ -474,11 +475,11 @@ func TestUndeleteBringsBackWhatWas(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 		is := s.store.View()
-		for id, what := range same(was, is, "m1") {
+		for id, what := range differs(was, is, "m1") {
 			t.Errorf("%s: %s", id, what)
 		}
 		for _, other := range names[1:] {
-			for id, what := range same(gone, is, other) {
+			for id, what := range differs(gone, is, other) {
 				t.Errorf("of %s: %s: %s", other, id, what)
 			}
 		}
