@@ -101,20 +101,14 @@ func (b *Box) Reconcile(_ context.Context, db hostdb.View, m mesh.View) error {
 	changed := b.follow(db)
 	b.start()
 	if changed {
-		for _, x := range b.machines {
-			x.wake()
+		for uuid, x := range b.machines {
+			w, _, _ := b.wishLocked(b.entries[uuid])
+			x.follow(w.Stamp)
 		}
 	}
-	err := b.have.err
 	b.mu.Unlock()
 	b.changed()
-	switch {
-	case b.cfg.Hypervisor == nil:
-		return nil // the report says so
-	case err != nil:
-		return err
-	}
-	return errors.Join(b.damaged...)
+	return nil // what is wrong with the box or a machine is in the report
 }
 
 // follow takes a newer view; a caller holds mu.
@@ -130,11 +124,16 @@ func (b *Box) start() {
 	}
 	for uuid := range b.entries {
 		if b.machines[uuid] == nil {
-			m := newMachine(b, uuid)
-			b.machines[uuid] = m
-			b.workers.Go(func() { m.work(b.run) })
+			b.startOne(newMachine(b, uuid))
 		}
 	}
+}
+
+// startOne starts a worker; a caller holds mu.
+func (b *Box) startOne(m *machine) {
+	b.machines[m.uuid] = m
+	ctx := b.run
+	b.workers.Go(func() { m.work(ctx) })
 }
 
 // Run works until ctx ends. It can be called once.
@@ -300,6 +299,7 @@ func (b *Box) wishLocked(e Entry) (w plan.Wish, what wanting, clash string) {
 	if b.cfg.Complete != nil && !b.cfg.Complete() {
 		return plan.Wish{}, unseen, ""
 	}
+	young := b.cfg.Clock.Now().Sub(time.UnixMilli(e.At)) < seenWithin
 	names := b.planner.ByUUID(e.UUID)
 	if len(names) > 0 {
 		name := names[0]
@@ -310,6 +310,10 @@ func (b *Box) wishLocked(e Entry) (w plan.Wish, what wanting, clash string) {
 			clash = fmt.Sprintf("%s have the UUID %s: it is %s; give the others none", strings.Join(names, " and "), e.UUID, name)
 		}
 		if w, ok := b.planner.Wish(name); ok {
+			// The box that gave it up took its own name and address out of HostDB before this one could take it.
+			if !e.Ran && young && w.Box != "" && w.Box != b.cfg.Name {
+				return w, unseen, clash
+			}
 			if w.Power {
 				return w, wantOn, clash
 			}
@@ -319,8 +323,7 @@ func (b *Box) wishLocked(e Entry) (w plan.Wish, what wanting, clash string) {
 	}
 	// Not there: deleted, or not come here yet. Only what was there can have been deleted.
 	was := b.db.Exists(hostdb.Hosts, e.Name) || b.db.WasDeleted(hostdb.Hosts, e.Name)
-	young := !e.Seen && b.cfg.Clock.Now().Sub(time.UnixMilli(e.At)) < seenWithin
-	if !was || young {
+	if !was || young && !e.Seen {
 		return plan.Wish{}, unseen, ""
 	}
 	return plan.Wish{}, gone, ""

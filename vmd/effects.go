@@ -39,9 +39,9 @@ type Calls interface {
 	Handle(name string, h mesh.Handler)
 }
 
-// Reporter tells the mesh what this node observes. It keeps what it is given.
+// Reporter tells the mesh what this node observes: *mesh.Mesh.
 type Reporter interface {
-	Report(box *report.Box, vms map[string]report.VM)
+	Report(edit func(*report.Report))
 }
 
 var (
