@@ -21,11 +21,15 @@ type board struct {
 	members  map[string]Member
 	coords   map[string]*coordinate.Coordinate
 	mass     bool
-	watchers map[chan struct{}]bool
+	reports  reportStore
+	watchers map[chan struct{}]bool // true: of reports, too
 }
 
 func newBoard(self Member, log *slog.Logger, now func() time.Time) *board {
-	b := &board{log: log, self: self.ID, now: now, members: map[string]Member{self.ID: self}, watchers: make(map[chan struct{}]bool)}
+	b := &board{
+		log: log, self: self.ID, now: now, members: map[string]Member{self.ID: self}, watchers: make(map[chan struct{}]bool),
+		reports: reportStore{held: make(map[string]*held)},
+	}
 	b.change(func(map[string]Member) bool { return true })
 	return b
 }
@@ -36,13 +40,16 @@ func (b *board) change(edit func(members map[string]Member) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	changed := edit(b.members)
+	if changed {
+		b.reports.prune(b.self, b.members)
+	}
 	b.publish(changed)
 }
 
 // publish makes the View that readers get. Watchers are told only of what matters: a coordinate that moved is no news.
 // mu is held.
 func (b *board) publish(changed bool) {
-	d := &viewData{self: b.self, coords: b.coords, members: make([]Member, 0, len(b.members))}
+	d := &viewData{self: b.self, coords: b.coords, reports: b.reports.list, members: make([]Member, 0, len(b.members))}
 	for _, m := range b.members {
 		m.Self = m.ID == b.self
 		d.members = append(d.members, m)
@@ -85,12 +92,12 @@ func (b *board) setCoords(coords map[string]*coordinate.Coordinate) {
 	b.publish(false)
 }
 
-func (b *board) watch() (<-chan struct{}, func()) {
+func (b *board) watch(reports bool) (<-chan struct{}, func()) {
 	ch := make(chan struct{}, 1)
 	ch <- struct{}{}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.watchers[ch] = true
+	b.watchers[ch] = reports
 	return ch, func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()

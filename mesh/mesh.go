@@ -47,6 +47,7 @@ type Mesh struct {
 	peers     *peerList
 	board     *board
 	streams   *streams
+	reports   *reportSync
 	serf      atomic.Pointer[serf.Serf]
 
 	redialPoke chan struct{}
@@ -133,6 +134,7 @@ func Open(cfg Config) (*Mesh, error) {
 	m.streams = newStreams(&m.cfg, id, m.refuse, lis)
 	m.streams.banned, m.streams.known = peers.isRemoved, m.known
 	m.streams.member = func(id string) (Member, bool) { return m.View().Get(id) }
+	m.openReports()
 	m.guard.open()
 	return m, nil
 }
@@ -285,6 +287,7 @@ func (m *Mesh) participate(ctx context.Context, spawn func(func())) error {
 	m.log.Info("mesh runs", "node", m.cfg.NodeID, "mesh", m.cfg.MeshID, "gossip", m.self().Gossip().String(), "stream", m.self().Stream().String(), "known", m.View().Len())
 	spawn(func() { m.redial(ctx, s) })
 	spawn(func() { m.measure(ctx, s) })
+	spawn(func() { m.reports.run(ctx) })
 	<-ctx.Done()
 	return nil
 }
@@ -372,7 +375,10 @@ func (m *Mesh) self() Member { return m.View().Self() }
 // Watch returns a channel that gets a value after the View changed: one slot, so that many changes may be one poke, and
 // the latest View is the one to read. It holds a poke at the start. It is never closed. stop ends it, and may be called
 // more than once. Distances change without a poke.
-func (m *Mesh) Watch() (changed <-chan struct{}, stop func()) { return m.board.watch() }
+func (m *Mesh) Watch() (changed <-chan struct{}, stop func()) { return m.board.watch(true) }
+
+// WatchMembers is Watch for those to whom reports mean nothing: they change far more often than members do.
+func (m *Mesh) WatchMembers() (changed <-chan struct{}, stop func()) { return m.board.watch(false) }
 
 // Handle registers the handler of a name of at most 255 bytes; nil removes it. It may be called at any time; register
 // before Run what the others call from the start.

@@ -29,6 +29,7 @@ type peerList struct {
 
 	mu      sync.Mutex // guards the fields below
 	mesh    string
+	boot    uint64 // of this node's report
 	peers   map[string]peer
 	removed map[string]time.Time
 	dirty   bool
@@ -49,6 +50,7 @@ type peer struct {
 type peerFile struct {
 	Version int                  `json:"version"`
 	Mesh    string               `json:"mesh"`
+	Boot    uint64               `json:"report_boot,omitempty"`
 	Peers   []peer               `json:"peers"`
 	Removed map[string]time.Time `json:"removed,omitempty"`
 }
@@ -82,6 +84,9 @@ func loadPeerList(dir string, log *slog.Logger) (*peerList, error) {
 		return l, nil
 	}
 	l.mesh = f.Mesh
+	if f.Boot <= maxBoot {
+		l.boot = f.Boot
+	}
 	for _, p := range f.Peers {
 		if validID(p.ID) && p.Addr.IsValid() {
 			l.peers[p.ID] = p
@@ -101,6 +106,14 @@ func (l *peerList) setMesh(id string) {
 		l.mesh = id
 		l.touch()
 	}
+}
+
+// setBoot notes the number of this run.
+func (l *peerList) setBoot(boot uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.boot = boot
+	l.touch()
 }
 
 // see notes where a member is. Removed ones are not taken in again.
@@ -161,7 +174,7 @@ func (l *peerList) save() error {
 		return nil
 	}
 	l.dirty = false
-	f := peerFile{Version: peerListVersion, Mesh: l.mesh, Removed: make(map[string]time.Time, len(l.removed))}
+	f := peerFile{Version: peerListVersion, Mesh: l.mesh, Boot: l.boot, Removed: make(map[string]time.Time, len(l.removed))}
 	for id, at := range l.removed {
 		f.Removed[id] = at
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/serf/coordinate"
+
+	"hostmesh/mesh/report"
 )
 
 // View is what this node knows of the mesh at one moment. It is immutable, and safe for any number of readers. The zero
@@ -21,6 +23,7 @@ type viewData struct {
 	coords   map[string]*coordinate.Coordinate
 	fixed    map[[2]string]time.Duration // distances given by a test or a planner instead of coordinates
 	mass     bool
+	reports  []*report.Report // by node id
 }
 
 // NewView makes a View by hand, for planners that ask "what if", and for tests. It copies members, sorts them by id and
@@ -81,7 +84,7 @@ func (v View) copy() *viewData {
 	return &d
 }
 
-// Revision grows with every change that watchers are told of: members, their states, mass suspicion. It is this
+// Revision grows with every change that watchers are told of: members, their states, mass suspicion, reports. It is this
 // process's own count, and says nothing to other nodes.
 func (v View) Revision() uint64 {
 	if v.d == nil {

@@ -29,7 +29,7 @@ func (p replicaPeers) Handle(name string, h func(ctx context.Context, from strin
 }
 
 // Changed implements replica.Peers.
-func (p replicaPeers) Changed() (<-chan struct{}, func()) { return p.Watch() }
+func (p replicaPeers) Changed() (<-chan struct{}, func()) { return p.WatchMembers() }
 
 // settled reports whether nothing can arrive any more that changes the state as of a stamp.
 func (a *Agent) settled(cut hostdb.Stamp) bool {

@@ -35,7 +35,7 @@ func (a *Agent) removals() removals { return removals{store: a.store, mesh: a.me
 func (r removals) run(ctx context.Context) error {
 	changed, stop := r.store.Watch()
 	defer stop()
-	members, stopMembers := r.mesh.Watch()
+	members, stopMembers := r.mesh.WatchMembers()
 	defer stopMembers()
 	var seen hostdb.Stamp
 	told := false
