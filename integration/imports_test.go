@@ -64,6 +64,7 @@ var rules = map[string]rule{
 	"dnsd/zonefile":        {[]string{"hostdb"}, []string{badger, serf}, "what a file becomes is a pure function of it and of a view; zones are made of the result as of any other tag"},
 	"dnsd/zone":            {[]string{"hostdb", "hostdb/section", "mesh"}, []string{badger, serf}, "zones are a pure function of two views"},
 	"vmd":                  {[]string{"vmd/...", "hostdb", "mesh", "mesh/lease"}, []string{badger, serf, miekgdns, libvirt}, "it makes machines by interfaces: a hypervisor, a lease, two views"},
+	"vmd/image":            {[]string{"hostdb"}, []string{badger, serf, memberlist, libvirt}, "the catalogue is intent, so it reads documents of HostDB; nodes are behind an interface, and hypervisors do not matter to files"},
 	"vmd/plan":             {[]string{"hostdb", "mesh"}, []string{badger, serf, libvirt}, "where a machine goes is a pure function of two views"},
 	"vmd/vmdtest":          {[]string{"vmd", "vmd/plan"}, []string{badger, serf, miekgdns, libvirt}, "the fake must not need the real one"},
 	"vmd/libvirt":          {[]string{"vmd", "vmd/plan"}, []string{badger, serf}, "libvirt stays behind one door"},
