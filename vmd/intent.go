@@ -10,6 +10,7 @@ import (
 
 	"hostmesh/hostdb"
 	"hostmesh/hostdb/section"
+	"hostmesh/vmd/plan"
 )
 
 // What people want of machines is written into HostDB here, and nowhere else: the placer and the boxes act on the entries,
@@ -180,51 +181,27 @@ func (w NewMachine) check(v hostdb.View, images Catalog, doc hostdb.Document) er
 	if d := int64(host.VM.Disk); d > 0 && d < size {
 		return wrong(hostdb.ErrInvalid, "%s: a disk of %s is smaller than the image %s: give it at least %s, or leave it out", w.Name, host.VM.Disk, w.Image, section.Size(size))
 	}
-	subnet, err := subnetOf(v, w.Subnet)
+	subnet, err := plan.SubnetOf(v, w.Subnet)
 	if err != nil {
-		return fmt.Errorf("%s: %w", w.Name, err)
+		return wrong(hostdb.ErrInvalid, "%s: %v", w.Name, err)
 	}
 	for _, tag := range w.Tags {
 		if !v.Exists(hostdb.Tags, tag) {
 			return wrong(hostdb.ErrInvalid, "%s: tags/%s does not exist%s; make it with hostmesh db set tags/%s", w.Name, tag, didYouMean(tag, slices.Collect(v.Keys(hostdb.Tags))), tag)
 		}
 	}
-	if !host.Network.IP.IsValid() {
-		if !subnet.Pool.IsValid() {
-			return wrong(hostdb.ErrInvalid, "%s: tags/%s has no Pool to take an address from: give the machine one (--ip), or the Subnet a Pool", w.Name, w.Subnet)
+	switch ip := host.Network.IP; {
+	case !ip.IsValid() && !subnet.Pool.IsValid():
+		return wrong(hostdb.ErrInvalid, "%s: tags/%s has no Pool to take an address from: give the machine one (--ip), or the Subnet a Pool", w.Name, w.Subnet)
+	case !ip.IsValid():
+	case subnet.Pool.IsValid() && subnet.Pool.Contains(ip): // the box could own its block, but that is luck
+		return wrong(hostdb.ErrInvalid, "%s: %s lies in the Pool of tags/%s, whose addresses boxes give out: leave the address out, or take one outside of %s", w.Name, ip, w.Subnet, subnet.Pool)
+	default:
+		if err := plan.CheckAddress(plan.AddressInput{Subnet: subnet, InUse: plan.InUse(v, w.Name), Want: ip}, ip); err != nil {
+			return wrong(hostdb.ErrInvalid, "%s: %v", w.Name, err)
 		}
-		return nil
-	}
-	if err := checkAddress(v, w.Subnet, subnet, host.Network.IP); err != nil {
-		return fmt.Errorf("%s: %w", w.Name, err)
 	}
 	return nil
-}
-
-// subnetOf is the network that a tag describes.
-func subnetOf(v hostdb.View, tag string) (*section.Subnet, error) {
-	known := func() (names []string) {
-		for name, item := range v.Items(hostdb.Tags) {
-			if s, _ := section.SubnetOf(item.Data()); s != nil {
-				names = append(names, name)
-			}
-		}
-		return names
-	}
-	if tag == "" {
-		if names := known(); len(names) > 0 {
-			return nil, wrong(hostdb.ErrInvalid, "no network is named (--subnet): there %s %s", map[bool]string{true: "is", false: "are"}[len(names) == 1], strings.Join(names[:min(len(names), 5)], ", "))
-		}
-		return nil, wrong(hostdb.ErrInvalid, "no network is named (--subnet), and no tag has the section Subnet: describe the network first, see hostmesh schema Subnet")
-	}
-	if !v.Exists(hostdb.Tags, tag) {
-		return nil, wrong(hostdb.ErrInvalid, "there is no subnet %s: tags/%s does not exist%s", tag, tag, didYouMean(tag, known()))
-	}
-	s, _ := section.SubnetOf(v.Data(hostdb.Tags, tag))
-	if s == nil || !s.CIDR.IsValid() {
-		return nil, wrong(hostdb.ErrInvalid, "tags/%s is no network: it has no section Subnet with a CIDR%s", tag, didYouMean(tag, known()))
-	}
-	return s, nil
 }
 
 func didYouMean(name string, known []string) string {
@@ -232,31 +209,6 @@ func didYouMean(name string, known []string) string {
 		return "; did you mean " + near + "?"
 	}
 	return ""
-}
-
-// checkAddress refuses an address that a machine cannot be given by hand.
-func checkAddress(v hostdb.View, tag string, s *section.Subnet, a netip.Addr) error {
-	bad := func(format string, args ...any) error {
-		return wrong(hostdb.ErrInvalid, "the address %s %s", a, fmt.Sprintf(format, args...))
-	}
-	switch first := s.CIDR.Masked().Addr(); {
-	case !s.CIDR.Contains(a):
-		return bad("is not in the network of tags/%s, %s", tag, s.CIDR)
-	case a == s.Gateway:
-		return bad("is the gateway of tags/%s", tag)
-	case a == first && s.CIDR.Bits() < a.BitLen()-1:
-		return bad("is that of the network itself")
-	case a.Is4() && s.CIDR.Bits() < 31 && !s.CIDR.Contains(a.Next()):
-		return bad("is the broadcast address of tags/%s", tag)
-	case s.VIPs.IsValid() && s.VIPs.Contains(a):
-		return bad("lies in the VIPs of tags/%s, which boxes hold for services", tag)
-	case s.Pool.IsValid() && s.Pool.Contains(a):
-		return bad("lies in the Pool of tags/%s, whose addresses boxes give out: leave the address out, or take one outside of %s", tag, s.Pool)
-	}
-	if hosts := v.HostsByAddr(a.String()); len(hosts) > 0 {
-		return wrong(hostdb.ErrExists, "the address %s is that of hosts/%s", a, hosts[0])
-	}
-	return nil
 }
 
 // again is a wish for a name that is there.

@@ -66,7 +66,7 @@ type Disagreement struct {
 type Result struct {
 	Host string
 	// Document is all of it combined: the host's facts, and of its tags what configures members. Sections that
-	// describe a tag itself (DNS, Subnet, LB, Group, MySQL, Service) and Priority are not in it: a mixture of two
+	// describe a tag itself (DNS, Subnet, LB, Group, Placement, MySQL, Service) and Priority are not in it: a mixture of two
 	// balancers is none.
 	Document hostdb.Document
 	// Settings are the values of Document with their sources, in the order of paths.

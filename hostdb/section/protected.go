@@ -47,6 +47,6 @@ func protected(key string, before, after hostdb.Document) error {
 
 // vmOf reads the VM of a host; nil when it has none.
 func vmOf(host hostdb.Document) *VM {
-	vm, _ := sectionOf[VM](host, "VM")
+	vm, _ := VMOf(host)
 	return vm
 }

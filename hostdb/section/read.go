@@ -48,6 +48,12 @@ func NetworkOf(host hostdb.Document) (Network, []Problem) {
 	return n, d.problems
 }
 
+// VMOf reads the VM of a host, without the rest; nil when it has none, or one that is no mapping.
+func VMOf(host hostdb.Document) (*VM, []Problem) { return factOf[VM](host, "VM") }
+
+// BoxOf reads the Box of a host, without the rest; nil when it has none, or one that is no mapping.
+func BoxOf(host hostdb.Document) (*Box, []Problem) { return factOf[Box](host, "Box") }
+
 // StatusOf reads the Status of a host, without the rest.
 func StatusOf(host hostdb.Document) Status {
 	for _, s := range Status("").values() {
@@ -69,6 +75,11 @@ func LBOf(tag hostdb.Document) (*LB, []Problem) { return sectionOf[LB](tag, "LB"
 
 // GroupOf reads the Group section of a tag.
 func GroupOf(tag hostdb.Document) (*Group, []Problem) { return sectionOf[Group](tag, "Group") }
+
+// PlacementOf reads the Placement section of a tag.
+func PlacementOf(tag hostdb.Document) (*Placement, []Problem) {
+	return sectionOf[Placement](tag, "Placement")
+}
 
 // MySQLOf reads the MySQL section of a tag.
 func MySQLOf(tag hostdb.Document) (*MySQL, []Problem) { return sectionOf[MySQL](tag, "MySQL") }
@@ -92,11 +103,18 @@ func read[T any](d *decoder, doc hostdb.Document, into *T) {
 }
 
 func sectionOf[T any](tag hostdb.Document, key string) (*T, []Problem) {
-	doc := tag.At(key)
+	return partOf[T](tag, key, decoder{bad: Error, path: []string{key}})
+}
+
+func factOf[T any](host hostdb.Document, key string) (*T, []Problem) {
+	return partOf[T](host, key, decoder{bad: Warning, free: true, path: []string{key}})
+}
+
+func partOf[T any](of hostdb.Document, key string, d decoder) (*T, []Problem) {
+	doc := of.At(key)
 	if absent(doc) {
 		return nil, nil
 	}
-	d := decoder{bad: Error, path: []string{key}}
 	var t T
 	read(&d, doc, &t)
 	if !doc.IsMapping() {

@@ -3,7 +3,7 @@ package section
 // Tag is what the document of a tag says: the sections that hostmesh acts on. Other keys may stand beside them and
 // reach the tag's hosts like all data.
 //
-// DNS, Subnet, LB, Group, MySQL and Service describe the tag itself: each tag's section stands alone. Puppet,
+// DNS, Subnet, LB, Group, Placement, MySQL and Service describe the tag itself: each tag's section stands alone. Puppet,
 // Monitoring, Backup and Logs configure its members: those of all tags of a host combine (Effective), so a tag may have
 // a part of one, and they may stand in the document of a host as well. Read those combined: in a single tag, defaults
 // fill what another tag may set.
@@ -20,6 +20,8 @@ type Tag struct {
 	LB *LB
 	// Group makes members as they are needed.
 	Group *Group
+	// Placement is what the tag's virtual machines share with each other and with those of other tags.
+	Placement *Placement
 	// MySQL makes the members a database cluster.
 	MySQL *MySQL
 	// Service is what the members offer.
