@@ -126,7 +126,9 @@ func TestKilledWhileCreating(t *testing.T) {
 					what = trip.names[len(trip.names)-1]
 					time.Sleep(3 * time.Second)
 					w.restart("box1", newTripwire(0, false))
-					w.until("it runs after "+what, 30*time.Minute, func() bool { return w.phase(id) == report.Running && w.store.View().Data(hostdb.Hosts, "web1").Text("Network", "IP") != "" })
+					w.until("it runs after "+what, 30*time.Minute, func() bool {
+						return w.phase(id) == report.Running && w.store.View().Data(hostdb.Hosts, "web1").Text("Network", "IP") != ""
+					})
 					time.Sleep(2 * time.Minute)
 					w.runs(id, "web1")
 				})

@@ -479,7 +479,7 @@ var quiet = slog.New(slog.DiscardHandler)
 func newWorld(t *testing.T, boxes ...string) *world {
 	t.Helper()
 	w := &world{t: t, group: newGroup(), wires: &wires{handlers: map[string]map[string]mesh.Handler{}, cut: map[string]bool{}},
-		dir: t.TempDir(), keep: time.Hour, boxes: map[string]*boxRun{}, reports: map[string]report.Report{}, frozen: map[string]hostdb.View{}}
+		dir: t.TempDir(), keep: 10 * time.Minute, boxes: map[string]*boxRun{}, reports: map[string]report.Report{}, frozen: map[string]hostdb.View{}}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	memory := hostdbtest.NewMemory()
 	store, err := hostdb.Open(hostdb.Config{NodeID: "world", Validator: section.Validator{}, OpenStorage: func() (hostdb.Storage, error) { return memory, nil }})
@@ -672,7 +672,7 @@ func (w *world) pump() {
 		}
 		select {
 		case <-w.ctx.Done():
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(250 * time.Millisecond):
 		}
 	}
 }
