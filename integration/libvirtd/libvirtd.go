@@ -41,7 +41,8 @@ type process struct {
 	ended chan struct{}
 }
 
-// setup runs as the first process of the namespaces, and reaps.
+// setup runs as the first process of the namespaces, and reaps. Where the processor cannot run guests, /dev/kvm is taken
+// away: libvirt believes it and asks the emulator again what it can, for seconds, with each call.
 const setup = `set -e
 for d in etc run run/libvirt lib log cache; do mkdir -p "$0/$d"; done
 mount --bind "$0/run" /run
@@ -49,6 +50,11 @@ for d in etc lib log cache; do
 	case $d in etc) at=/etc/libvirt;; *) at=/var/$d/libvirt;; esac
 	mount --bind "$0/$d" $at
 done
+if [ -e /dev/kvm ] && ! grep -qwE 'vmx|svm' /proc/cpuinfo; then
+	: >"$0/no-kvm"
+	chmod 0 "$0/no-kvm"
+	mount --bind "$0/no-kvm" /dev/kvm
+fi
 echo ready
 while :; do sleep 1000 & wait $!; done`
 
@@ -81,8 +87,9 @@ func (d *Daemon) start() error {
 	for name, text := range map[string]string{
 		// Only root asks; the rest of the defaults is what people have.
 		"libvirtd.conf": "auth_unix_rw = \"none\"\nunix_sock_group = \"root\"\nunix_sock_rw_perms = \"0700\"\n",
-		// Control groups and profiles are the machine's, and others may use them by the same names.
-		"qemu.conf":     "cgroup_controllers = []\nsecurity_driver = \"none\"\n",
+		// Control groups and profiles are the machine's, and others may use them by the same names. The emulator's own /dev
+		// cannot be made where something is mounted below it, as it may be here.
+		"qemu.conf":     "cgroup_controllers = []\nsecurity_driver = \"none\"\nnamespaces = []\n",
 		"virtlogd.conf": "",
 	} {
 		if err := os.WriteFile(filepath.Join(d.Dir, "etc", name), []byte(text), 0o600); err != nil {

@@ -327,10 +327,23 @@ func patient[T any](f func() (T, error)) (T, error) {
 		v, err := f()
 		var lv libvirt.Error
 		if i == 5 || !errors.As(err, &lv) || lv.Domain != libvirt.FROM_NONE || !strings.HasPrefix(lv.Message, "Failed to load ") {
-			return v, err
+			return v, plainly(err)
 		}
 		time.Sleep(time.Millisecond << i)
 	}
+}
+
+// message is an error of libvirt that says only what people can use; its numbers are found by errors.As.
+type message struct{ lv libvirt.Error }
+
+func (m message) Error() string { return m.lv.Message }
+func (m message) Unwrap() error { return m.lv }
+
+func plainly(err error) error {
+	if lv, is := err.(libvirt.Error); is { //nolint:errorlint // what wraps it has words of its own
+		return message{lv}
+	}
+	return err
 }
 
 // translate says in vmd's words what libvirt's error means.
@@ -341,7 +354,7 @@ func (h *Hypervisor) translate(c *conn, err error) error {
 	}
 	// IsAlive asks nobody: it tells whether the socket is open.
 	if alive, e := c.lv.IsAlive(); e == nil && !alive {
-		h.lose(c, lv)
+		h.lose(c, message{lv})
 		return fmt.Errorf("%w: %w", vmd.ErrAway, err)
 	}
 	if kind := meaning(lv.Code); kind != nil {

@@ -365,6 +365,13 @@ func (h *Hypervisor) Stats(ctx context.Context, uuid string) (vmd.Stats, error) 
 			s = counted(one)
 			_ = one.Domain.Free()
 		}
+		if s.Memory == 0 { // the driver within the library has no more than this
+			info, err := dom.GetInfo()
+			if err != nil {
+				return vmd.Stats{}, err
+			}
+			s.CPUTime, s.Memory = time.Duration(info.CpuTime), int64(info.Memory)<<10
+		}
 		return s, nil
 	})
 }
