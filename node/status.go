@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -74,6 +75,9 @@ func (a *Agent) meshStatus(v mesh.View) api.MeshStatus {
 		ID: st.MeshID, Members: st.Members, Alive: st.Alive, Failed: st.Failed, Left: st.Left, Unknown: st.Unknown,
 		Health: st.Health, MassSuspicion: v.MassSuspicion(), RefusedKey: st.RefusedKey, RefusedMesh: st.RefusedMesh,
 		IDConflicts: st.IDConflicts, ConflictAddrs: strings.Join(st.ConflictAddrs, " and "),
+		Reports: api.ReportsStatus{
+			Nodes: st.Reports.Nodes, LagMS: st.Reports.Lag.Milliseconds(), SentPerSec: math.Round(st.Reports.Rate), Refused: st.Reports.Refused,
+		},
 	}
 }
 
