@@ -49,7 +49,7 @@ func (b *board) change(edit func(members map[string]Member) bool) {
 // publish makes the View that readers get. Watchers are told only of what matters: a coordinate that moved is no news.
 // mu is held.
 func (b *board) publish(changed bool) {
-	d := &viewData{self: b.self, coords: b.coords, reports: b.reports.list, members: make([]Member, 0, len(b.members))}
+	d := &viewData{self: b.self, coords: b.coords, reports: b.reports.forView(), members: make([]Member, 0, len(b.members))}
 	for _, m := range b.members {
 		m.Self = m.ID == b.self
 		d.members = append(d.members, m)

@@ -115,11 +115,13 @@ func (a stamp) newer(b stamp) bool {
 type entry struct {
 	raw []byte
 	n   uint64 // when it came, at the latest
+	sum uint64
 }
 
 // held is what this node has of one report.
 type held struct {
 	at      stamp
+	content uint64 // sum of its entries
 	sum     uint64 // its share in the sum of all
 	floor   uint64 // changes from this n on are known one by one
 	entries map[string]entry
@@ -152,16 +154,26 @@ func (d *reportDelta) bytes() int {
 // reportStore holds all reports. It is guarded by the lock of its board.
 type reportStore struct {
 	held map[string]*held
-	list []*report.Report // immutable: for Views
+	list []*report.Report // by node id
+	mine bool             // no View has list yet
 	sum  uint64           // of all that are in list
 }
 
-// stampSum is the share of one report in the sum by which nodes compare what they have.
-func stampSum(node string, at stamp) uint64 {
+// stampSum is the share of one report in the sum by which nodes compare what they have. The content is in it, so that two
+// that differ under one stamp are found: a box without a clock that lost its directory, or a peer that lies.
+func stampSum(node string, at stamp, content uint64) uint64 {
 	b := make([]byte, 0, 64)
 	b = append(b, node...)
 	b = binary.BigEndian.AppendUint64(b, at.boot)
 	b = binary.BigEndian.AppendUint64(b, at.n)
+	b = binary.BigEndian.AppendUint64(b, content)
+	h := sha256.Sum256(b)
+	return binary.BigEndian.Uint64(h[:])
+}
+
+func entrySum(key string, raw []byte) uint64 {
+	b := make([]byte, 0, 512)
+	b = append(append(append(b, key...), 0), raw...)
 	h := sha256.Sum256(b)
 	return binary.BigEndian.Uint64(h[:])
 }
@@ -174,15 +186,37 @@ func (s *reportStore) at(node string) stamp {
 	return stamp{}
 }
 
+// wire returns which state of a report is here, as it travels.
+func (s *reportStore) wire(node string) wireStamp {
+	w := wireStamp{Node: nodeBytes(node)}
+	if h := s.held[node]; h != nil && h.rep != nil {
+		w.Boot, w.N, w.Sum = h.at.boot, h.at.n, h.content
+	}
+	return w
+}
+
 // put enters what became of a report.
 func (s *reportStore) put(node string, h *held) {
 	if was := s.held[node]; was != nil {
 		s.sum -= was.sum
 	}
-	h.sum = stampSum(node, h.at)
+	h.sum = stampSum(node, h.at, h.content)
 	s.sum += h.sum
 	s.held[node] = h
-	s.list = setReport(s.list, h.rep)
+	if !s.mine {
+		s.list, s.mine = slices.Clone(s.list), true
+	}
+	if i, ok := findReport(s.list, node); ok {
+		s.list[i] = h.rep
+	} else {
+		s.list = slices.Insert(s.list, i, h.rep)
+	}
+}
+
+// forView gives the list away.
+func (s *reportStore) forView() []*report.Report {
+	s.mine = false
+	return s.list
 }
 
 // prune drops the reports of those who are members no more, and reports whether there were any.
@@ -208,6 +242,7 @@ func (s *reportStore) prune(self string, members map[string]Member) bool {
 		return false
 	}
 	s.list = slices.DeleteFunc(slices.Clone(s.list), func(r *report.Report) bool { return slices.Contains(gone, r.Node) })
+	s.mine = true
 	return true
 }
 
@@ -264,7 +299,8 @@ func (s *reportStore) apply(d *reportDelta) (took bool, err error) {
 		if h == nil || h.rep == nil || now.boot != d.at.boot || now.n < d.since {
 			return false, nil
 		}
-		next.floor, next.entries, next.gone, next.size = h.floor, maps.Clone(h.entries), maps.Clone(h.gone), h.size
+		next.floor, next.size, next.content = h.floor, h.size, h.content
+		next.entries, next.gone = maps.Clone(h.entries), maps.Clone(h.gone)
 		rep.Box, rep.VMs = h.rep.Box, maps.Clone(h.rep.VMs)
 	}
 	for _, k := range d.gone {
@@ -289,9 +325,12 @@ func (s *reportStore) apply(d *reportDelta) (took bool, err error) {
 func (h *held) set(key string, raw []byte) {
 	if was, ok := h.entries[key]; ok {
 		h.size -= len(key) + len(was.raw)
+		h.content -= was.sum
 	}
-	h.entries[key] = entry{raw, h.at.n}
+	e := entry{raw, h.at.n, entrySum(key, raw)}
+	h.entries[key] = e
 	h.size += len(key) + len(raw)
+	h.content += e.sum
 	delete(h.gone, key)
 }
 
@@ -301,6 +340,7 @@ func (h *held) drop(key string) {
 		return
 	}
 	h.size -= len(key) + len(was.raw)
+	h.content -= was.sum
 	delete(h.entries, key)
 	h.gone[key] = h.at.n
 	if len(h.gone) > maxGone {
@@ -329,7 +369,7 @@ func (s *reportStore) own(self string, boot uint64, next report.Report) (*held, 
 	was := s.held[self]
 	h := &held{at: stamp{boot, 1}, floor: 1, entries: make(map[string]entry), gone: make(map[string]uint64)}
 	if was != nil && was.at.boot == boot {
-		h.at.n, h.floor, h.size = was.at.n+1, was.floor, was.size
+		h.at.n, h.floor, h.size, h.content = was.at.n+1, was.floor, was.size, was.content
 		h.entries, h.gone = maps.Clone(was.entries), maps.Clone(was.gone)
 	}
 	changed := was == nil || was.at.boot != boot
@@ -365,7 +405,7 @@ func (b *board) takesReport(node string) bool {
 // publishReports makes the View that follows from changed reports. mu is held.
 func (b *board) publishReports() {
 	d := *b.view.Load()
-	d.reports = b.reports.list
+	d.reports = b.reports.forView()
 	b.revision++
 	d.revision = b.revision
 	b.view.Store(&d)

@@ -142,18 +142,18 @@ func (s *reportSync) say(next report.Report) error {
 	return nil
 }
 
-// rival hears that others have this node's report as of at, and goes above it if that is not of this run: the directory was
-// restored, or the clock fell. board.mu is held.
-func (s *reportSync) rival(at stamp) {
+// rival hears that others have this node's report as of at, and goes above it if that is not of this run, because the directory
+// was restored, or the clock fell; or if it is other than what this node said then. board.mu is held.
+func (s *reportSync) rival(at stamp, other bool) {
 	own := s.board.reports.held[s.self]
-	if at.boot < s.boot || own != nil && !at.newer(own.at) {
+	if at.boot < s.boot || own != nil && !at.newer(own.at) && !(other && at == own.at) {
 		s.heard = s.heard || at.boot > 0
 		return
 	}
 	s.heard = true
 	s.boot = bootAt(s.clock.Now(), at.boot)
 	s.boots(s.boot)
-	s.log.Warn("others have a later report of this node: its data directory was restored, or its clock fell", "theirs", at.boot, "now", s.boot)
+	s.log.Warn("others have a later report of this node, or another: its data directory was restored, or its clock fell", "theirs", at.boot, "now", s.boot)
 	if own == nil {
 		return // it begins above
 	}
@@ -435,7 +435,7 @@ func (s *reportSync) next(p *reportPeer) (reportMessage, bool) {
 	}
 	for node := range p.want {
 		if len(m.Want) < maxReportEntries {
-			m.Want = append(m.Want, wireStampOf(node, s.board.reports.at(node)))
+			m.Want = append(m.Want, s.board.reports.wire(node))
 			delete(p.want, node)
 		}
 	}
@@ -478,9 +478,9 @@ func (s *reportSync) exchange(ctx context.Context, id string, p *reportPeer, m r
 		theirs, mine := stamp{h.Boot, h.N}, s.board.reports.at(node)
 		seen[node] = true
 		switch {
-		case node == s.self && (theirs.newer(mine) || mine == stamp{}):
+		case node == s.self && theirs != (stamp{}) && !mine.newer(theirs):
 			s.mu.Unlock()
-			s.rival(theirs)
+			s.rival(theirs, h.Sum != s.board.reports.wire(node).Sum)
 			s.mu.Lock()
 		case theirs.newer(mine) && s.board.takesReport(node):
 			p.want[node] = true
@@ -525,9 +525,9 @@ func (s *reportSync) take(from string, news []wireDelta) (have []wireStamp) {
 		d := news[i].delta()
 		if d.node == s.self {
 			// Nobody but this node says what it observes.
-			s.rival(d.at)
+			s.rival(d.at, false)
 			if now := s.board.reports.at(s.self); now != d.at && now != (stamp{}) {
-				have = append(have, wireStampOf(d.node, now))
+				have = append(have, s.board.reports.wire(d.node))
 			}
 			continue
 		}
@@ -544,9 +544,13 @@ func (s *reportSync) take(from string, news []wireDelta) (have []wireStamp) {
 			s.counts.news.Add(1)
 			s.heat(d.node, was, from)
 		default:
-			h := s.board.reports.held[d.node]
-			if was != d.at && (h == nil || h.rep != nil || !h.at.newer(d.at)) {
-				have = append(have, wireStampOf(d.node, was))
+			now := s.board.reports.wire(d.node)
+			if h := s.board.reports.held[d.node]; h != nil && h.rep == nil && h.at.newer(d.at) {
+				// It said more before it left. Where it is the one who tells, it must go above that.
+				now.Boot, now.N = h.at.boot, h.at.n
+			}
+			if was != d.at {
+				have = append(have, now)
 			}
 		}
 	}
@@ -585,7 +589,7 @@ func (s *reportSync) handle(_ context.Context, from Caller, req []byte) ([]byte,
 	if m.Compare {
 		if ans.Same = m.Sum == s.board.reports.sum; !ans.Same {
 			for _, r := range s.board.reports.list {
-				ans.Have = append(ans.Have, wireStampOf(r.Node, stamp{r.Boot, r.N}))
+				ans.Have = append(ans.Have, s.board.reports.wire(r.Node))
 			}
 		}
 	}

@@ -38,6 +38,7 @@ type wireStamp struct {
 	Node []byte   // 16 bytes
 	Boot uint64
 	N    uint64 // both 0: nothing
+	Sum  uint64 // of the content
 }
 
 type wireDelta struct {
@@ -127,10 +128,6 @@ func (d *reportDelta) wire() wireDelta {
 		}
 	}
 	return out
-}
-
-func wireStampOf(node string, at stamp) wireStamp {
-	return wireStamp{Node: nodeBytes(node), Boot: at.boot, N: at.n}
 }
 
 // encodeEntries cuts a report into what travels.

@@ -10,6 +10,7 @@ test="$test nsd knot knot-dnssecutils bind9 unbound" # secondaries and a resolve
 test="$test slapd"                            # a directory to log in by
 test="$test e2fsprogs mount"                  # small file systems, which can be full
 test="$test qemu-system-x86"                  # a machine whose power is cut
+test="$test qemu-utils genisoimage"           # images as qemu makes them; seeds as others read them
 
 bench="$test nsd knot dnsperf"                # name servers to be compared with
 

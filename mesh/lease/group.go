@@ -28,7 +28,7 @@ func newGroup(datacenter string, home bool) Group {
 // watchGroup finds the group while none is known. Later it asks from time to time whether this node's part in it still stands, and
 // whether there is a later generation: two voters of a former one, back after a recovery, would be content with each other.
 func (l *Lease) watchGroup(ctx context.Context) {
-	changed, stop := l.cfg.Mesh.Watch()
+	changed, stop := l.cfg.Mesh.WatchMembers()
 	defer stop()
 	for {
 		wait := l.times.Renew

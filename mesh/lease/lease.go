@@ -19,7 +19,7 @@ type Mesh interface {
 	CallUrgent(ctx context.Context, node, name string, req []byte) ([]byte, error)
 	Handle(name string, h mesh.Handler)
 	View() mesh.View
-	Watch() (changed <-chan struct{}, stop func())
+	WatchMembers() (changed <-chan struct{}, stop func())
 }
 
 // Config says who this node is. Begin with DefaultConfig.

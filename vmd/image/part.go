@@ -27,8 +27,8 @@ type part struct {
 	// reserved: the file system has promised the space of the whole.
 	reserved bool
 	resets   int
-	sum   hash.Hash
-	wrote func(n int) // told of each write
+	sum      hash.Hash
+	wrote    func(n int) // told of each write
 }
 
 // openPart opens the file of a fetch, at the end of what an earlier one has left. limit is the size of the whole.

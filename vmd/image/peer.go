@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 
 	"github.com/fxamacker/cbor/v2"
@@ -31,6 +30,8 @@ type ReadRequest struct {
 type ReadAnswer struct {
 	Size int64  `cbor:"1,keyasint"` // of the whole file
 	Data []byte `cbor:"2,keyasint"`
+	// Missing says that the file is not there, or not verified.
+	Missing bool `cbor:"3,keyasint,omitempty"`
 }
 
 // ServeRead answers a ReadRequest of another node: only complete, verified files are served.
@@ -46,14 +47,11 @@ func (s *Store) ServeRead(_ context.Context, req []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%s: offset %d, length %d: want a length from 1 to %d", HandlerRead, q.Offset, q.Length, MaxPiece)
 	}
 	if !s.has(File{SHA256: q.SHA256}) {
-		return nil, fmt.Errorf("%w: %s", ErrNotHere, q.SHA256)
+		return cbor.Marshal(ReadAnswer{Missing: true})
 	}
 	f, err := os.Open(s.path(q.SHA256))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s", ErrNotHere, q.SHA256)
-	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read an image: %w", err)
 	}
 	defer f.Close()
 	fi, err := f.Stat()
@@ -67,6 +65,7 @@ func (s *Store) ServeRead(_ context.Context, req []byte) ([]byte, error) {
 			return nil, fmt.Errorf("read an image: %w", err)
 		}
 	}
+	s.count.served.Add(int64(len(a.Data)))
 	return cbor.Marshal(a)
 }
 
@@ -162,9 +161,12 @@ func (p *peerSource) piece(ctx context.Context, offset int64) (a ReadAnswer, err
 			if err := cbor.Unmarshal(answer, &a); err != nil {
 				return a, fmt.Errorf("its answer cannot be read: %w", err)
 			}
+			if a.Missing {
+				return a, ErrNotHere
+			}
 			return a, nil
 		}
-		if try == peerTries || ctx.Err() != nil || errors.Is(err, ErrNotHere) {
+		if try == peerTries || ctx.Err() != nil {
 			return a, err
 		}
 		if err := p.s.pause(ctx, try); err != nil {

@@ -78,6 +78,7 @@ type Store struct {
 // counters are what the metrics tell.
 type counters struct {
 	peer, url, upload     atomic.Int64 // bytes
+	served                atomic.Int64 // bytes
 	fetched, failed, lies atomic.Int64
 }
 
@@ -303,15 +304,16 @@ func (s *Store) keepNote(sha, name string, n note) error {
 	if err != nil {
 		return err
 	}
-	// It is made from the file again if it is lost: no fsync.
-	temp := s.path(sha) + noteSuffix + tempSuffix
-	if err := os.WriteFile(temp, text, 0o644); err != nil {
-		return fmt.Errorf("keep a note on an image: %w", err)
-	}
-	if err := os.Rename(temp, s.path(sha)+noteSuffix); err != nil {
-		return fmt.Errorf("keep a note on an image: %w", err)
-	}
 	s.notes[sha] = n
+	// Without its note a file is verified again after the next start: that is no reason to refuse it, and no fsync is needed.
+	temp := s.path(sha) + noteSuffix + tempSuffix
+	if err = os.WriteFile(temp, text, 0o644); err == nil {
+		err = os.Rename(temp, s.path(sha)+noteSuffix)
+	}
+	if err != nil {
+		_ = os.Remove(temp) // it may not be there
+		s.log.Warn("note on an image not kept; it will be verified again after the next start", "sha256", sha, "err", err)
+	}
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"hash/fnv"
 	"net"
 	"net/netip"
 	"strings"
@@ -132,13 +131,14 @@ func MAC(mesh, uuid string) net.HardwareAddr {
 
 // weight is rendezvous hashing: each thing ranks all others in an order of its own, which those that come and go do not change.
 func weight(parts ...string) uint64 {
-	h := fnv.New64a()
+	x := uint64(14695981039346656037) // FNV-1a, each part ended by a zero
 	for _, p := range parts {
-		h.Write([]byte(p))
-		h.Write([]byte{0})
+		for i := range len(p) {
+			x = (x ^ uint64(p[i])) * 1099511628211
+		}
+		x *= 1099511628211
 	}
 	// FNV's high bits hardly depend on the last bytes; mix as splitmix64 does.
-	x := h.Sum64()
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31

@@ -53,7 +53,7 @@ func Capacity(in Input) Capacities {
 		into[key].add(u)
 	}
 	for _, s := range f.sites {
-		u := Usage{Datacenter: s.where[onSite], Rack: s.rack, Box: s.key, Machines: s.machines, Total: s.total, Used: s.used}
+		u := Usage{Datacenter: s.datacenter, Rack: s.rack, Box: s.key, Machines: s.machines, Total: s.total, Used: s.used}
 		if s.report.Box != nil {
 			u.Boxes = 1
 		}
@@ -64,8 +64,8 @@ func Capacity(in Input) Capacities {
 			u.Out = u.Boxes
 		}
 		out.Boxes = append(out.Boxes, u)
-		sum(racks, s.where[onSite]+"\x00"+s.rack, u, Usage{Datacenter: s.where[onSite], Rack: s.rack})
-		sum(sites, s.where[onSite], u, Usage{Datacenter: s.where[onSite]})
+		sum(racks, s.datacenter+"\x00"+s.rack, u, Usage{Datacenter: s.datacenter, Rack: s.rack})
+		sum(sites, s.datacenter, u, Usage{Datacenter: s.datacenter})
 		out.Total.add(u)
 	}
 	for _, key := range slices.Sorted(maps.Keys(racks)) {
@@ -158,7 +158,7 @@ func WhatIf(in Input, boxes []string) Loss {
 func BoxesOf(in Input, datacenter, rack string) []string {
 	var out []string
 	for _, s := range NewFleet(in).sites {
-		if s.where[onSite] == datacenter && (rack == "" || s.rack == rack) {
+		if s.datacenter == datacenter && (rack == "" || s.rack == rack) {
 			out = append(out, s.key)
 		}
 	}

@@ -1,8 +1,10 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -33,6 +35,8 @@ func size(n int64) string {
 func (q *question) tally(s *site, m mark) {
 	q.count[m.class]++
 	switch m.class {
+	case unfit:
+		q.unfit = cmp.Or(q.unfit, s.why)
 	case noMemory:
 		q.largest.Memory = max(q.largest.Memory, m.free.Memory)
 	case noCPUs:
@@ -45,19 +49,32 @@ func (q *question) tally(s *site, m mark) {
 // sum is the decision in one line.
 func (q *question) sum(best *site) string {
 	all := len(q.f.sites)
-	if best != nil {
-		return fmt.Sprintf("%s is the best of %s that fit, of %d", best.key, count(q.count[fits], "box", "boxes"), all)
-	}
-	if all == 0 {
+	switch {
+	case best != nil && q.count[fits] == 1:
+		return fmt.Sprintf("%s is the only one that fits, of %s", best.key, count(all, "box", "boxes"))
+	case best != nil:
+		return fmt.Sprintf("%s is the best of %d that fit, of %s", best.key, q.count[fits], count(all, "box", "boxes"))
+	case all == 0:
 		return "no host carries virtual machines: give one a Box (hostmesh db set hosts/NAME/Box '{}'), and start an agent on it"
+	case !q.known && q.count[noImage] > 0:
+		return q.noSuchImage()
 	}
-	var reasons []string
+	var against []class
 	for c := fits + 1; c < classes; c++ {
-		if n := q.count[c]; n > 0 {
-			reasons = append(reasons, q.phrase(c, n))
+		if q.count[c] > 0 {
+			against = append(against, c)
 		}
 	}
+	slices.SortStableFunc(against, func(a, b class) int { return cmp.Compare(q.count[b], q.count[a]) })
+	reasons := make([]string, len(against))
+	for i, c := range against {
+		reasons[i] = q.phrase(c, q.count[c])
+	}
 	return fmt.Sprintf("%s: %s", count(all, "box", "boxes"), strings.Join(reasons, ", "))
+}
+
+func (q *question) noSuchImage() string {
+	return fmt.Sprintf("no image is named %q: add it (hostmesh image add), or name another (hostmesh image list)", q.w.Image)
 }
 
 // phrase says of n boxes why they do not fit.
@@ -84,7 +101,7 @@ func (q *question) phrase(c class, n int) string {
 	case unheard:
 		return verb("has not reported yet", "have not reported yet")
 	case unfit:
-		return verb("is not fit", "are not fit")
+		return verb("is not fit", "are not fit") + " (" + q.unfit + ")"
 	case elsewhere:
 		return verb("is not in datacenter "+q.w.Subnet.Datacenter, "are not in datacenter "+q.w.Subnet.Datacenter)
 	case leftOut:
@@ -151,29 +168,36 @@ func (c *company) tell(s *site, but string) string {
 	if c.kind == shuns {
 		l = onRack
 	}
+	var where []string
 	for ; l >= onBox; l-- {
 		if l == onRack && s.rack == "" {
 			continue // nobody said which; the box is told of
 		}
 		if n := c.peers.beside(l, s, but); n > 0 {
-			return fmt.Sprintf("%d of %d of tags/%s in the same %s", n, c.total, c.tag, levelNames[l])
+			where = append(where, fmt.Sprintf("%d in the same %s", n, levelNames[l]))
+		}
+		if c.kind == gathers {
+			break // a narrower place is no better
 		}
 	}
-	return ""
+	if where == nil {
+		return ""
+	}
+	return fmt.Sprintf("of %d of tags/%s %s", c.total, c.tag, strings.Join(where, ", "))
 }
 
 // against is why a box does not fit, and what to do where that is not plain.
 func (q *question) against(s *site, m mark) string {
 	switch m.class {
 	case elsewhere:
-		return fmt.Sprintf("it is in datacenter %q, the network tags/%s in %q", s.where[onSite], q.w.Subnet.Tag, q.w.Subnet.Datacenter)
+		return fmt.Sprintf("it is in datacenter %q, the network tags/%s in %q", s.datacenter, q.w.Subnet.Tag, q.w.Subnet.Datacenter)
 	case leftOut:
 		return q.why(s)
 	case noBridge:
 		return fmt.Sprintf("it has no bridge %s, which tags/%s names; make one there, or set Subnet/Bridge", q.w.Subnet.Bridge, q.w.Subnet.Tag)
 	case noImage:
 		if !q.known {
-			return fmt.Sprintf("no image is named %q: add it (hostmesh image add), or name another (hostmesh image list)", q.w.Image)
+			return q.noSuchImage()
 		}
 		return fmt.Sprintf("it has not the image %q, and neither a URL nor a live box gives it: push it (hostmesh image push)", q.w.Image)
 	case badCompany:

@@ -23,6 +23,8 @@ type Fleet struct {
 	given  map[string]*counted // by name: offers, and what was placed here
 	peers  map[string]*peers   // by tag
 	held   map[string]bool     // images that a live box has, by SHA-256
+	spots  spots
+	having map[having][]bool // by number of the box
 }
 
 // counted is a machine whose room is counted beside what reports and HostDB say.
@@ -34,16 +36,18 @@ type counted struct {
 
 // site is one box.
 type site struct {
-	key, node string
-	where     [levels]string // box, rack (with its datacenter) and datacenter
-	rack      string
-	class     class  // fits = it takes machines
-	why       string // for people
-	report    report.Report
-	total     Room
-	used      Room
-	machines  int
-	coming    []string // images that were not there when a machine was placed here
+	key, node  string
+	number     int         // in the fleet
+	where      [levels]int // box, rack and datacenter, by number
+	datacenter string
+	rack       string
+	class      class  // fits = it takes machines
+	why        string // for people
+	report     report.Report
+	total      Room
+	used       Room
+	machines   int
+	coming     []string // images that were not there when a machine was placed here
 }
 
 func (r Room) plus(o Room) Room { return Room{r.CPUs + o.CPUs, r.Memory + o.Memory, r.Disk + o.Disk} }
@@ -61,7 +65,7 @@ func (r Room) atLeast(o Room) Room {
 func NewFleet(in Input) *Fleet {
 	f := &Fleet{
 		in: in, index: in.Index, finder: in.DB.ParentFinder(hostdb.Tags), byKey: map[string]*site{}, given: map[string]*counted{},
-		peers: map[string]*peers{}, held: map[string]bool{},
+		peers: map[string]*peers{}, held: map[string]bool{}, spots: spots{}, having: map[having][]bool{},
 	}
 	if f.index == nil {
 		f.index = NewPlanner(in.DB)
@@ -83,22 +87,23 @@ func NewFleet(in Input) *Fleet {
 		if s == nil || o.UUID == "" {
 			continue
 		}
+		o.UUID = strings.ToLower(o.UUID)
 		// What the report or HostDB has of it is counted; the offer may be more.
 		need := Room{o.CPUs, o.Memory, o.Disk}
 		need = need.beyond(reported(s.report, o.UUID))
 		for _, name := range f.index.ByUUID(o.UUID) {
 			if m := f.index.machines[name]; m.base.Box == s.key {
-				need = need.beyond(f.need(m.base).beyond(reported(s.report, o.UUID)))
+				need = need.beyond(f.need(&m.base).beyond(reported(s.report, o.UUID)))
 			}
 		}
 		s.used = s.used.plus(need)
-		f.given[cmp.Or(o.Name, o.UUID)] = &counted{uuid: strings.ToLower(o.UUID), site: s, need: need}
+		f.given[cmp.Or(o.Name, o.UUID)] = &counted{uuid: o.UUID, site: s, need: need}
 	}
 	return f
 }
 
 // need is what a machine takes, with the disk of its image where it names no size.
-func (f *Fleet) need(w Wish) Room {
+func (f *Fleet) need(w *Wish) Room {
 	n := w.Need()
 	if n.Disk == 0 {
 		n.Disk = f.in.Images[w.Image].Disk
@@ -108,7 +113,10 @@ func (f *Fleet) need(w Wish) Room {
 
 // reported is what a box's own account has of a machine.
 func reported(r report.Report, uuid string) Room {
-	vm := r.VMs[strings.ToLower(uuid)]
+	vm, ok := r.VMs[uuid]
+	if !ok {
+		return Room{}
+	}
 	return Room{vm.CPUs, vm.Memory, vm.Disk}
 }
 
@@ -117,7 +125,7 @@ func reported(r report.Report, uuid string) Room {
 func (f *Fleet) look(key string) *site {
 	at := f.index.boxes[key]
 	m, member := f.in.Mesh.ByName(key)
-	s := &site{key: key, node: m.ID}
+	s := &site{key: key, node: m.ID, number: f.spots.of("box", key)}
 	if at.datacenter == "" {
 		at.datacenter = m.Datacenter
 	}
@@ -125,17 +133,18 @@ func (f *Fleet) look(key string) *site {
 		at.rack = m.Rack
 	}
 	s.rack = at.rack
-	s.where = [levels]string{key, at.datacenter + "/" + at.rack, at.datacenter}
+	s.datacenter = at.datacenter
+	s.where = [levels]int{s.number, f.spots.of("rack", at.datacenter, at.rack), f.spots.of("datacenter", at.datacenter)}
 	if at.rack == "" {
-		s.where[onRack] = "box " + key // nobody said that it shares one
+		s.where[onRack] = f.spots.of("box", key) // nobody said that it shares one
 	}
 	var known bool
 	if member {
-		s.report, known = f.reportOf(m.ID)
+		s.report, known = f.in.Mesh.Report(m.ID)
 	}
 	var extra, wished Room
-	for name := range f.index.byBox[key] {
-		w := f.index.machines[name].base
+	for _, on := range f.index.byBox[key] {
+		w := &on.base
 		need := f.need(w)
 		wished = wished.plus(need)
 		extra = extra.plus(need.beyond(reported(s.report, w.UUID)))
@@ -173,18 +182,49 @@ func (f *Fleet) look(key string) *site {
 	return s
 }
 
+// spots numbers places.
+type spots map[[3]string]int
+
+func (n spots) of(parts ...string) int {
+	var key [3]string
+	copy(key[:], parts)
+	i, ok := n[key]
+	if !ok {
+		i = len(n)
+		n[key] = i
+	}
+	return i
+}
+
+// having is a question that is asked of all boxes: whether they have an image, or a bridge.
+type having struct{ image, sum, bridge string }
+
+// have answers it, once.
+func (f *Fleet) have(q having) []bool {
+	if list, ok := f.having[q]; ok {
+		return list
+	}
+	list := make([]bool, len(f.spots))
+	for _, s := range f.sites {
+		box := s.report.Box
+		switch {
+		case box == nil:
+		case q.bridge != "":
+			list[s.number] = slices.Contains(box.Bridges, q.bridge)
+		default:
+			sum, ok := box.Images[q.image]
+			list[s.number] = ok && (q.sum == "" || sum == q.sum)
+		}
+	}
+	f.having[q] = list
+	return list
+}
+
 func because(reason string) string {
 	if reason == "" {
 		return ""
 	}
 	return ": " + reason
-}
-
-func (f *Fleet) reportOf(node string) (report.Report, bool) {
-	if f.in.Reports == nil {
-		return report.Report{}, false
-	}
-	return f.in.Reports(node)
 }
 
 // Release takes back what Place counted for a machine, by name. It is harmless for one that was not placed here.
@@ -228,7 +268,7 @@ type ownRoom struct {
 func (f *Fleet) ownOf(w *Wish) ownRoom {
 	own := ownRoom{given: f.given[w.Name]}
 	if m := f.index.machines[w.Name]; m != nil && m.base.Box != "" {
-		own.box, own.need = f.byKey[m.base.Box], f.need(m.base)
+		own.box, own.need = f.byKey[m.base.Box], f.need(&m.base)
 	}
 	return own
 }

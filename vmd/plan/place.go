@@ -9,7 +9,6 @@ import (
 	"hostmesh/hostdb"
 	"hostmesh/hostdb/section"
 	"hostmesh/mesh"
-	"hostmesh/mesh/report"
 )
 
 // Input is what a machine's place follows from.
@@ -18,8 +17,6 @@ type Input struct {
 	Mesh mesh.View
 	// Index is a Planner that holds DB; nil: one is made, at the cost of all hosts.
 	Index *Planner
-	// Reports gives the report of a node; nil: nobody reported.
-	Reports func(node string) (report.Report, bool)
 	// InFlight are offers to boxes that may not be in their reports yet. What a report or HostDB has already is not counted twice.
 	InFlight []Offer
 	// LeftOut are boxes that a machine must not be given to, each with the reason: UUID -> box (key or node id) -> reason.
@@ -119,7 +116,7 @@ func (f *Fleet) place(w Wish) Decision {
 	for _, s := range f.sites {
 		m := q.judge(s)
 		q.tally(s, m)
-		if m.class == fits && (best == nil || q.better(s, m, best, top)) {
+		if m.class == fits && (best == nil || q.better(s, &m, best, &top)) {
 			best, top = s, m
 		}
 	}
@@ -143,16 +140,16 @@ func (f *Fleet) Explain(w Wish) Decision {
 		*site
 		mark
 	}
-	all := make([]judged, 0, len(f.sites))
+	all := make([]*judged, 0, len(f.sites))
 	for _, s := range f.sites {
 		m := q.judge(s)
 		q.tally(s, m)
-		all = append(all, judged{s, m})
+		all = append(all, &judged{s, m})
 	}
-	slices.SortStableFunc(all, func(a, b judged) int {
+	slices.SortStableFunc(all, func(a, b *judged) int {
 		switch {
 		case a.mark.class == fits && b.mark.class == fits:
-			if q.better(a.site, a.mark, b.site, b.mark) {
+			if q.better(a.site, &a.mark, b.site, &b.mark) {
 				return -1
 			}
 			return 1
@@ -197,20 +194,27 @@ type question struct {
 	id        string // what the hash is of
 	need      Room
 	image     Image
-	known     bool // the image; also where none is checked
-	reachable bool // a box without the image can fetch it
+	known     bool   // the image; also where none is checked
+	reachable bool   // a box without the image can fetch it
+	images    []bool // whether a box has the image, by its number
+	bridges   []bool // whether it has the bridge; nil = none is needed
 	out       map[string]string
 	own       ownRoom
 	companies []company
 	count     [classes]int
-	largest   Room // free on boxes that have too little
+	largest   Room   // free on boxes that have too little
+	unfit     string // why the first that is not fit is not
 }
 
 func (f *Fleet) question(w Wish) *question {
-	q := &question{f: f, w: &w, id: cmp.Or(w.UUID, w.Name), need: f.need(w), own: f.ownOf(&w), companies: f.companiesOf(w)}
+	q := &question{f: f, w: &w, id: cmp.Or(w.UUID, w.Name), need: f.need(&w), own: f.ownOf(&w), companies: f.companiesOf(w)}
 	q.out = f.in.LeftOut[w.UUID]
 	q.image, q.known = f.in.Images[w.Image]
 	q.reachable = q.image.URL || f.held[q.image.SHA256]
+	q.images = f.have(having{image: w.Image, sum: q.image.SHA256})
+	if b := w.Subnet.Bridge; b != "" {
+		q.bridges = f.have(having{bridge: b})
+	}
 	if f.in.Images == nil {
 		q.known, q.reachable = true, true
 	}
@@ -226,6 +230,7 @@ type mark struct {
 	here                bool // the image
 	memory, cpu, image  float64
 	spread, apart, near float64
+	weight              uint64 // see weigh
 }
 
 func (m mark) score() float64 {
@@ -238,7 +243,7 @@ func (q *question) judge(s *site) mark {
 	if m.class != fits {
 		return m
 	}
-	if d := q.w.Subnet.Datacenter; d != "" && d != s.where[onSite] {
+	if d := q.w.Subnet.Datacenter; d != "" && d != s.datacenter {
 		m.class = elsewhere
 		return m
 	}
@@ -246,16 +251,11 @@ func (q *question) judge(s *site) mark {
 		m.class = leftOut
 		return m
 	}
-	box := s.report.Box
-	if b := q.w.Subnet.Bridge; b != "" {
-		if _, ok := slices.BinarySearch(box.Bridges, b); !ok {
-			m.class = noBridge
-			return m
-		}
+	if q.bridges != nil && !q.bridges[s.number] {
+		m.class = noBridge
+		return m
 	}
-	if sum, ok := box.Images[q.w.Image]; ok && (q.image.SHA256 == "" || sum == q.image.SHA256) {
-		m.here = true
-	}
+	m.here = q.images[s.number]
 	if !q.known || !m.here && !q.reachable {
 		m.class = noImage
 		return m
@@ -327,14 +327,22 @@ func share(part, of int64) float64 {
 }
 
 // better orders boxes that fit; no two are equal.
-func (q *question) better(a *site, am mark, b *site, bm mark) bool {
+func (q *question) better(a *site, am *mark, b *site, bm *mark) bool {
 	if x, y := am.score(), bm.score(); x != y {
 		return x > y
 	}
-	if x, y := weight(q.id, a.key), weight(q.id, b.key); x != y {
+	if x, y := q.weigh(a, am), q.weigh(b, bm); x != y {
 		return x > y
 	}
 	return a.key < b.key
+}
+
+// weigh is the hash of the machine and a box, made when it is asked for first.
+func (q *question) weigh(s *site, m *mark) uint64 {
+	if m.weight == 0 {
+		m.weight = weight(q.id, s.key)
+	}
+	return m.weight
 }
 
 // why says why a box was left out for this machine; "" = it was not.

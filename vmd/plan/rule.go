@@ -56,7 +56,7 @@ func levelOf(s section.Spread) (level, bool) {
 type peers struct {
 	members []string // of the tag, sorted
 	seats   map[string]*site
-	at      [levels]map[string]int // by box, rack and datacenter
+	at      [levels][]int // by the number of box, rack and datacenter
 }
 
 func (p *peers) add(name string, s *site) {
@@ -94,7 +94,7 @@ func (f *Fleet) peersOf(tag string) *peers {
 	}
 	p := &peers{members: f.in.DB.Members(hostdb.Tags, tag), seats: map[string]*site{}}
 	for l := range levels {
-		p.at[l] = map[string]int{}
+		p.at[l] = make([]int, len(f.spots))
 	}
 	for _, name := range p.members {
 		if s := f.seatOf(name); s != nil {
