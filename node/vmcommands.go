@@ -15,7 +15,7 @@ import (
 )
 
 // vmRecords are the lease records that are read and written for people: *lease.Lease.
-type vmRecords interface{ vmd.DestroyRecords }
+type vmRecords = vmd.Records
 
 // allowed decides whether somebody may have something done to a machine: who may write the host. When its entry is gone, who
 // could write it before.
@@ -61,7 +61,7 @@ func stateText(vm api.VM) string {
 
 // tell has a box do something with a machine.
 func (d *vmDesk) tell(ctx context.Context, vm api.VM, call string, req, answer any) error {
-	if vm.Node == "" {
+	if vm.Node == "" || vm.Step == stepPlace && call != vmd.CallRetry {
 		return fmt.Errorf("%w: %s", api.ErrVMState, stateText(vm))
 	}
 	raw, err := d.net.Call(ctx, vm.Node, call, vmd.Encode(req))
@@ -163,7 +163,7 @@ func (d *vmDesk) VMConsole(ctx context.Context, who api.Identity, name string, f
 	if err := d.allowed(ctx, who, name); err != nil {
 		return api.VMConsole{}, err
 	}
-	vm, err := d.machine(name, func(vm api.VM) bool { return vm.Node != "" && vm.Phase != string(report.Foreign) })
+	vm, err := d.machine(name, func(vm api.VM) bool { return vm.Box != "" && vm.Node != "" && vm.Phase != string(report.Foreign) })
 	if err != nil {
 		return api.VMConsole{}, err
 	}

@@ -59,7 +59,7 @@ func (d *vmDesk) placer(ctx context.Context) (string, error) {
 // input is what places follow from.
 func (d *vmDesk) input() plan.Input {
 	db, mv := d.db.View(), d.net.View()
-	return plan.Input{DB: db, Mesh: mv, Index: plan.NewPlanner(db), Reports: mv.Report, Images: planImages(db)}
+	return plan.Input{DB: db, Mesh: mv, Index: plan.NewPlanner(db), Images: planImages(db)}
 }
 
 // ExplainVM implements api.VMPlanner.

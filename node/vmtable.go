@@ -212,20 +212,24 @@ func (t *vmTable) memberBefore(id string) (mesh.Member, bool) { return t.mv.Get(
 // reported is the report to believe of a machine: that of the box that HostDB names, else of a node that is alive, else the
 // newest.
 func (t *vmTable) reported(uuid, box string) (vm report.VM, m mesh.Member, ok bool) {
-	rank := func(m mesh.Member) int {
+	rank := func(v report.VM, m mesh.Member) int {
 		switch {
+		case v.Step == stepPlace && m.State == mesh.StateAlive:
+			return 1 // a box's own word counts more
+		case v.Step == stepPlace:
+			return 0
 		case box != "" && m.Name == box:
-			return 2
+			return 4
 		case m.State == mesh.StateAlive:
-			return 1
+			return 3
 		}
-		return 0
+		return 2
 	}
 	for _, id := range t.seen[uuid] {
 		r, _ := t.mv.Report(id)
 		v, has := r.VMs[uuid]
 		by, _ := t.mv.Get(id)
-		if has && (!ok || rank(by) > rank(m) || rank(by) == rank(m) && v.Since > vm.Since) {
+		if has && (!ok || rank(v, by) > rank(vm, m) || rank(v, by) == rank(vm, m) && v.Since > vm.Since) {
 			vm, m, ok = v, by, true
 		}
 	}
@@ -280,14 +284,29 @@ func (t *vmTable) orphan(uuid string) api.VM {
 	return vm
 }
 
-// fillVM enters what a box reports.
+// stepPlace is the step of machines that who places reports: no box has them yet.
+const stepPlace = "place"
+
+// fillVM enters what a box, or who places, reports.
 func fillVM(vm *api.VM, r report.VM, by mesh.Member) {
-	vm.Box, vm.Node = by.Name, by.ID
+	if vm.Node = by.ID; r.Step != stepPlace {
+		vm.Box = by.Name
+	}
 	vm.Phase, vm.Step, vm.Reason, vm.Since, vm.Restart = string(r.Phase), r.Step, r.Reason, at(r.Since), r.Restart
 	vm.Until = at(r.Until)
 	vm.IP, vm.MAC = cmp.Or(r.IP, vm.IP), cmp.Or(r.MAC, vm.MAC)
 	if !vm.Wanted || vm.CPUs == 0 {
 		vm.CPUs, vm.Memory = r.CPUs, r.Memory
+	}
+	if r.Step == stepPlace {
+		if by.State == mesh.StateAlive && r.Phase == report.Failed {
+			return
+		}
+		vm.Phase = api.VMPending
+		if by.State != mesh.StateAlive {
+			vm.Reason = cmp.Or(by.Name, by.ID) + ", which placed machines, does not answer: another node takes over"
+		}
+		return
 	}
 	if by.State != mesh.StateAlive {
 		vm.Reason = fmt.Sprintf("%s does not answer; the machine was %s", cmp.Or(by.Name, by.ID), r.Phase)
