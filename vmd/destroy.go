@@ -14,10 +14,6 @@ const (
 	// DestroysPerHour is how many machines of a datacenter may be destroyed within an hour without somebody's approval.
 	DestroysPerHour = 5
 	destroyWithin   = time.Hour
-	// approvalKept is how long an approval waits to be used.
-	approvalKept = 7 * 24 * time.Hour
-	// maxApproved bounds the record.
-	maxApproved = 5000
 	// casTries bounds how often a compare-and-set is tried again.
 	casTries = 20
 )
@@ -25,33 +21,10 @@ const (
 // errTicket is wrapped while a machine waits for an approval.
 var errTicket = errors.New("it waits to be destroyed")
 
-// ReadDestroys is the record of destroys of this node's datacenter.
-func ReadDestroys(ctx context.Context, records Records) (Destroys, error) {
-	d, _, err := readDestroys(ctx, records)
-	return d, err
-}
-
-func readDestroys(ctx context.Context, records Records) (d Destroys, version uint64, err error) {
-	raw, err := records.Get(ctx, DestroysKey)
-	switch {
-	case errors.Is(err, lease.ErrNotFound):
-		return Destroys{Format: recordFormat}, 0, nil
-	case err != nil:
-		return Destroys{}, 0, err
-	}
-	if err := Decode(raw.Value, &d); err != nil {
-		return Destroys{}, 0, fmt.Errorf("record %s: %w", DestroysKey, err)
-	}
-	if d.Format > recordFormat {
-		return Destroys{}, 0, fmt.Errorf("record %s: %w", DestroysKey, ErrNewer)
-	}
-	return d, raw.Version, nil
-}
-
 // changeDestroys changes the record by compare-and-set. change returns false when there is nothing to write.
 func changeDestroys(ctx context.Context, records Records, now time.Time, change func(*Destroys) bool) error {
 	for range casTries {
-		d, version, err := readDestroys(ctx, records)
+		d, version, err := ReadDestroys(ctx, records)
 		if err != nil {
 			return err
 		}
@@ -74,7 +47,7 @@ func changeDestroys(ctx context.Context, records Records, now time.Time, change 
 func (d Destroys) fresh(now time.Time) Destroys {
 	old := func(at int64, keep time.Duration) bool { return now.Sub(time.UnixMilli(at)) > keep }
 	d.Recent = slices.DeleteFunc(slices.Clone(d.Recent), func(t Ticket) bool { return old(t.At, destroyWithin) })
-	d.Approved = slices.DeleteFunc(slices.Clone(d.Approved), func(a Approval) bool { return old(a.At, approvalKept) })
+	d.Approved = slices.DeleteFunc(slices.Clone(d.Approved), func(a Approval) bool { return old(a.At, approvalRest) })
 	return d
 }
 
@@ -121,23 +94,4 @@ func (b *Box) mayDestroy(ctx context.Context, e Entry) error {
 		return errAgain // wanted again meanwhile; the ticket is lost
 	}
 	return b.note(e.UUID, func(e *Entry) { e.Stage = Destroying })
-}
-
-// Approve lets machines be destroyed although there were many. It may be repeated.
-func Approve(ctx context.Context, records Records, uuids []string, by string, now time.Time) error {
-	if records == nil {
-		return errNoRecords
-	}
-	return changeDestroys(ctx, records, now, func(d *Destroys) bool {
-		changed := false
-		for _, uuid := range uuids {
-			known := slices.ContainsFunc(d.Approved, func(a Approval) bool { return a.UUID == uuid }) ||
-				slices.ContainsFunc(d.Recent, func(t Ticket) bool { return t.UUID == uuid })
-			if !known && len(d.Approved) < maxApproved {
-				d.Approved = append(d.Approved, Approval{UUID: uuid, By: by, At: now.UnixMilli()})
-				changed = true
-			}
-		}
-		return changed
-	})
 }

@@ -33,6 +33,8 @@ type machine struct {
 
 	// Of the worker alone. What is lost with the agent is found again by looking, or begins anew.
 	image   *Image      // that was brought here for it
+	disk    string      // path of its volume, once that was made or looked at
+	iso     string      // and of its seed
 	asked   time.Time   // when its guest was asked to end; zero = it was not
 	ran     bool        // it was seen running since it was started last
 	ends    []time.Time // when it ended by itself, lately

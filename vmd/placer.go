@@ -153,18 +153,24 @@ func (p *Placer) waiting(index *plan.Planner) []plan.Wish {
 	return list
 }
 
-// input is what places follow from. Boxes of other datacenters cannot take what this one's lease group offers.
+// input is what places follow from.
 func (p *Placer) input(db hostdb.View, m mesh.View, index *plan.Planner) plan.Input {
-	in := plan.Input{DB: db, Mesh: m, Index: index, Reports: func(node string) (report.Report, bool) {
-		if is, ok := m.Get(node); !ok || is.Datacenter != p.cfg.Datacenter {
-			return report.Report{}, false
-		}
-		return m.Report(node)
-	}}
+	in := plan.Input{DB: db, Mesh: m, Index: index}
 	if p.cfg.Images != nil {
 		in.Images = p.cfg.Images(db)
 	}
 	return in
+}
+
+// elsewhere are the nodes of other datacenters: they cannot take what this one's lease group offers.
+func (p *Placer) elsewhere(m mesh.View) map[string]string {
+	out := map[string]string{}
+	for _, n := range m.Members() {
+		if n.Datacenter != p.cfg.Datacenter {
+			out[n.ID] = fmt.Sprintf("it is in datacenter %q, and the placer of %q serves this machine", n.Datacenter, p.cfg.Datacenter)
+		}
+	}
+	return out
 }
 
 // Hold places machines until ctx ends. It is called while the duty is held.
@@ -480,7 +486,7 @@ func (p *Placer) choose(w plan.Wish, rec Record, first string, drained map[strin
 	if p.index.Update(p.db); drained != nil {
 		in.Drained = drained
 	}
-	left := map[string]string{}
+	left := p.elsewhere(p.mesh)
 	for id, l := range p.left[w.UUID] {
 		if now.Before(l.until) {
 			left[id] = l.reason

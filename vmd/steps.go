@@ -43,8 +43,7 @@ func (m *machine) act(ctx context.Context, a action, e Entry, seen sight) error 
 	case actSay:
 		return b.publish(ctx, e, seen.wish)
 	case actDisk:
-		_, err := hv.CreateVolume(ctx, diskName(e.UUID), m.image.Base, m.image.Format, max(seen.wish.Disk, m.image.Size))
-		return err
+		return m.volume(ctx, e, seen.wish)
 	case actSeed:
 		return m.seed(ctx, e, seen.wish)
 	case actCompose:
@@ -285,12 +284,17 @@ func (b *Box) guest(e Entry, w plan.Wish) Guest {
 	return g
 }
 
+func (m *machine) volume(ctx context.Context, e Entry, w plan.Wish) (err error) {
+	m.disk, err = m.box.cfg.Hypervisor.CreateVolume(ctx, diskName(e.UUID), m.image.Base, m.image.Format, max(w.Disk, m.image.Size))
+	return err
+}
+
 func (m *machine) seed(ctx context.Context, e Entry, w plan.Wish) error {
 	content, err := m.box.cfg.Images.Seed(m.box.guest(e, w))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBadImage, err)
 	}
-	_, err = m.box.cfg.Hypervisor.WriteVolume(ctx, seedName(e.UUID), bytes.NewReader(content), int64(len(content)))
+	m.iso, err = m.box.cfg.Hypervisor.WriteVolume(ctx, seedName(e.UUID), bytes.NewReader(content), int64(len(content)))
 	return err
 }
 
@@ -306,22 +310,24 @@ func (m *machine) compose(ctx context.Context, e Entry, w plan.Wish) error {
 	disk := max(w.Disk, img.Size)
 	var err error
 	if img.Base != "" || w.Disk > 0 {
-		if d.Disk, err = b.cfg.Hypervisor.CreateVolume(ctx, diskName(e.UUID), img.Base, img.Format, disk); err != nil {
-			return err
+		if m.disk == "" || w.Disk != e.Disk { // another run made it, or it is to be larger by now
+			if err := m.volume(ctx, e, w); err != nil {
+				return err
+			}
 		}
+		d.Disk = m.disk
 	}
 	if img.Kernel != "" {
 		if d.Cmdline, err = b.cfg.Images.Cmdline(img.Cmdline, g); err != nil {
 			return fmt.Errorf("%w: %w", ErrBadImage, err)
 		}
 	} else {
-		content, err := b.cfg.Images.Seed(g)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrBadImage, err)
+		if m.iso == "" {
+			if err := m.seed(ctx, e, w); err != nil {
+				return err
+			}
 		}
-		if d.Seed, err = b.cfg.Hypervisor.WriteVolume(ctx, seedName(e.UUID), bytes.NewReader(content), int64(len(content))); err != nil {
-			return err
-		}
+		d.Seed = m.iso
 	}
 	if b.cfg.Consoles != "" {
 		d.Console = b.console(e.UUID)
