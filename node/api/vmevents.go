@@ -29,6 +29,7 @@ type VMEvent struct {
 	At   time.Time `json:"at" doc:"When the answering node learnt of it"`
 	VM   *VM       `json:"vm,omitempty" doc:"How the machine stands"`
 	Gone string    `json:"gone,omitempty" doc:"Name of a machine that neither HostDB wants nor a box has"`
+	UUID string    `json:"uuid,omitempty" doc:"With gone: of that machine"`
 	// Reason is with EventBye.
 	Reason string `json:"reason,omitempty" doc:"With bye: why the connection ends"`
 }
@@ -39,6 +40,14 @@ func (e VMEvent) Name() string {
 		return e.VM.Name
 	}
 	return e.Gone
+}
+
+// ID is the machine's UUID.
+func (e VMEvent) ID() string {
+	if e.VM != nil {
+		return e.VM.UUID
+	}
+	return e.UUID
 }
 
 // maxWatchedVMs bounds the names in one request.
