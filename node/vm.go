@@ -29,7 +29,6 @@ const (
 
 	ledgerDir   = "vms"      // of the data directory: what this box promised
 	consolesDir = "consoles" // of vm.dir
-	volumesDir  = "volumes"  // of vm.dir
 	vmKind      = "vm"       // of duties
 )
 
@@ -119,7 +118,7 @@ func (a *Agent) openHypervisor(cfg *vmd.Config) error {
 		return fmt.Errorf("vm.dir: %w", err)
 	}
 	hv, err := libvirt.Open(libvirt.Config{
-		URI: a.cfg.Libvirt, Mesh: a.dir.mesh.ID, Pool: "hostmesh-" + a.dir.nodeID[:8], Dir: filepath.Join(a.cfg.VM.Dir, volumesDir), Logger: a.log,
+		URI: a.cfg.Libvirt, Mesh: a.dir.mesh.ID, Pool: "hostmesh-" + a.dir.nodeID[:8], Dir: a.cfg.VM.Dir, Logger: a.log,
 	})
 	if err != nil {
 		return err
@@ -209,11 +208,11 @@ type baseImages struct{ a *Agent }
 func (b baseImages) Ensure(ctx context.Context, name string) (vmd.Image, error) {
 	img, err := image.Get(b.a.store.View(), name)
 	if err != nil {
-		return vmd.Image{}, imageError(err)
+		return vmd.Image{}, bootImageError(err)
 	}
 	files, err := b.a.images.store.Ensure(ctx, img)
 	if err != nil {
-		return vmd.Image{}, imageError(err)
+		return vmd.Image{}, bootImageError(err)
 	}
 	out := vmd.Image{Name: name, SHA256: img.ID(), Base: files.Disk, Size: img.VirtualSize, Kernel: files.Kernel, Initrd: files.Initrd, Cmdline: img.Cmdline}
 	if files.Disk != "" {
@@ -222,8 +221,8 @@ func (b baseImages) Ensure(ctx context.Context, name string) (vmd.Image, error) 
 	return out, nil
 }
 
-// imageError gives an error of the store the kind that machines know.
-func imageError(err error) error {
+// bootImageError gives an error of the store the kind that machines know.
+func bootImageError(err error) error {
 	switch {
 	case errors.Is(err, image.ErrBadImage), errors.Is(err, image.ErrChecksum):
 		return fmt.Errorf("%w: %w", vmd.ErrBadImage, err)

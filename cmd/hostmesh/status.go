@@ -184,7 +184,7 @@ func meshLine(m api.MeshStatus) string {
 // reportsLine says of how many nodes reports are here, and how fresh.
 func reportsLine(r api.ReportsStatus) string {
 	line := fmt.Sprintf("of %s, complete %s ago, %s a second sent", plural(r.Nodes, "node", "nodes"),
-		(time.Duration(r.LagMS)*time.Millisecond).Round(100*time.Millisecond), size(int64(r.SentPerSec)))
+		(time.Duration(r.LagMS) * time.Millisecond).Round(100*time.Millisecond), size(int64(r.SentPerSec)))
 	if r.Refused > 0 {
 		line += fmt.Sprintf(", %d refused", r.Refused)
 	}
