@@ -59,7 +59,7 @@ func TestWhatFails(t *testing.T) {
 		{"MAC of another host", func(w *world) { w.write("hosts/old", "Network: {MAC: \"52:00:00:00:00:01\"}\n") },
 			"Network: {MAC: \"52:00:00:00:00:01\"}\n", "it is that of hosts/old"},
 		{"address of another host", func(w *world) { w.write("hosts/old", "Network: {IP: 10.1.0.9}\n") }, "Network: {IP: 10.1.0.9}\n", "it is that of hosts/old"},
-		{"address in the pool", func(*world) {}, "Network: {IP: 10.1.0.99}\n", "in a block that this box does not own"},
+		{"address in the pool", func(*world) {}, "Network: {IP: 10.1.129.99}\n", "in a block that this box does not own"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
