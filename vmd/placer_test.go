@@ -111,7 +111,7 @@ func (w *world) insane() string {
 	ips := map[string]string{}
 	for name, b := range w.boxes {
 		cpus, usedCPUs, memory, usedMemory := b.Room()
-		if usedCPUs > cpus || usedMemory > memory {
+		if cpus > 0 && (usedCPUs > cpus || usedMemory > memory) { // 0: it has not seen HostDB yet
 			return fmt.Sprintf("%s is over capacity: %d of %d CPUs, %d of %d bytes", name, usedCPUs, cpus, usedMemory, memory)
 		}
 		for uuid, e := range b.Entries() {
