@@ -730,9 +730,21 @@ func (w *world) phase(uuid string) report.Phase { return w.reported(uuid).Phase 
 func (w *world) reported(uuid string) report.VM {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	// Of several boxes that speak of it, the one that is further counts: another may only have a reservation yet to be settled.
 	var found report.VM
-	for _, r := range w.reports {
-		if vm, ok := r.VMs[uuid]; ok && (found.Phase == "" || vm.Step != "place") {
+	rank := func(vm report.VM) int {
+		switch {
+		case vm.Phase == "":
+			return 0
+		case vm.Step == "place":
+			return 1
+		case vm.Phase == report.Reserved:
+			return 2
+		}
+		return 3
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.reports)) {
+		if vm := w.reports[name].VMs[uuid]; rank(vm) > rank(found) {
 			found = vm
 		}
 	}
