@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -75,6 +76,37 @@ func TestBadPackets(t *testing.T) {
 	}
 	if rcode, err := rcodeOf(s, "tcp", large, false); err != nil || rcode != dns.RcodeSuccess {
 		t.Errorf("the same by tcp: %d, %v", rcode, err)
+	}
+}
+
+// A question with OPT has OPT in its answer, whatever the answer says (RFC 6891 section 6.1.1); one without has none.
+func TestRefusalsHaveOPT(t *testing.T) {
+	s := startServer(t, nil)
+	reconcile(t, s, smallSite(t, 2), mesh.View{})
+	for _, opcode := range []int{dns.OpcodeUpdate, dns.OpcodeNotify, dns.OpcodeStatus, 15} {
+		for _, edns := range []bool{false, true} {
+			m := question("h1.x.test.", dns.TypeA)
+			if m.Opcode = opcode; edns {
+				m.SetEdns0(1232, true)
+			}
+			wire, err := m.Pack()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, network := range []string{"udp", "tcp"} {
+				r := exchangeRaw(t, s, network, wire)
+				opt := r.IsEdns0()
+				if r.Rcode != dns.RcodeNotImplemented || r.Opcode != opcode || r.Id != m.Id || (opt != nil) != edns || edns && (!opt.Do() || opt.UDPSize() != udpSize) {
+					t.Errorf("opcode %d, EDNS %v by %s: %v", opcode, edns, network, r)
+				}
+			}
+		}
+	}
+	m := question("h1.x.test.", dns.TypeA)
+	m.SetEdns0(1232, false)
+	m.Extra = append(m.Extra, m.Extra[0])
+	if r, _ := s.respond(m, netip.Addr{}, true); r.Rcode != dns.RcodeFormatError || len(r.Extra) != 1 || r.IsEdns0() == nil {
+		t.Errorf("two OPT: %v", r)
 	}
 }
 

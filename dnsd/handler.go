@@ -173,9 +173,13 @@ func truncate(m *dns.Msg, limit int) {
 	}
 }
 
+// failure is an answer with a code alone, and with OPT if the question has it (RFC 6891 section 6.1.1).
 func failure(req *dns.Msg, rcode int) *dns.Msg {
 	m := new(dns.Msg)
 	m.SetRcode(req, rcode)
+	if opt, n := edns(req); n > 0 {
+		m.SetEdns0(udpSize, opt.Do())
+	}
 	return m
 }
 

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"github.com/miekg/dns"
+
 	"hostmesh/dnsd/zone"
 )
 
@@ -25,6 +27,7 @@ const (
 	rcodeFormErr = 1
 
 	rcodeServFail = 2
+	rcodeNotImp   = 4
 	plainTCP      = 4096 // bytes of an answer over TCP that is plain still
 )
 
@@ -102,7 +105,7 @@ func (r *reader) answer(z *zone.Zones, in, out []byte, from netip.Addr, udp bool
 	}
 	s.zone, s.rcode = what.Zone, uint8(what.Rcode)
 	if additional == 1 {
-		out = append(out, 0, 0, typeOPT, udpSize>>8, udpSize&0xff, 0, 0, do, 0, 0, 0)
+		out = appendOPT(out, do)
 		out[11] = 1
 	}
 	return out, s, true
@@ -146,6 +149,36 @@ func cutOff(b []byte) bool {
 		at += 1 + int(b[at])
 	}
 	return at+5 > len(b)
+}
+
+// foreign reports whether a message is of an opcode that is not served, so that nothing is known of its form: all but QUERY
+// and NOTIFY.
+func foreign(wire []byte) bool {
+	opcode := wire[2] >> 3 & 0xf
+	return wire[2]&bitQR == 0 && opcode != dns.OpcodeQuery && opcode != dns.OpcodeNotify
+}
+
+// appendForeign appends the answer to such a message: its header alone, with OPT if it can be read and has one.
+func appendForeign(out, wire []byte) []byte {
+	at := len(out)
+	out = appendRefusal(out, wire, rcodeNotImp)
+	req := new(dns.Msg)
+	if binary.BigEndian.Uint16(wire[10:]) == 0 || req.Unpack(wire) != nil {
+		return out
+	}
+	if opt, n := edns(req); n > 0 {
+		do := byte(0)
+		if opt.Do() {
+			do = bitDO
+		}
+		out = appendOPT(out, do)
+		out[at+11] = 1
+	}
+	return out
+}
+
+func appendOPT(out []byte, do byte) []byte {
+	return append(out, 0, 0, typeOPT, udpSize>>8, udpSize&0xff, 0, 0, do, 0, 0, 0)
 }
 
 // appendRefusal appends an answer to a message that cannot be read: its header alone.

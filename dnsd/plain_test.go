@@ -200,6 +200,31 @@ func TestPlainAnswersDoNotAllocate(t *testing.T) {
 	}
 }
 
+// Records are shared by all answers and by what compiles the next ones, so nobody writes into them. The library would write
+// the size of the data, which is 0 in a record that was made and not received.
+func TestRecordsAreNotWrittenTo(t *testing.T) {
+	s := richServer(t)
+	for _, name := range plainNames {
+		for _, typ := range plainTypes {
+			for _, wire := range variants(t, name, typ) {
+				comparePlain(t, s, new(reader), wire, true)
+				comparePlain(t, s, new(reader), wire, false)
+			}
+		}
+	}
+	n := 0
+	for _, info := range s.Zones().Infos() {
+		for rr := range s.Zones().Records(strings.TrimSuffix(info.Origin, ".") + ".") {
+			if n++; rr.Header().Rdlength != 0 {
+				t.Errorf("%d bytes were written into %v", rr.Header().Rdlength, rr)
+			}
+		}
+	}
+	if n < 60 {
+		t.Errorf("only %d records", n)
+	}
+}
+
 // FuzzPlain gives arbitrary packets to the fast path, and holds what it answers against the other one's.
 func FuzzPlain(f *testing.F) {
 	s := richServer(f)

@@ -82,21 +82,22 @@ func (p *slowPath) serve(k *slowPacket) {
 		return
 	}
 	w := &udpWriter{server: s, packet: k}
+	if foreign(wire) {
+		w.say(appendForeign(nil, wire))
+		return
+	}
 	switch dns.DefaultMsgAcceptFunc(headerOf(wire)) {
 	case dns.MsgIgnore:
 		return
 	case dns.MsgReject:
 		s.metrics.garbageUDP.Inc()
-		w.refuse(wire, dns.RcodeFormatError)
-		return
-	case dns.MsgRejectNotImplemented:
-		w.refuse(wire, dns.RcodeNotImplemented)
+		w.say(appendRefusal(nil, wire, rcodeFormErr))
 		return
 	}
 	req := new(dns.Msg)
 	if err := req.Unpack(wire); err != nil || cutOff(wire) {
 		s.metrics.garbageUDP.Inc()
-		w.refuse(wire, dns.RcodeFormatError)
+		w.say(appendRefusal(nil, wire, rcodeFormErr))
 		return
 	}
 	if t := req.IsTsig(); t != nil && s.cfg.Transfers != nil {
@@ -148,10 +149,10 @@ func (w *udpWriter) WriteMsg(m *dns.Msg) (err error) {
 	return err
 }
 
-// refuse answers a message that cannot be read with its header alone.
-func (w *udpWriter) refuse(wire []byte, rcode int) {
-	if _, err := w.Write(appendRefusal(nil, wire, byte(rcode))); err != nil {
+// say sends an answer that is made without the question, and counts it.
+func (w *udpWriter) say(reply []byte) {
+	if _, err := w.Write(reply); err != nil {
 		w.server.logUnsent(w.RemoteAddr(), err)
 	}
-	w.server.slowTally.answered(said{rcode: uint8(rcode)}, netip.Addr{}, time.Since(w.packet.came))
+	w.server.slowTally.answered(said{rcode: reply[3] & 0xf}, netip.Addr{}, time.Since(w.packet.came))
 }

@@ -175,7 +175,11 @@ func (c *tcpConn) plain(before []byte, none []said) (out []byte, what []said) {
 		at := len(out) + 2
 		wire := c.buf[c.r+2 : c.r+size]
 		reply, s, ok := c.reader.answer(z, wire, out[at:at], c.from, false)
-		if !ok && cutOff(wire) && wire[2]&bitQR == 0 {
+		switch {
+		case ok || len(wire) < headerSize || wire[2]&bitQR != 0:
+		case foreign(wire):
+			reply, s, ok = appendForeign(out[at:at], wire), said{rcode: rcodeNotImp}, true
+		case cutOff(wire):
 			c.server.metrics.garbageTCP.Inc()
 			reply, s, ok = appendRefusal(out[at:at], wire, rcodeFormErr), said{rcode: rcodeFormErr}, true
 		}

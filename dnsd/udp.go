@@ -46,7 +46,8 @@ type udpSocket struct {
 	in       [batchSize][udpSize]byte
 	out      [batchSize][outSize]byte
 
-	got, send, sent int // of the batch under way
+	got, send, sent int  // of the batch under way
+	tell            bool // the scheduler of the calls that follow
 	failed          error
 	write           func(fd uintptr) bool // sendmmsg
 }
@@ -160,6 +161,7 @@ func (u *udpSocket) serve(fd uintptr) (done bool) {
 		case u.got == 0:
 			return false
 		}
+		u.tell = u.got == batchSize
 		start := time.Now()
 		u.answer()
 		if !u.write(fd) { // the buffer is full: wait for room
@@ -196,10 +198,10 @@ func (u *udpSocket) rearm(i int) {
 func (u *udpSocket) recvmmsg(fd uintptr) syscall.Errno {
 	u.got = 0
 	for {
-		n, _, errno := syscall.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&u.rx[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+		n, errno := u.call(unix.SYS_RECVMMSG, fd, u.rx[:])
 		switch errno {
 		case 0:
-			u.got = int(n)
+			u.got = n
 			return 0
 		case syscall.EAGAIN:
 			return 0
@@ -208,6 +210,20 @@ func (u *udpSocket) recvmmsg(fd uintptr) syscall.Errno {
 			return errno
 		}
 	}
+}
+
+// call receives or sends a batch. It does not wait, so the Go scheduler need not be told: that costs more than all else we do, for
+// its monitor thread, which sleeps while every goroutine waits, would be woken for each small batch and then look around every 20
+// microseconds. It is told of full batches: they take long, and we do not wait after them, so that the monitor must be there to let
+// others run. After all others we wait, which does.
+func (u *udpSocket) call(trap, fd uintptr, list []mmsghdr) (int, syscall.Errno) {
+	first, n := unsafe.SliceData(list), uintptr(len(list))
+	if u.tell {
+		done, _, errno := syscall.Syscall6(trap, fd, uintptr(unsafe.Pointer(first)), n, unix.MSG_DONTWAIT, 0, 0)
+		return int(done), errno
+	}
+	done, _, errno := syscall.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(first)), n, unix.MSG_DONTWAIT, 0, 0)
+	return int(done), errno
 }
 
 // answer answers what is plain of a batch. A datagram that makes us panic is left out.
@@ -315,10 +331,10 @@ func (u *udpSocket) destination(i int) []byte {
 // sendmmsg sends what it can. It returns false when the buffer of the socket is full.
 func (u *udpSocket) sendmmsg(fd uintptr) bool {
 	for u.sent < u.send {
-		n, _, errno := syscall.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&u.tx[u.sent])), uintptr(u.send-u.sent), unix.MSG_DONTWAIT, 0, 0)
+		n, errno := u.call(unix.SYS_SENDMMSG, fd, u.tx[u.sent:u.send])
 		switch errno {
 		case 0:
-			u.sent += int(n)
+			u.sent += n
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			return false

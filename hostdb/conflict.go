@@ -24,7 +24,7 @@ func (v View) Conflicts(ns, key string) iter.Seq[Conflict] {
 		if e == nil {
 			return
 		}
-		if e.deleteKnown && e.deleteSaw.Less(e.lateEdit) && e.created.replaces.Less(e.lateEdit) &&
+		if e.deleteKnown && e.lateEdit != e.deleted && e.deleteSaw.Less(e.lateEdit) && e.created.replaces.Less(e.lateEdit) &&
 			!yield(Conflict{NS: ns, Key: key, Winner: e.deleted, Loser: e.lateEdit}) {
 			return
 		}

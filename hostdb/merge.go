@@ -171,7 +171,7 @@ func (f *folding) effect(stamp Stamp, x *Effect) {
 	}
 	switch c := base.Compare(f.deleted); {
 	case c < 0:
-		if stamp != f.deleted && f.lateEdit.Less(stamp) {
+		if f.lateEdit.Less(stamp) { // whatever came first: that the same operation deleted the key makes no difference here
 			f.lateEdit, f.dirty = stamp, true
 		}
 		return

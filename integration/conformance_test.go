@@ -18,7 +18,7 @@ func TestConformanceNamesTests(t *testing.T) {
 		t.Fatal(err)
 	}
 	have := map[string]bool{}
-	for _, dir := range []string{"dnsd", "dnsd/zone"} {
+	for _, dir := range []string{"dnsd", "dnsd/transfer", "dnsd/zone"} {
 		files, err := filepath.Glob(filepath.Join("..", dir, "*_test.go"))
 		if err != nil {
 			t.Fatal(err)

@@ -30,6 +30,7 @@ var formats = map[string]string{
 	"auth.sealVersion":        `"1."`,
 	"hostdb.OperationVersion": "1", // an operation, on disk and on the wire; hostdb/format_test.go has its bytes
 	"backup.Format":           "1", // the file of a backup
+	"vmd.MetadataVersion":     "1", // in the XML of a domain
 	// Of raft's directory. It never leaves its machine, and going back means to discard it: the box rejoins with a new raft id.
 	"raftdisk.fingerprintVersion": "1", // fingerprint.json
 	"raftdisk.groupFileVersion":   "1", // group.json

@@ -74,6 +74,8 @@ var rules = map[string]rule{
 	"integration":          {[]string{"..."}, nil, "it may look at everything, and nothing may look at it"},
 	"integration/demo":     {[]string{"..."}, nil, "as integration"},
 	"integration/bench":    {[]string{"..."}, nil, "as integration"},
+	"integration/guest":    {nil, []string{badger, serf, memberlist, libvirt}, "a machine does not know who runs it"},
+	"integration/libvirtd": {nil, []string{badger, serf, memberlist, libvirt}, "it is a program; who speaks to it brings what he speaks with"},
 	"integration/powercut": {nil, []string{badger, serf, memberlist}, "what runs in the virtual machine sees the agent as its clients do"},
 	"integration/sim":      {[]string{"hostdb", "hostdb/hostdbtest", "hostdb/replica"}, []string{badger, serf, memberlist}, "it shows that the rules of replication need no real wire, disk or clock"},
 	"integration/soak":     {[]string{"..."}, nil, "as integration"},

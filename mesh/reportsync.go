@@ -1,10 +1,8 @@
 package mesh
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"hash/fnv"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -299,88 +297,6 @@ func (s *reportSync) compareOne(ctx context.Context, wg *sync.WaitGroup) {
 	s.start(ctx, wg, id, p)
 }
 
-func (s *reportSync) members() []Member { return View{s.board.view.Load()}.Members() }
-
-func (s *reportSync) others(members []Member) []string {
-	var out []string
-	for _, m := range members {
-		if m.State == StateAlive && m.ID != s.self {
-			out = append(out, m.ID)
-		}
-	}
-	return out
-}
-
-func (s *reportSync) resting(id string, now time.Time) bool {
-	p := s.peers[id]
-	return p != nil && now.Before(p.rest)
-}
-
-func (s *reportSync) peer(id string) *reportPeer {
-	p := s.peers[id]
-	if p == nil {
-		p = &reportPeer{news: make(map[string]stamp), want: make(map[string]bool)}
-		s.peers[id] = p
-	}
-	return p
-}
-
-// targets are the members this node tells: the next one by id, so that everybody is told by somebody, and others by the hash
-// of both ids, so that the whole is tightly woven and the same streams serve again and again. mu is held.
-func (s *reportSync) targets(members []Member, n int) []string {
-	if len(members) == 0 {
-		return nil
-	}
-	if s.orderOf != &members[0] {
-		s.order, s.orderOf = tellOrder(s.self, s.others(members)), &members[0]
-	}
-	now := s.clock.Now()
-	var out []string
-	for _, id := range s.order {
-		if len(out) < n && !s.resting(id, now) {
-			out = append(out, id)
-		}
-	}
-	return out
-}
-
-// tellOrder sorts the others, who are sorted by id, by how much self is the one to tell them.
-func tellOrder(self string, others []string) []string {
-	if len(others) == 0 {
-		return nil
-	}
-	i, _ := slices.BinarySearch(others, self)
-	next := others[i%len(others)]
-	type ranked struct {
-		id   string
-		rank uint64
-	}
-	list := make([]ranked, len(others))
-	for i, id := range others {
-		h := fnv.New64a()
-		h.Write([]byte(self))
-		h.Write([]byte(id))
-		list[i] = ranked{id, mix(h.Sum64())}
-		if id == next {
-			list[i].rank = 0
-		}
-	}
-	slices.SortFunc(list, func(a, b ranked) int { return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.id, b.id)) })
-	out := make([]string, len(list))
-	for i, r := range list {
-		out[i] = r.id
-	}
-	return out
-}
-
-// mix spreads the bits of a hash over all of it: FNV leaves the high ones alike for texts with like endings (the finisher of
-// MurmurHash3).
-func mix(h uint64) uint64 {
-	h = (h ^ h>>33) * 0xff51afd7ed558ccd
-	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
-	return h ^ h>>33
-}
-
 // start lets a member be talked to. mu is held.
 func (s *reportSync) start(ctx context.Context, wg *sync.WaitGroup, id string, p *reportPeer) {
 	p.rounds = reportRounds
@@ -609,44 +525,6 @@ func (s *reportSync) handle(_ context.Context, from Caller, req []byte) ([]byte,
 	b := ans.encode()
 	s.counts.bytesOut.Add(uint64(len(b)))
 	return b, nil
-}
-
-// ReportStats is how the exchange of reports stands.
-type ReportStats struct {
-	Nodes int `json:"nodes"` // whose reports are here
-	// Lag is how long ago this node was last found to have all that another has. While others live and answer that is some
-	// seconds; alone, it is 0 or so.
-	Lag       time.Duration `json:"lag"`
-	Rate      float64       `json:"rate"`       // bytes sent a second, over about the last minute
-	CallsOut  uint64        `json:"calls_out"`  // messages of this node
-	CallsIn   uint64        `json:"calls_in"`   // messages to this node
-	BytesOut  uint64        `json:"bytes_out"`  // of messages and answers
-	BytesIn   uint64        `json:"bytes_in"`   //
-	News      uint64        `json:"news"`       // changes of others taken
-	Refused   uint64        `json:"refused"`    // messages, and changes, that broke the rules
-	OwnNumber uint64        `json:"own_number"` // changes of this node's own report in this run
-}
-
-func (s *reportSync) stats() ReportStats {
-	c := &s.counts
-	st := ReportStats{
-		CallsOut: c.sent.Load(), CallsIn: c.received.Load(), BytesOut: c.bytesOut.Load(), BytesIn: c.bytesIn.Load(),
-		News: c.news.Load(), Refused: c.refused.Load(),
-	}
-	v := View{s.board.view.Load()}
-	st.Nodes = len(v.d.reports)
-	own, _ := v.Report(s.self)
-	st.OwnNumber = own.N
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.clock.Now()
-	st.Lag = max(now.Sub(s.complete), 0)
-	if len(s.rate) > 0 {
-		if first := s.rate[0]; now.After(first.at) {
-			st.Rate = float64(st.BytesOut-first.bytes) / now.Sub(first.at).Seconds()
-		}
-	}
-	return st
 }
 
 // refuse counts what broke the rules, and logs it once a minute.

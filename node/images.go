@@ -42,9 +42,8 @@ type images struct {
 	// hasHypervisor: machines may use files of the store, and only who asks the hypervisor knows which.
 	hasHypervisor bool
 
-	mu sync.Mutex // guards the field below
 	// inUse lists the files that the machines of this box refer to, foreign ones included. nil: nobody knows, so where there is
-	// a hypervisor nothing is removed.
+	// a hypervisor nothing is removed. It is set before run.
 	inUse func(ctx context.Context) ([]string, error)
 }
 
@@ -90,13 +89,6 @@ func (noImages) ErrorCode() string { return codeNoImages }
 
 func (e noImages) Unwrap() error { return e.error }
 
-// usedBy tells the store which files the machines of this box refer to.
-func (m *images) usedBy(list func(ctx context.Context) ([]string, error)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.inUse = list
-}
-
 // run removes files that nothing refers to, from time to time.
 func (m *images) run(ctx context.Context) error {
 	t := time.NewTicker(imageSweep)
@@ -118,9 +110,7 @@ func (m *images) run(ctx context.Context) error {
 
 // sweep removes the files of the store to which nothing refers.
 func (m *images) sweep(ctx context.Context) error {
-	m.mu.Lock()
 	inUse := m.inUse
-	m.mu.Unlock()
 	if inUse == nil && m.hasHypervisor {
 		return nil // nobody knows what the machines need
 	}
@@ -426,6 +416,14 @@ func (m *images) may(who api.Identity, name, log string) error {
 		return allow(view, image.Namespace, name, hostdb.Data)
 	}
 	return nil
+}
+
+// MayAddImage implements api.Images.
+func (m *images) MayAddImage(who api.Identity, name string) error {
+	if m.store == nil {
+		return m.why
+	}
+	return m.may(who, name, "")
 }
 
 // TakeImageFile implements api.Images.

@@ -9,8 +9,8 @@ test="$demo bind9-utils iproute2 libvirt0 git" # named-checkzone; network namesp
 test="$test nsd knot knot-dnssecutils bind9 unbound" # secondaries and a resolver; nsd-checkzone, kzonecheck
 test="$test slapd"                            # a directory to log in by
 test="$test e2fsprogs mount"                  # small file systems, which can be full
-test="$test qemu-system-x86"                  # a machine whose power is cut
-test="$test qemu-utils genisoimage"           # images as qemu makes them; seeds as others read them
+test="$test qemu-system-x86 busybox-static"   # a machine whose power is cut; what lives in small ones
+test="$test libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-utils genisoimage" # machines that come and go
 
 bench="$test nsd knot dnsperf"                # name servers to be compared with
 

@@ -246,14 +246,9 @@ func condense(steps []step) (removed, added []dns.RR) {
 
 // wireOf is a record in wire form, without compression: equal records have equal ones.
 func wireOf(rr dns.RR) []byte {
-	buf := make([]byte, dns.Len(rr)+64)
-	for {
-		if end, err := dns.PackRR(rr, buf, 0, nil, false); err == nil {
-			return buf[:end]
-		}
-		if len(buf) > 2*dns.MaxMsgSize {
-			return []byte(rr.String()) // it cannot be sent either, which dnsd/zone made sure of
-		}
-		buf = make([]byte, 2*len(buf))
+	wire, err := zone.Wire(rr)
+	if err != nil {
+		return []byte(rr.String()) // it cannot be sent either, which dnsd/zone made sure of
 	}
+	return wire
 }

@@ -258,6 +258,14 @@ func TestRefusals(t *testing.T) {
 		if tsig := msgs[0].IsTsig(); c.tsig != 0 && (tsig == nil || tsig.Error != c.tsig || c.tsig == dns.RcodeBadTime && tsig.OtherLen != 6) {
 			t.Errorf("%s: TSIG %v", c.what, tsig)
 		}
+		if q := new(dns.Msg); c.tsig != 0 && msgs[0].IsTsig() != nil { // RFC 8945 section 5.2: what was asked with comes back
+			if err := q.Unpack(slices.Clone(c.raw)); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := msgs[0].IsTsig(), q.IsTsig(); got.Algorithm != want.Algorithm || got.Hdr.Name != want.Hdr.Name {
+				t.Errorf("%s: %s %s, asked with %s %s", c.what, got.Hdr.Name, got.Algorithm, want.Hdr.Name, want.Algorithm)
+			}
+		}
 		if !strings.Contains(s.log.String(), "rule="+string(c.rule)+" ") {
 			t.Errorf("%s: the log does not name %s: %s", c.what, c.rule, &s.log)
 		}

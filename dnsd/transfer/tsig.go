@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -66,9 +67,11 @@ type signer struct {
 	key  *secretKey // nil: nothing is signed
 	mac  string     // of the question, then of the last message
 	more bool       // not the first message: only the times are signed with it (RFC 8945 section 5.3.1)
-	// fault is what was wrong with the question's signature: a TSIG error, with the time that the asker signed.
-	fault  uint16
-	signed uint64
+	// fault is what was wrong with the question's signature: a TSIG error, with the time that the asker signed and the
+	// algorithm that he named, which need not be the key's.
+	fault     uint16
+	signed    uint64
+	algorithm string
 }
 
 // pack is a message in wire form, signed if it is to be.
@@ -76,7 +79,7 @@ func (s *signer) pack(m *dns.Msg) ([]byte, error) {
 	if s.key == nil {
 		return m.Pack()
 	}
-	m.SetTsig(s.key.name, s.key.wireAlgorithm(), fudge, time.Now().Unix())
+	m.SetTsig(s.key.name, cmp.Or(s.algorithm, s.key.wireAlgorithm()), fudge, time.Now().Unix())
 	t := m.IsTsig()
 	if s.fault != 0 {
 		t.Error = s.fault
@@ -113,7 +116,7 @@ func verify(req *dns.Msg, status error, find func(name string) *secretKey) (*sig
 	}
 	k := find(dns.CanonicalName(t.Hdr.Name))
 	if k == nil || dns.CanonicalName(t.Algorithm) != k.wireAlgorithm() {
-		return &signer{key: &secretKey{name: t.Hdr.Name, algorithm: "hmac-sha256"}, fault: dns.RcodeBadKey}, ruleBadKey, nil
+		return &signer{key: &secretKey{name: t.Hdr.Name}, fault: dns.RcodeBadKey, algorithm: t.Algorithm}, ruleBadKey, nil
 	}
 	s := &signer{key: k, mac: t.MAC}
 	switch {

@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -158,6 +159,39 @@ func TestOrdersAreBounded(t *testing.T) {
 // at is the station of a site of the test above.
 func (o *orders) at(site int) int {
 	return slices.IndexFunc(o.stations, func(s station) bool { return s.addr == netip.AddrFrom4([4]byte{10, byte(site), 0, 1}) })
+}
+
+// Of three tags, each one that differs is told so; two keys are too many, whichever tags name them.
+func TestTransferOfThreeTags(t *testing.T) {
+	const other, key = "DNS/Transfer is another one than that of tag aaa, which feeds the zone too: only who may by all 3 tags that feed it may transfer it",
+		"DNS/Transfer/Key is another one than that of tag bbb, which feeds the zone too: nobody may transfer it"
+	for _, c := range []struct {
+		transfer [3]string
+		want     []string
+	}{
+		{[3]string{"{Allow: [10.0.0.53]}", "{Allow: [10.0.0.53]}", "{Allow: [10.0.0.53]}"}, nil},
+		{[3]string{"{Allow: [10.0.0.53]}", "{Allow: [10.0.0.53]}", "{Allow: [10.0.0.0/8]}"}, []string{"true tags/ccc " + other}},
+		{[3]string{"{Allow: [10.0.0.53]}", "{Allow: [10.0.0.53], Key: b}", "{Allow: [10.0.0.53], Key: c}"},
+			[]string{"true tags/bbb " + other, "false tags/ccc " + key}},
+		{[3]string{"{Allow: [10.0.0.53]}", "{Allow: [10.0.0.53], Key: b}", "{Allow: [10.0.0.53], Key: B.}"},
+			[]string{"true tags/bbb " + other, "true tags/ccc " + other}},
+	} {
+		s := openStore(t)
+		for i, tag := range []string{"aaa", "bbb", "ccc"} {
+			put(t, s, "tags/"+tag, "DNS: {Zone: lab.test, Transfer: "+c.transfer[i]+"}")
+		}
+		var got []string
+		for _, p := range Compile(s.View(), mesh.View{}, DefaultOptions()).Problems() {
+			if strings.Contains(p.Reason, "DNS/Transfer") {
+				got = append(got, fmt.Sprint(p.Served, " ", p.Key, " ", p.Reason))
+			}
+		}
+		slices.Sort(got)
+		want := slices.Sorted(slices.Values(c.want))
+		if !slices.Equal(got, want) {
+			t.Errorf("%q:\n%q\nwant\n%q", c.transfer, got, want)
+		}
+	}
 }
 
 // Tags that want a zone transferred in different ways are told so.

@@ -65,8 +65,28 @@ func (h Hash) minus(o Hash) Hash {
 	return h
 }
 
+// packer packs records that others read meanwhile: dns.PackRR writes the size of the data into the record, which packing a
+// message does not do.
+type packer struct {
+	msg dns.Msg
+	one [1]dns.RR
+}
+
+// pack is a record in wire form, without compression, behind a header that says nothing. It is in buf if that has room.
+func (p *packer) pack(rr dns.RR, buf []byte) ([]byte, error) {
+	p.one[0] = rr
+	p.msg.Answer = p.one[:]
+	return p.msg.PackBuffer(buf)
+}
+
+// Wire is a record in wire form, without compression. It may be called for a record that is shared.
+func Wire(rr dns.RR) ([]byte, error) { return new(hasher).pack(rr) }
+
 // hasher hashes records in wire form. It keeps a buffer, for there are many.
-type hasher struct{ buf []byte }
+type hasher struct {
+	packer packer
+	buf    []byte
+}
 
 // hash is the hash of a record. One that has none cannot be sent.
 func (h *hasher) hash(rr dns.RR) (Hash, error) {
@@ -85,15 +105,15 @@ func (h *hasher) check(rr dns.RR) error {
 
 // pack is the wire form, valid until the next call.
 func (h *hasher) pack(rr dns.RR) ([]byte, error) {
-	for size := max(512, len(h.buf)); ; size = dns.MaxMsgSize {
+	for size := max(512, len(h.buf)); ; size = headerSize + dns.MaxMsgSize {
 		if len(h.buf) < size {
 			h.buf = make([]byte, size)
 		}
-		end, err := dns.PackRR(rr, h.buf, 0, nil, false)
+		wire, err := h.packer.pack(rr, h.buf)
 		if err == nil {
-			return h.buf[:end], nil
+			return wire[headerSize:], nil
 		}
-		if size == dns.MaxMsgSize {
+		if size >= dns.MaxMsgSize {
 			return nil, err
 		}
 	}

@@ -18,6 +18,7 @@ type Plain struct {
 	Random uint32     // where sets of addresses begin
 
 	target [256]byte // a name that an alias leads to
+	packer packer
 }
 
 // Said is what a plain question was answered with.
@@ -402,14 +403,28 @@ func (w *wireAnswer) others(s *rrset, wildcard bool) {
 		return
 	}
 	for _, rr := range s.rrs {
-		end, err := dns.PackRR(rr, w.b[:min(cap(w.b), w.q.Limit)], len(w.b), nil, false)
-		if err != nil { // no room, most likely
+		if !w.whole(rr) {
 			w.odd = true
 			return
 		}
-		w.b = w.b[:end]
 		w.answers++
 	}
+}
+
+// whole appends a record with its owner in full. What packs it puts a header before it: that comes to stand over the end of
+// what is there, which is put back.
+func (w *wireAnswer) whole(rr dns.RR) bool {
+	at := len(w.b) - headerSize
+	var end [headerSize]byte
+	copy(end[:], w.b[at:])
+	room := w.b[at:cap(w.b)]
+	wire, err := w.q.packer.pack(rr, room)
+	copy(w.b[at:], end[:])
+	if err != nil || unsafe.SliceData(wire) != unsafe.SliceData(room) { // no room, most likely
+		return false
+	}
+	w.b = w.b[:at+len(wire)]
+	return len(w.b) <= w.q.Limit
 }
 
 // pack is a set of addresses in wire form, each with a pointer to the question for its owner.
@@ -424,7 +439,7 @@ func pack(rrs []dns.RR) string {
 
 // restOf is a record in wire form without its owner; "" for one that has none.
 func restOf(rr dns.RR) string {
-	wire, err := new(hasher).pack(rr)
+	wire, err := Wire(rr)
 	if err != nil {
 		return ""
 	}

@@ -3,6 +3,7 @@ package zone
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"math/bits"
@@ -225,24 +226,34 @@ func (z *Zones) collectProblems() []Problem {
 }
 
 // transferProblems names tags that want a zone transferred otherwise than its first tag does: what all of them allow counts.
+// Of keys any two that differ are one too many, whichever tags name them.
 func (z *Zones) transferProblems(zn *zone) []Problem {
 	if len(zn.feeders) < 2 {
 		return nil
 	}
 	var out []Problem
+	what := "by both"
+	if n := len(zn.feeders); n > 2 {
+		what = fmt.Sprintf("by all %d tags that feed it", n)
+	}
 	first := z.feeders[zn.feeders[0]].doc.At("Transfer")
-	for _, tag := range zn.feeders[1:] {
+	keyTag, key := "", "" // the first that is named
+	for i, tag := range zn.feeders {
 		own := z.feeders[tag].doc.At("Transfer")
-		if own.Equal(first) {
-			continue
+		k := strings.TrimSuffix(strings.TrimSpace(own.Text("Key")), ".")
+		p := Problem{Zone: zn.text, Key: hostdb.Tags + "/" + tag}
+		switch {
+		case key != "" && k != "" && !strings.EqualFold(k, key):
+			p.Reason = "DNS/Transfer/Key is another one than that of tag " + keyTag + ", which feeds the zone too: nobody may transfer it"
+		case i > 0 && !own.Equal(first):
+			p.Served, p.Reason = true, "DNS/Transfer is another one than that of tag "+zn.feeders[0]+", which feeds the zone too: only who may "+what+" may transfer it"
 		}
-		p := Problem{Zone: zn.text, Key: hostdb.Tags + "/" + tag, Served: true,
-			Reason: "DNS/Transfer is another one than that of tag " + zn.feeders[0] + ", which feeds the zone too: only who may by both may transfer it"}
-		a, b := strings.TrimSpace(first.Text("Key")), strings.TrimSpace(own.Text("Key"))
-		if a != "" && b != "" && !strings.EqualFold(strings.TrimSuffix(a, "."), strings.TrimSuffix(b, ".")) {
-			p.Served, p.Reason = false, "DNS/Transfer/Key is another one than that of tag "+zn.feeders[0]+", which feeds the zone too: nobody may transfer it"
+		if p.Reason != "" {
+			out = append(out, p)
 		}
-		out = append(out, p)
+		if key == "" {
+			keyTag, key = tag, k
+		}
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
 	"hostmesh/dnsd/zone"
@@ -113,6 +114,42 @@ func TestTimesToLiveBeyondTheirRange(t *testing.T) {
 		}
 		if n != 4 {
 			t.Errorf("%s: %d records", ttl, n)
+		}
+	}
+}
+
+// The times of a SOA that no section takes are served as the longest ones; one that makes no sense takes no other with it.
+func TestTimesOfSOA(t *testing.T) {
+	const longest = 1<<31 - 1
+	for _, c := range []struct {
+		times                           string
+		problems                        []string
+		refresh, retry, expire, minimum uint32
+	}{
+		{"4294967295 2147483648 3000000000 2200000000", []string{"expire of 3000000000", "minimum of 2200000000", "refresh of 4294967295", "retry of 2147483648"},
+			longest, longest, longest, longest},
+		{"3600 600 2147483647 60", nil, 3600, 600, longest, 60},
+		{"3600 0 86400 60", []string{"Retry"}, 3600, 300, 86400, 60},
+		{"3600 600 60 70", []string{"Expire"}, 3600, 600, 604800, 70},
+	} {
+		s := openStore(t)
+		p, served, file := imported(t, s, "$ORIGIN lab.test.\n$TTL 300\n@ SOA ns1 hostmaster 1 "+c.times+"\n NS ns1\nns1 A 10.0.0.1\n", "", "lab")
+		if diff := cmp.Diff(file, served); diff != "" {
+			t.Errorf("%s: file and zone differ (-file +zone):\n%s", c.times, diff)
+		}
+		if len(p.Problems) != len(c.problems) {
+			t.Errorf("%s: %q", c.times, p.Problems)
+			continue
+		}
+		for i, want := range c.problems {
+			if !strings.Contains(p.Problems[i], want) {
+				t.Errorf("%s: %q does not name %s", c.times, p.Problems[i], want)
+			}
+		}
+		soa := zone.Compile(s.View(), mesh.View{}, zone.DefaultOptions()).SOA("lab.test.")
+		near := func(got, want uint32) bool { return got/8 == want/8 || got>>12 == want>>12 } // the low bits are those of the content
+		if !near(soa.Refresh, c.refresh) || !near(soa.Retry, c.retry) || !near(soa.Expire, c.expire) || soa.Minttl != c.minimum || soa.Mbox != "hostmaster.lab.test." {
+			t.Errorf("%s: %v", c.times, soa)
 		}
 	}
 }

@@ -484,8 +484,14 @@ func (p *planner) leaveOut(problems []section.Problem, dnsSection map[string]any
 			delete(p.records, keys[2])
 			out = true
 		case len(keys) >= 2 && keys[1] == "SOA" && dnsSection["SOA"] != nil:
-			p.note("SOA: %s; the defaults are taken", x)
-			delete(dnsSection, "SOA")
+			soa := dnsSection["SOA"].(map[string]any)
+			if len(keys) == 2 || soa[keys[2]] == nil { // the default does not go with the rest
+				p.note("SOA: %s; the defaults are taken", x)
+				delete(dnsSection, "SOA")
+			} else {
+				p.note("SOA: %s; the default is taken", x)
+				delete(soa, keys[2])
+			}
 			out = true
 		}
 	}

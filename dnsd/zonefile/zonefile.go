@@ -43,7 +43,7 @@ type File struct {
 
 // Read reads a zone file. zone is the origin of relative names until $ORIGIN says otherwise; empty: the file must say, and
 // the zone is that of its SOA. $GENERATE is done; $INCLUDE is refused, for nobody but the box's own operator may have files of
-// the box read. A time to live of 2^31 and more is 0 (RFC 2181 section 8). Errors wrap hostdb.ErrInvalid and name the line,
+// the box read. A time to live of 2^31 and more is 0 (RFC 2181 section 8), one of the SOA's times 2^31-1. Errors wrap hostdb.ErrInvalid and name the line,
 // hostdb.ErrTooLarge for what is beyond the bounds, or that of ctx, which is looked at now and then.
 func Read(ctx context.Context, text []byte, zone string) (*File, error) {
 	return read(ctx, text, zone, bounds{maxRecords, maxBytes})
@@ -89,6 +89,7 @@ func read(ctx context.Context, text []byte, zone string, most bounds) (*File, er
 				f.problem(rr, "the file has a SOA already")
 				continue
 			}
+			f.boundTimes(soa)
 			f.SOA = soa
 			continue
 		}
@@ -122,6 +123,20 @@ func read(ctx context.Context, text []byte, zone string, most bounds) (*File, er
 		return nil, fmt.Errorf("the root zone cannot be served: %w", hostdb.ErrInvalid)
 	}
 	return f, nil
+}
+
+// boundTimes makes the times of a SOA fit into a section. Longer ones mean the same to a secondary: never.
+func (f *File) boundTimes(soa *dns.SOA) {
+	was := dns.Copy(soa)
+	for _, t := range []struct {
+		name string
+		of   *uint32
+	}{{"refresh", &soa.Refresh}, {"retry", &soa.Retry}, {"expire", &soa.Expire}, {"minimum", &soa.Minttl}} {
+		if *t.of > maxTTL {
+			f.problem(was, fmt.Sprintf("its %s of %d seconds is more than is taken: it is %d (68 years)", t.name, *t.of, maxTTL))
+			*t.of = maxTTL
+		}
+	}
 }
 
 func (f *File) problem(rr dns.RR, why string) {

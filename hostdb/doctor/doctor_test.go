@@ -112,6 +112,26 @@ func TestBroken(t *testing.T) {
 	}
 }
 
+// Of three tags that make a zone each one that differs is told so, and two keys are too many, whichever tags name them.
+func TestTransferOfThreeTags(t *testing.T) {
+	s := open(t)
+	write(t, s, `
+		tags/aaa: {DNS: {Zone: lab.test, Transfer: {Allow: [10.1.0.53]}}}
+		tags/bbb: {DNS: {Zone: lab.test, Transfer: {Allow: [10.1.0.53], Key: b}}}
+		tags/ccc: {DNS: {Zone: lab.test, Transfer: {Allow: [10.1.0.53], Key: c}}}
+	`)
+	got := text(examine(t, s.View(), Options{}))
+	for _, want := range []string{
+		"warning tags/bbb at DNS/Transfer: tags/aaa makes the zone lab.test, too, with another Transfer: only who may by all 3 tags that make it may transfer it",
+		"error tags/ccc at DNS/Transfer: tags/bbb makes the zone lab.test, too, and names another Key: nobody may transfer it",
+		"write the same Allow and Key into all of them",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("nothing says %q:\n%s", want, got)
+		}
+	}
+}
+
 func TestOptions(t *testing.T) {
 	v := broken(t)
 	all := examine(t, v, Options{})

@@ -20,8 +20,8 @@ func transfers(e *exam) {
 			return
 		}
 		x := t.facts.DNS.Transfer
-		if first := e.zones[t.zone]; t.zone != "" && len(first) > 1 && first[0] != t {
-			strictest(e, t, first[0])
+		if all := e.zones[t.zone]; t.zone != "" && len(all) > 1 {
+			strictest(e, t, all)
 		}
 		if len(x.Allow)+len(x.Notify) == 0 && x.Key == "" {
 			return
@@ -42,18 +42,28 @@ func transfers(e *exam) {
 	})
 }
 
-// strictest says that two tags want one zone transferred in different ways: then what both allow counts.
-func strictest(e *exam, t, first *tag) {
-	x, y := t.facts.DNS.Transfer, first.facts.DNS.Transfer
-	if slices.Equal(x.Allow, y.Allow) && hostdb.NormalName(x.Key) == hostdb.NormalName(y.Key) {
+// strictest says that t wants its zone transferred in another way than the first of all tags that make it does: then what all
+// of them allow counts. Of keys any two that differ are one too many.
+func strictest(e *exam, t *tag, all []*tag) {
+	x, first := t.facts.DNS.Transfer, all[0]
+	f := Finding{ID: t.id(), Path: path("DNS", "Transfer"), Remedy: "write the same Allow and Key into both, or let one tag make the zone"}
+	what := "both"
+	if len(all) > 2 {
+		what = fmt.Sprintf("all %d tags that make it", len(all))
+		f.Remedy = "write the same Allow and Key into all of them, or let one tag make the zone"
+	}
+	for _, o := range all[:slices.Index(all, t)] {
+		if key := o.facts.DNS.Transfer.Key; key != "" && x.Key != "" && hostdb.NormalName(key) != hostdb.NormalName(x.Key) {
+			f.Severity, f.Related = section.Error, []string{o.id()}
+			f.Message = fmt.Sprintf("%s makes the zone %s, too, and names another Key: nobody may transfer it", o.id(), strings.TrimSuffix(t.zone, "."))
+			e.add(f)
+			return
+		}
+	}
+	if y := first.facts.DNS.Transfer; slices.Equal(x.Allow, y.Allow) && hostdb.NormalName(x.Key) == hostdb.NormalName(y.Key) {
 		return
 	}
-	f := Finding{Severity: section.Warning, ID: t.id(), Path: path("DNS", "Transfer"), Related: []string{first.id()},
-		Message: fmt.Sprintf("%s makes the zone %s, too, with another Transfer: only who may by both may transfer it", first.id(), strings.TrimSuffix(t.zone, ".")),
-		Remedy:  "write the same Allow and Key into both, or let one tag make the zone"}
-	if x.Key != "" && y.Key != "" && hostdb.NormalName(x.Key) != hostdb.NormalName(y.Key) {
-		f.Severity = section.Error
-		f.Message = fmt.Sprintf("%s makes the zone %s, too, and names another Key: nobody may transfer it", first.id(), strings.TrimSuffix(t.zone, "."))
-	}
+	f.Severity, f.Related = section.Warning, []string{first.id()}
+	f.Message = fmt.Sprintf("%s makes the zone %s, too, with another Transfer: only who may by %s may transfer it", first.id(), strings.TrimSuffix(t.zone, "."), what)
 	e.add(f)
 }

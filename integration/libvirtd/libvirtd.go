@@ -232,7 +232,10 @@ func (d *Daemon) Restart() error {
 func (d *Daemon) Freeze() error { return syscall.Kill(d.virt.pid, syscall.SIGSTOP) }
 
 // Thaw ends Freeze.
-func (d *Daemon) Thaw() error { return syscall.Kill(d.virt.pid, syscall.SIGCONT) }
+func (d *Daemon) Thaw() error {
+	// nsenter stops with what it started, and does not go on by itself.
+	return errors.Join(d.virt.cmd.Process.Signal(syscall.SIGCONT), syscall.Kill(d.virt.pid, syscall.SIGCONT))
+}
 
 // Virsh runs virsh, as somebody does by hand.
 func (d *Daemon) Virsh(ctx context.Context, args ...string) (string, error) {
@@ -250,6 +253,7 @@ func (d *Daemon) Close() error {
 		_ = d.holder.Wait()
 		for _, p := range []*process{d.log, d.virt} {
 			if p != nil {
+				_ = p.cmd.Process.Kill() // it stops with a daemon that is frozen, and would not see its end
 				<-p.ended
 			}
 		}

@@ -59,6 +59,8 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		TLSClientConfig:     &tls.Config{RootCAs: cfg.RootCAs, MinVersion: tls.VersionTLS12},
 		IdleConnTimeout:     time.Minute,
 		MaxIdleConnsPerHost: 16,
+
+		ExpectContinueTimeout: cfg.DialTimeout,
 	}
 	c := &Client{socket: cfg.Socket, token: cfg.Token, http: &http.Client{
 		Transport: t,

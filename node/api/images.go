@@ -32,6 +32,8 @@ type Images interface {
 	Images(ctx context.Context) ([]Image, error)
 	// Image is one of them.
 	Image(ctx context.Context, name string) (Image, error)
+	// MayAddImage refuses who may not add an image of this name here, before anything long is done.
+	MayAddImage(who Identity, name string) error
 	// TakeImageFile stores a file that may become part of the image of this name; without AddImage it goes after an hour.
 	// progress is called by one goroutine at a time.
 	TakeImageFile(ctx context.Context, who Identity, name string, body io.Reader, up ImageUpload, progress func(ImageProgress)) (ImageFile, error)
@@ -151,6 +153,9 @@ type ImageRecord struct {
 	Error    *huma.ErrorModel `json:"error,omitempty"`
 }
 
+// lastWords is how long a client that sends may take to read that nothing more is wanted.
+const lastWords = 3 * time.Second
+
 const octetType = "application/octet-stream"
 
 func registerImages(a huma.API, im Images) {
@@ -173,13 +178,12 @@ func registerImages(a huma.API, im Images) {
 		}
 		return &bodyOf[ImagesBody]{Body: ImagesBody{Images: list}}, nil
 	})
-	type named struct {
-		Name string `path:"name" maxLength:"128" doc:"Name of the image" example:"debian-12"`
-	}
 	huma.Register(a, huma.Operation{
 		OperationID: "get-image", Method: http.MethodGet, Path: "/api/v1/images/{name}",
 		Summary: "One base image", Tags: []string{"images"},
-	}, func(ctx context.Context, in *named) (*bodyOf[Image], error) {
+	}, func(ctx context.Context, in *struct {
+		Name string `path:"name" maxLength:"128" doc:"Name of the image" example:"debian-12"`
+	}) (*bodyOf[Image], error) {
 		one, err := im.Image(ctx, in.Name)
 		if err != nil {
 			return nil, imageProblem(err)
@@ -195,12 +199,15 @@ func registerImages(a huma.API, im Images) {
 		}},
 		Responses: lines,
 	}, func(ctx context.Context, in *struct {
-		named
+		Name   string `path:"name" maxLength:"128" doc:"Name of the image" example:"debian-12"`
 		Format string `query:"format" enum:"qcow2,raw,kernel" doc:"Default: qcow2 or raw, as its first bytes tell; kernel stands for kernels and initrds"`
 		SHA256 string `query:"sha256" maxLength:"64" doc:"What it must have"`
 		Size   int64  `query:"size" minimum:"0" doc:"Bytes, so that the space is kept from the beginning"`
 	}) (*huma.StreamResponse, error) {
 		who := identityOf(ctx)
+		if err := im.MayAddImage(who, in.Name); err != nil {
+			return nil, imageProblem(err)
+		}
 		return inLines(func(r *http.Request, body io.Reader, send func(ImageRecord)) error {
 			file, err := im.TakeImageFile(r.Context(), who, in.Name, body, ImageUpload{in.Format, in.SHA256, in.Size}, func(p ImageProgress) { send(ImageRecord{Progress: &p}) })
 			if err == nil {
@@ -214,13 +221,16 @@ func registerImages(a huma.API, im Images) {
 		Summary: "Enter a base image", Tags: []string{"images"}, Security: writeSecurity, Responses: lines,
 		Description: "What is named by URL is fetched first, to learn its size and checksum." + slow,
 	}, func(ctx context.Context, in *struct {
-		named
+		Name string `path:"name" maxLength:"128" doc:"Name of the image" example:"debian-12"`
 		Body ImageWish
 	}) (*huma.StreamResponse, error) {
 		if strings.TrimSpace(in.Body.Log) == "" {
 			return nil, errNoLog()
 		}
 		who := identityOf(ctx)
+		if err := im.MayAddImage(who, in.Name); err != nil {
+			return nil, imageProblem(err)
+		}
 		return inLines(func(r *http.Request, _ io.Reader, send func(ImageRecord)) error {
 			out, err := im.AddImage(r.Context(), who, in.Name, in.Body, func(p ImageProgress) { send(ImageRecord{Progress: &p}) })
 			if err == nil {
@@ -234,7 +244,7 @@ func registerImages(a huma.API, im Images) {
 		Summary: "Take a base image out of the catalogue", Tags: []string{"images"}, Security: writeSecurity,
 		Description: "Machines that were made from it go on. Its files go later, where no machine needs them.",
 	}, func(ctx context.Context, in *struct {
-		named
+		Name  string `path:"name" maxLength:"128" doc:"Name of the image" example:"debian-12"`
 		Force bool   `query:"force" doc:"Although hosts name it"`
 		Log   string `query:"log" required:"true" maxLength:"4096" doc:"Why, for those who read the history"`
 	}) (*bodyOf[ImageWritten], error) {
@@ -252,7 +262,7 @@ func registerImages(a huma.API, im Images) {
 		Summary: "Have nodes fetch an image now", Tags: []string{"images"}, Security: writeSecurity, Responses: lines,
 		Description: "Each line tells how one node is doing." + slow,
 	}, func(ctx context.Context, in *struct {
-		named
+		Name string `path:"name" maxLength:"128" doc:"Name of the image" example:"debian-12"`
 		Body ImageOrder
 	}) (*huma.StreamResponse, error) {
 		who := identityOf(ctx)
@@ -292,7 +302,7 @@ func inLines(work func(r *http.Request, body io.Reader, send func(ImageRecord)) 
 		_ = rc.SetReadDeadline(time.Time{})
 		duplex := rc.EnableFullDuplex() == nil
 		w.Header().Set("Content-Type", ndjsonType)
-		if duplex {
+		if duplex && r.Header.Get("Expect") == "" { // else nothing would be sent any more
 			_ = rc.Flush()
 		}
 		enc := json.NewEncoder(w)
@@ -316,6 +326,11 @@ func inLines(work func(r *http.Request, body io.Reader, send func(ImageRecord)) 
 			end.Error = imageProblem(err)
 		}
 		send(end)
+		if end.Error != nil && !body.ended {
+			// Who still sends would find the connection broken, and not read why.
+			_ = rc.SetReadDeadline(time.Now().Add(lastWords))
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
 	}}
 }
 
@@ -404,7 +419,11 @@ func (c *Client) PushImage(ctx context.Context, name string, nodes []string, tel
 
 // imageLines sends a request and reads the lines of its answer to the end.
 func (c *Client) imageLines(ctx context.Context, path string, query url.Values, contentType string, body io.Reader, line func(ImageRecord)) error {
-	resp, err := c.do(ctx, http.MethodPost, path, query, contentType, body)
+	header := http.Header{}
+	if contentType == octetType {
+		header.Set("Expect", "100-continue") // gigabytes that are refused are not sent
+	}
+	resp, err := c.doWith(ctx, http.MethodPost, path, query, contentType, body, header)
 	if err != nil {
 		return err
 	}

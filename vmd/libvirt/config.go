@@ -29,13 +29,14 @@ type Config struct {
 
 // Limits bound what libvirt may take from an agent.
 type Limits struct {
-	// Calls is how many calls may be within libvirt at once, those included that nobody waits for any more.
+	// Calls is how many calls may be within a connection at once, those included that nobody waits for any more.
 	Calls int
+	// Abandoned is how many calls may hang that nobody waits for, in dead connections too; with more there is no new connection.
+	Abandoned int
 	// Call is how long a call may take that has no earlier deadline.
 	Call time.Duration
-	// KeepAlive is how often a daemon that says nothing is asked whether it lives; KeepAlives is how many questions it may leave unanswered.
-	KeepAlive  time.Duration
-	KeepAlives int
+	// Ping is how often a daemon is asked whether it lives, and Silence how long it may take to answer.
+	Ping, Silence time.Duration
 	// RetryMin and RetryMax are the first and the longest pause between two attempts to connect.
 	RetryMin, RetryMax time.Duration
 }
@@ -43,13 +44,15 @@ type Limits struct {
 // DefaultLimits returns what an agent takes.
 func DefaultLimits() Limits {
 	return Limits{
-		// The daemon reads at most 5 requests of a client at once (max_client_requests), and leaves the questions of the
-		// keepalive unread with more: one place stays free for them.
+		// The daemon reads at most 5 requests of a client at once (max_client_requests): one place stays free for the
+		// question whether it lives.
 		Calls: 4,
+		// A thread and a few KiB each.
+		Abandoned: 64,
 		// Longer than libvirt's own patience with an emulator that does not answer, which is 30 s.
 		Call: time.Minute,
-		// A hung daemon is noticed after 12 to 15 s; one whose box is merely loaded answers sooner.
-		KeepAlive: 3 * time.Second, KeepAlives: 4,
+		// A hung daemon is noticed after some 15 s; one whose box is merely loaded answers sooner.
+		Ping: 3 * time.Second, Silence: 12 * time.Second,
 		// A daemon that is restarted is back in less than a second; one that is not installed costs nothing worth counting.
 		RetryMin: 100 * time.Millisecond, RetryMax: 10 * time.Second,
 	}

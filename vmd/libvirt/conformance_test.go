@@ -44,7 +44,7 @@ func TestConformanceQEMU(t *testing.T) {
 }
 
 // daemon starts a libvirtd of the test's own.
-func daemon(t *testing.T) *libvirtd.Daemon {
+func daemon(t testing.TB) *libvirtd.Daemon {
 	t.Helper()
 	d, err := libvirtd.Start("")
 	if err != nil {
@@ -61,7 +61,7 @@ func daemon(t *testing.T) *libvirtd.Daemon {
 	return d
 }
 
-func build(t *testing.T) guest.Guest {
+func build(t testing.TB) guest.Guest {
 	t.Helper()
 	g, err := guest.Build(dirFor(t))
 	if err != nil {
@@ -71,7 +71,7 @@ func build(t *testing.T) guest.Guest {
 }
 
 // dirFor makes a directory that another user can enter.
-func dirFor(t *testing.T) string {
+func dirFor(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
@@ -87,13 +87,20 @@ func machine(name string, g guest.Guest) plan.Domain {
 	return plan.Domain{Name: name, UUID: vmdtest.UUID(name), Mesh: vmdtest.Mesh, CPUs: 1, Memory: 128 << 20, Kernel: g.Kernel, Initrd: g.Initrd, Cmdline: guest.Cmdline(name, "", "", "")}
 }
 
-func open(t *testing.T, uri, mesh, dir string) *Hypervisor {
+func open(t testing.TB, uri, mesh, dir string) *Hypervisor {
 	t.Helper()
 	h, err := Open(Config{URI: uri, Mesh: mesh, Pool: "hostmesh-" + mesh + "-" + filepath.Base(filepath.Dir(dir)), Dir: filepath.Join(dir, mesh), Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
+	connected(t, h)
 	return h
+}
+
+// connected waits for a new daemon, which asks its emulators for seconds what they can.
+func connected(t testing.TB, h *Hypervisor) {
+	t.Helper()
+	eventually(t, func() error { _, err := h.List(t.Context()); return err })
 }
 
 func newBox(t *testing.T, uri, dir string) *vmdtest.Box {

@@ -18,13 +18,12 @@ import (
 // Hypervisor is libvirt's hypervisor on this box. Open makes one. While libvirt is away its calls return vmd.ErrAway, and
 // it is looked for in the background.
 //
-// libvirt's calls know no context. Each runs in a goroutine of its own, of which there are at most Limits.Calls; a call
-// whose context ends is left alone there, and what it was about to do may still happen. A daemon that hangs is found by
-// the keepalive, and all calls into it return.
+// libvirt's calls know no context. Each runs in a goroutine of its own, of which a connection has at most Limits.Calls; a call
+// whose context ends is left alone there, and what it was about to do may still happen. A daemon that hangs is found out
+// by questions, and then calls return at once; libvirt keeps those that are in it until the daemon ends or goes on.
 type Hypervisor struct {
 	cfg     Config
 	changed chan struct{}
-	slots   chan struct{} // one for each call in libvirt
 	stop    context.CancelFunc
 	done    chan struct{} // closed when the connector has ended
 
@@ -32,8 +31,8 @@ type Hypervisor struct {
 	conn      *conn      // nil while it is away
 	away      error      // why
 	closed    bool
-	abandoned int
-	lost      chan struct{}            // closed when conn is gone; made with it
+	calls     int                      // in libvirt
+	abandoned int                      // of them, those that nobody waits for
 	busy      map[string]chan struct{} // volumes that are being made, grown or deleted; closed when that is done
 }
 
@@ -43,7 +42,9 @@ type conn struct {
 	platform platform
 	driver   string // QEMU, Test, ...
 	version  string
-	events   int // callback's id, -1 = none
+	events   int           // callback's id, -1 = none
+	slots    chan struct{} // one for each call in it
+	lost     chan struct{} // closed when it is dead
 
 	users   int // guarded by Hypervisor.mu
 	retired bool
@@ -65,7 +66,7 @@ func Open(cfg Config) (*Hypervisor, error) {
 		return nil, fmt.Errorf("open libvirt %q: %w", cfg.URI, err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	h := &Hypervisor{cfg: cfg, changed: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Limits.Calls), stop: stop, done: make(chan struct{}),
+	h := &Hypervisor{cfg: cfg, changed: make(chan struct{}, 1), stop: stop, done: make(chan struct{}),
 		away: errors.New("not connected yet"), busy: map[string]chan struct{}{}}
 	first := make(chan struct{})
 	go h.connector(ctx, sync.OnceFunc(func() { close(first) }))
@@ -85,7 +86,11 @@ func (h *Hypervisor) connector(ctx context.Context, tried func()) {
 	pause := h.cfg.Limits.RetryMin
 	said := ""
 	for ctx.Err() == nil {
-		c, err := attempt(ctx, h.connect)
+		var c *conn
+		err := h.mayConnect()
+		if err == nil {
+			c, err = attempt(ctx, h.connect)
+		}
 		if ctx.Err() != nil {
 			if c != nil {
 				c.close()
@@ -111,8 +116,7 @@ func (h *Hypervisor) connector(ctx context.Context, tried func()) {
 		}
 		said, pause = "", h.cfg.Limits.RetryMin
 		h.mu.Lock()
-		h.conn, h.away, h.lost = c, nil, make(chan struct{})
-		lost := h.lost
+		h.conn, h.away = c, nil
 		h.mu.Unlock()
 		h.cfg.Logger.Info("libvirt connected", "uri", h.cfg.URI, "hypervisor", c.version, "domain_type", c.platform.domainType)
 		tried()
@@ -120,11 +124,54 @@ func (h *Hypervisor) connector(ctx context.Context, tried func()) {
 		if alive, err := c.lv.IsAlive(); err == nil && !alive { // it may have gone before anybody could hear of it
 			h.lose(c, errors.New("the connection broke at once"))
 		}
+		h.watch(ctx, c)
+	}
+}
+
+// watch asks a daemon from time to time whether it lives, until it is lost. libvirt has a keepalive of its own, with which its library
+// (9.0.0) hangs or crashes when several calls wait in a connection that it gives up.
+func (h *Hypervisor) watch(ctx context.Context, c *conn) {
+	tick := time.NewTicker(h.cfg.Limits.Ping)
+	defer tick.Stop()
+	asked := make(chan error, 1)
+	var since time.Time // of the question that is open; zero = none is
+	for {
 		select {
 		case <-ctx.Done():
-		case <-lost:
+			return
+		case <-c.lost:
+			return
+		case <-asked:
+			since = time.Time{} // a daemon that refuses lives; that the connection broke is seen by translate
+		case <-tick.C:
+			if !since.IsZero() {
+				if time.Since(since) > h.cfg.Limits.Silence {
+					h.lose(c, fmt.Errorf("the daemon has not answered for %s", h.cfg.Limits.Silence))
+				}
+				continue
+			}
+			since = time.Now()
+			h.mu.Lock()
+			c.users++
+			h.mu.Unlock()
+			go func() {
+				_, err := patient(c.lv.GetLibVersion)
+				err = h.translate(c, err)
+				h.release(c)
+				asked <- err
+			}()
 		}
 	}
+}
+
+// mayConnect refuses one more connection when too many calls hang in lost ones: they end when their daemon goes on or ends.
+func (h *Hypervisor) mayConnect() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if most := h.cfg.Limits.Abandoned; h.abandoned > most-h.cfg.Limits.Calls {
+		return fmt.Errorf("%d calls hang in libvirt, of the %d that may: end the libvirtd that hangs, or restart this agent", h.abandoned, most)
+	}
+	return nil
 }
 
 // attempt runs a call that cannot be ended; when ctx ends first, what it returns is closed.
@@ -159,7 +206,7 @@ func (h *Hypervisor) lose(c *conn, why error) {
 		return
 	}
 	h.conn, h.away = nil, why
-	close(h.lost)
+	close(c.lost)
 	unused := h.retire(c)
 	closed := h.closed
 	h.mu.Unlock()
@@ -224,7 +271,7 @@ func (h *Hypervisor) Changed() <-chan struct{} { return h.changed }
 func (h *Hypervisor) Load() Hanging {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return Hanging{Calls: len(h.slots), Abandoned: h.abandoned}
+	return Hanging{Calls: h.calls, Abandoned: h.abandoned}
 }
 
 // Close lets go of libvirt; domains go on. It does not wait for calls that hang.
@@ -261,19 +308,24 @@ func call[T any](ctx context.Context, h *Hypervisor, what, about string, f func(
 	if ctx.Err() != nil {
 		return none, wrap(ctx.Err())
 	}
-	if err := h.here(); err != nil { // it is away: known without a place
+	c, err := h.acquire()
+	if err != nil {
 		return none, wrap(err)
 	}
 	select {
-	case h.slots <- struct{}{}:
+	case c.slots <- struct{}{}:
+	case <-c.lost:
+		err = fmt.Errorf("%w: it went while %d calls were waited for", vmd.ErrAway, cap(c.slots))
 	case <-mine.Done():
-		return none, wrap(fmt.Errorf("%d calls are in libvirt already: %w", cap(h.slots), context.Cause(mine)))
+		err = fmt.Errorf("%d calls are in libvirt already: %w", cap(c.slots), context.Cause(mine))
 	}
-	c, err := h.acquire()
 	if err != nil {
-		<-h.slots
+		h.release(c)
 		return none, wrap(err)
 	}
+	h.mu.Lock()
+	h.calls++
+	h.mu.Unlock()
 	type result struct {
 		v   T
 		err error
@@ -284,23 +336,28 @@ func call[T any](ctx context.Context, h *Hypervisor, what, about string, f func(
 	go func() {
 		v, err := patient(func() (T, error) { return f(mine, c) })
 		err = h.translate(c, err)
+		<-c.slots
 		h.release(c)
 		h.mu.Lock()
 		finished = true
+		h.calls--
 		if left {
 			h.abandoned--
 		}
 		h.mu.Unlock()
-		<-h.slots
 		got <- result{v, err}
 	}()
+	var why error
 	select {
 	case r := <-got:
 		if r.err != nil {
 			return none, wrap(r.err)
 		}
 		return r.v, nil
+	case <-c.lost:
+		why = fmt.Errorf("%w: it went during the call", vmd.ErrAway)
 	case <-mine.Done():
+		why = context.Cause(mine)
 	}
 	h.mu.Lock()
 	if !finished {
@@ -308,7 +365,7 @@ func call[T any](ctx context.Context, h *Hypervisor, what, about string, f func(
 		h.abandoned++
 	}
 	h.mu.Unlock()
-	return none, wrap(context.Cause(mine))
+	return none, wrap(why)
 }
 
 // here returns what acquire would, and takes nothing.

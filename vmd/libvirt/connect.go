@@ -5,7 +5,6 @@ package libvirt
 import (
 	"errors"
 	"fmt"
-	"math"
 	"runtime"
 	"strings"
 
@@ -22,7 +21,7 @@ func (h *Hypervisor) connect() (*conn, error) {
 	if err != nil {
 		return nil, classify(err)
 	}
-	c := &conn{lv: lv, events: -1}
+	c := &conn{lv: lv, events: -1, slots: make(chan struct{}, h.cfg.Limits.Calls), lost: make(chan struct{})}
 	if err := h.prepare(c); err != nil {
 		c.close()
 		return nil, err
@@ -53,13 +52,7 @@ func (h *Hypervisor) prepare(c *conn) error {
 		return errors.New("it offers no type of domain that would run; install an emulator (Debian: qemu-system-x86)")
 	}
 	c.platform.direct = directIO(h.cfg.Dir)
-	// Drivers within the library have no daemon to lose, and refuse both.
-	_, err = patient(func() (struct{}, error) {
-		return struct{}{}, c.lv.SetKeepAlive(int(math.Ceil(h.cfg.Limits.KeepAlive.Seconds())), uint(h.cfg.Limits.KeepAlives))
-	})
-	if err != nil && !unsupported(err) {
-		return fmt.Errorf("switch keepalive on: %w", err)
-	}
+	// Drivers within the library have no daemon to lose, and refuse this.
 	_, err = patient(func() (struct{}, error) {
 		return struct{}{}, c.lv.RegisterCloseCallback(func(_ *libvirt.Connect, reason libvirt.ConnectCloseReason) {
 			h.lose(c, closeReason(reason))
@@ -93,39 +86,6 @@ func closeReason(r libvirt.ConnectCloseReason) error {
 func unsupported(err error) bool {
 	var lv libvirt.Error
 	return errors.As(err, &lv) && lv.Code == libvirt.ERR_NO_SUPPORT
-}
-
-// platformOf picks the type and machine of new domains: q35 before pc, what the architecture calls virt, else libvirt's choice.
-func platformOf(caps libvirtxml.Caps, arch string, kvm bool) platform {
-	info := Info{KVM: kvm}
-	var machines []libvirtxml.CapsGuestMachine
-	for _, g := range caps.Guests {
-		if g.OSType != "hvm" || arch != "" && g.Arch.Name != arch {
-			continue
-		}
-		machines = append(machines, g.Arch.Machines...)
-		for _, d := range g.Arch.Domains {
-			info.DomainTypes = append(info.DomainTypes, d.Type)
-			machines = append(machines, d.Machines...)
-		}
-	}
-	if len(info.DomainTypes) == 0 && arch != "" { // the test driver speaks of i686 wherever it is
-		return platformOf(caps, "", false)
-	}
-	p := platform{domainType: info.DomainType()}
-	if p.domainType == "test" || p.domainType == "" {
-		return p
-	}
-	p.arch = arch
-	for _, want := range []string{"q35", "virt", "pc"} {
-		for _, m := range machines {
-			if m.Name == want {
-				p.machine = want
-				return p
-			}
-		}
-	}
-	return p
 }
 
 // makePool tells libvirt of the directory, so that people find the volumes there (virsh vol-list). The files are ours.

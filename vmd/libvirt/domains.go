@@ -192,7 +192,7 @@ func (h *Hypervisor) Define(ctx context.Context, d plan.Domain) error {
 		dom, old, err := h.ours(c, d.UUID)
 		switch {
 		case code(err) == libvirt.ERR_NO_DOMAIN:
-			if err := nameIsFree(c, d.Name); err != nil {
+			if err := nameIsFree(c, d); err != nil {
 				return done{}, err
 			}
 		case err != nil:
@@ -219,9 +219,9 @@ func (h *Hypervisor) Define(ctx context.Context, d plan.Domain) error {
 	return err
 }
 
-// nameIsFree says who has a name. libvirt itself refuses one that is taken in between.
-func nameIsFree(c *conn, name string) error {
-	dom, err := c.lv.LookupDomainByName(name)
+// nameIsFree says who has the name of a domain that is not there yet. libvirt itself refuses one that is taken in between.
+func nameIsFree(c *conn, want plan.Domain) error {
+	dom, err := c.lv.LookupDomainByName(want.Name)
 	if code(err) == libvirt.ERR_NO_DOMAIN {
 		return nil
 	}
@@ -237,45 +237,66 @@ func nameIsFree(c *conn, name string) error {
 	if err != nil {
 		return err
 	}
+	if d.UUID == want.UUID && d.Ours.Mesh == want.Mesh {
+		return nil // another call made it in between
+	}
 	owner := "of somebody else"
 	if d.Ours.Mesh != "" {
 		owner = fmt.Sprintf("of mesh %q", d.Ours.Mesh)
 	}
-	return fmt.Errorf("%w: the name %q is taken by domain %s %s", vmd.ErrRefused, name, d.UUID, owner)
+	return fmt.Errorf("%w: the name %q is taken by domain %s %s", vmd.ErrRefused, want.Name, d.UUID, owner)
 }
 
-// settle makes an error of a call nothing when what was wanted is so by now: another was faster.
+// settle makes an error of a call nothing when what was wanted is so by now: another was faster, or the emulator went while
+// it was spoken to, which libvirt takes in a moment later.
 func settle(dom *libvirt.Domain, err error, want func(plan.State) bool) error {
-	if code(err) != libvirt.ERR_OPERATION_INVALID {
+	gone := err != nil && strings.Contains(err.Error(), "monitor")
+	if code(err) != libvirt.ERR_OPERATION_INVALID && !gone {
 		return err
 	}
-	if state, e := stateOf(dom); e == nil && want(state) {
-		return nil
+	for i := 0; ; i++ {
+		if state, e := stateOf(dom); e == nil && want(state) {
+			return nil
+		}
+		if !gone || i == 20 {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
-	return err
 }
 
 // Start implements vmd.Hypervisor.
 func (h *Hypervisor) Start(ctx context.Context, uuid string) error {
-	return h.change(ctx, "start domain", uuid, func(_ context.Context, dom *libvirt.Domain, d described) error {
-		state, err := stateOf(dom)
-		if err != nil {
-			return err
-		}
-		running := func(s plan.State) bool { return s == plan.Running }
-		switch {
-		case state == plan.Paused:
-			return settle(dom, dom.Resume(), running)
-		case !off(state):
-			return nil
-		}
-		if log := d.Console.Log.File; log != "" {
-			if err := os.MkdirAll(filepath.Dir(log), 0o711); err != nil { // virtlogd makes the file, and no directory
+	return h.change(ctx, "start domain", uuid, func(ctx context.Context, dom *libvirt.Domain, d described) error {
+		// A start that a killed daemon did not finish looks paused until the next daemon ends it: what is so is looked at
+		// again when it turns out to be otherwise.
+		for again := 0; ; again++ {
+			err := start(dom, d)
+			if again == 3 || code(err) != libvirt.ERR_OPERATION_INVALID || ctx.Err() != nil {
 				return err
 			}
 		}
-		return settle(dom, dom.CreateWithFlags(0), running)
 	})
+}
+
+func start(dom *libvirt.Domain, d described) error {
+	state, err := stateOf(dom)
+	if err != nil {
+		return err
+	}
+	running := func(s plan.State) bool { return s == plan.Running }
+	switch {
+	case state == plan.Paused:
+		return settle(dom, dom.Resume(), running)
+	case !off(state):
+		return nil
+	}
+	if log := d.Console.Log.File; log != "" {
+		if err := os.MkdirAll(filepath.Dir(log), 0o711); err != nil { // virtlogd makes the file, and no directory
+			return err
+		}
+	}
+	return settle(dom, dom.CreateWithFlags(0), running)
 }
 
 // Shutdown implements vmd.Hypervisor. The guest's agent is asked where there is one, else its power button is pressed.

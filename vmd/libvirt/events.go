@@ -9,7 +9,7 @@ import (
 	"libvirt.org/go/libvirt"
 )
 
-// events is the loop that libvirt needs for events and for keepalive. libvirt has one for the whole process, and it must be
+// events is the loop that libvirt needs to be told of changes. libvirt has one for the whole process, and it must be
 // there before the first connection that uses it: so it is the one thing here that is not of a Hypervisor. It starts with
 // the first Open and never ends; with nothing to wait for it sleeps.
 var events struct {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"libvirt.org/go/libvirtxml"
@@ -26,6 +27,40 @@ type platform struct {
 }
 
 func (p platform) x86() bool { return p.arch == "x86_64" || p.arch == "i686" }
+
+// platformOf picks the type and machine of new domains: q35 before pc, what the architecture calls virt, else libvirt's choice.
+func platformOf(caps libvirtxml.Caps, arch string, kvm bool) platform {
+	var info Info
+	var machines []libvirtxml.CapsGuestMachine
+	for _, g := range caps.Guests {
+		if g.OSType != "hvm" || arch != "" && g.Arch.Name != arch {
+			continue
+		}
+		machines = append(machines, g.Arch.Machines...)
+		for _, d := range g.Arch.Domains {
+			info.DomainTypes = append(info.DomainTypes, d.Type)
+			machines = append(machines, d.Machines...)
+		}
+	}
+	if len(info.DomainTypes) == 0 && arch != "" { // the test driver speaks of i686 wherever it is
+		return platformOf(caps, "", false)
+	}
+	info.KVM = kvm && slices.Contains(info.DomainTypes, "kvm")
+	p := platform{domainType: info.DomainType()}
+	if p.domainType == "test" || p.domainType == "" {
+		return p
+	}
+	p.arch = arch
+	for _, want := range []string{"q35", "virt", "pc"} {
+		for _, m := range machines {
+			if m.Name == want {
+				p.machine = want
+				return p
+			}
+		}
+	}
+	return p
+}
 
 // serverDefaults are what every machine has that nobody asks about: it is a server, and hostmesh watches it.
 func serverDefaults(dom *libvirtxml.Domain, p platform) {
@@ -161,14 +196,6 @@ func domainXML(d plan.Domain, p platform) (string, error) {
 	return text, nil
 }
 
-// metadata is the part of a domain's XML that is ours. Fields may be added; what they mean changes with the version.
-type metadata struct {
-	XMLName xml.Name `xml:"urn:hostmesh:domain machine"`
-	Version int      `xml:"version,attr"`
-	Mesh    string   `xml:"mesh,attr"`
-	Address string   `xml:"address,attr,omitempty"`
-}
-
 func metadataXML(d plan.Domain) (string, error) {
 	// libvirt wants a prefix on the element, which encoding/xml does not write.
 	var out bytes.Buffer
@@ -183,11 +210,14 @@ func metadataXML(d plan.Domain) (string, error) {
 	return out.String(), nil
 }
 
-// described is what is read of a domain's XML.
+// described is what is read of a domain's XML. Others may have written it: nothing about it is taken for granted.
 type described struct {
-	Name   string   `xml:"name"`
-	UUID   string   `xml:"uuid"`
-	Ours   metadata `xml:"metadata>machine"` // of the namespace in metadata
+	Name     string `xml:"name"`
+	UUID     string `xml:"uuid"`
+	Metadata struct {
+		All []metadata `xml:",any"`
+	} `xml:"metadata"`
+	Ours   metadata `xml:"-"` // that of All which is ours; zero where there is none
 	Memory struct {
 		Value int64  `xml:",chardata"`
 		Unit  string `xml:"unit,attr"`
@@ -211,10 +241,25 @@ type described struct {
 	} `xml:"devices>serial"`
 }
 
+// metadata is a part of a domain's XML for somebody who does not read the rest. Fields of ours may be added; what they mean
+// changes with the version.
+type metadata struct {
+	XMLName xml.Name
+	Version string `xml:"version,attr"`
+	Mesh    string `xml:"mesh,attr"`
+	Address string `xml:"address,attr"`
+}
+
 func describe(text string) (described, error) {
 	var d described
 	if err := xml.Unmarshal([]byte(text), &d); err != nil {
 		return described{}, fmt.Errorf("read a domain's XML: %w", err)
+	}
+	for _, m := range d.Metadata.All {
+		if m.XMLName == (xml.Name{Space: namespace, Local: "machine"}) {
+			d.Ours = m
+			break
+		}
 	}
 	return d, nil
 }
@@ -232,7 +277,8 @@ func (d described) files() []string {
 func (d described) machine() plan.Machine {
 	m := plan.Machine{Name: d.Name, UUID: strings.ToLower(d.UUID), CPUs: d.VCPU, Memory: d.Memory.Value << 10, Files: d.files()}
 	if d.Ours.Mesh != "" {
-		m.Mesh, m.Version = d.Ours.Mesh, d.Ours.Version
+		m.Mesh = d.Ours.Mesh
+		m.Version, _ = strconv.Atoi(d.Ours.Version) // 0 is no version
 	}
 	return m
 }
