@@ -125,7 +125,7 @@ func (a *Agent) openHypervisor(cfg *vmd.Config) error {
 	}
 	a.closers = append(a.closers, hv.Close)
 	cfg.Hypervisor, cfg.Images = hv, baseImages{a}
-	a.images.usedBy(func(ctx context.Context) ([]string, error) {
+	a.images.inUse = func(ctx context.Context) ([]string, error) {
 		list, err := hv.List(ctx)
 		if err != nil {
 			return nil, err
@@ -135,7 +135,7 @@ func (a *Agent) openHypervisor(cfg *vmd.Config) error {
 			files = append(files, m.Files...)
 		}
 		return files, nil
-	})
+	}
 	return nil
 }
 

@@ -32,6 +32,7 @@ const (
 	refusedFor   = time.Minute      // nor one that had no room for it
 	awayFor      = 15 * time.Second // nor one that did not answer
 	placeAgain   = 5 * time.Second  // between two tries to place one machine
+	placeSoon    = time.Second      // where only a box is missing: another report may come any moment
 	tidyEvery    = time.Minute
 	flightKept   = 30 * time.Second // after a box took a machine, until its report says so at the latest
 	offersAtOnce = 32
@@ -219,7 +220,7 @@ func (p *Placer) Hold(ctx context.Context, office Office) error {
 			}
 		}
 		p.tell()
-		t := time.NewTimer(placeAgain)
+		t := time.NewTimer(placeSoon)
 		select {
 		case <-ctx.Done():
 		case <-p.poke:
@@ -368,6 +369,11 @@ func (p *Placer) place(ctx context.Context, office Office, w plan.Wish, drained 
 		p.say(w, phase, err.Error())
 	}
 	p.land(key, placed)
+	if errors.Is(err, errPatience) {
+		p.mu.Lock()
+		p.again[key] = p.cfg.Clock.Now().Add(placeSoon)
+		p.mu.Unlock()
+	}
 }
 
 // errPatience is wrapped by reasons that pass by themselves.

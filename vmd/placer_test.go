@@ -70,6 +70,16 @@ func TestMany(t *testing.T) {
 		}
 		w := newWorld(t, boxes...)
 		w.group.slow = 2 * time.Millisecond
+		w.until("all boxes report what they have", time.Minute, func() bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			for _, name := range boxes {
+				if b := w.reports[name].Box; b == nil || b.Unfit != "" || b.CPUs == 0 {
+					return false
+				}
+			}
+			return true
+		})
 		w.place("elsewhere", newTripwire(0, false))
 		began := time.Now()
 		w.update(func(tx *hostdb.Tx) error {
