@@ -152,7 +152,12 @@ type VMConfig struct {
 	Keep string
 	// Shutdown is how long a guest may take to end before its power is cut. Empty: DefaultVMShutdown.
 	Shutdown string
+	// Guests is the directory of the profiles that guests are made with. Empty: guestsDir.
+	Guests string
 }
+
+// guestsDir is beside the agent's own configuration, because what stands in it is root on the machines made with it.
+const guestsDir = "/etc/hostmesh/guests.d"
 
 // vmDir is where libvirt's own tools and the rules of AppArmor expect disks.
 const vmDir = "/var/lib/libvirt/images/hostmesh"
@@ -310,6 +315,9 @@ func (c *Config) validate() error {
 	}
 	if c.VM.Dir != "" && !filepath.IsAbs(c.VM.Dir) {
 		bad("vm.dir %s: want an absolute path", c.VM.Dir)
+	}
+	if c.VM.Guests != "" && !filepath.IsAbs(c.VM.Guests) {
+		bad("vm.guests %s: want an absolute path", c.VM.Guests)
 	}
 	if c.ClockOffset != "" && !c.Dev {
 		bad("clock_offset: a clock is set wrong on purpose only with --dev")

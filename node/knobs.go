@@ -68,6 +68,7 @@ func knobs() []knob {
 		text("domain", "dns.domain", "DOMAIN", "domain of the mesh's own names; the same on every node", func(c *Config) *string { return &c.DNS.Domain }),
 		on("dns-identify", "dns.identify", "tell who asks by DNS which node and version answer: version.bind, hostname.bind, NSID", func(c *Config) *bool { return &c.DNS.Identify }),
 		text("libvirt", "libvirt", "URI", "this box's hypervisor, such as qemu:///system (default: none)", func(c *Config) *string { return &c.Libvirt }),
+		text("vm-guests", "vm.guests", "DIR", "where the profiles are that guests are made with (default: /etc/hostmesh/guests.d)", func(c *Config) *string { return &c.VM.Guests }),
 		text("vm-dir", "vm.dir", "DIR", "where disks and base images are (default: /var/lib/libvirt/images/hostmesh with a hypervisor; vm in the data directory with --dev)", func(c *Config) *string { return &c.VM.Dir }),
 		text("vm-keep", "vm.keep", "DURATION", "how long the disks of a deleted machine are kept (default: 7d)", func(c *Config) *string { return &c.VM.Keep }),
 		text("vm-shutdown", "vm.shutdown", "DURATION", "how long a guest may take to end before its power is cut (default: 1m)", func(c *Config) *string { return &c.VM.Shutdown }),

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -237,7 +238,7 @@ func (b baseImages) Have() map[string]string {
 	return b.a.images.store.Here(good)
 }
 
-func (baseImages) Seed(g vmd.Guest) ([]byte, error) {
+func (b baseImages) Seed(g vmd.Guest) ([]byte, error) {
 	doc, err := hostdb.Document{}.With(hostdb.PathOf("Guest"), g.Settings)
 	if err != nil || !g.Settings.Exists() {
 		doc = hostdb.Document{}
@@ -245,15 +246,16 @@ func (baseImages) Seed(g vmd.Guest) ([]byte, error) {
 	tag, _ := section.TagOf(doc) // a slip in it keeps no machine from being made; doctor names it
 	spec := image.SeedSpec{FQDN: g.FQDN, UUID: g.UUID, Network: image.SeedNetwork{MAC: g.MAC, Addr: g.Addr, Gateway: g.Gateway}}
 	spec.Hostname, _, _ = strings.Cut(g.Name, ".")
-	if s := tag.Guest; s != nil {
-		spec.User, spec.Network.DNS, spec.Network.Search = s.User, s.Resolvers, s.Search
-		for _, name := range slices.Sorted(maps.Keys(s.Keys)) {
-			spec.Keys = append(spec.Keys, s.Keys[name])
-		}
-		for _, name := range slices.Sorted(maps.Keys(s.Commands)) {
-			spec.Commands = append(spec.Commands, s.Commands[name])
-		}
+	spec.Tell(tag.Guest)
+	profile := ""
+	if tag.Guest != nil {
+		profile = tag.Guest.Profile
 	}
+	p, err := image.LoadProfile(cmp.Or(b.a.cfg.VM.Guests, guestsDir), profile)
+	if err != nil {
+		return nil, err
+	}
+	p.Add(&spec)
 	return image.Seed(spec)
 }
 
