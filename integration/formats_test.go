@@ -44,6 +44,7 @@ var formats = map[string]string{
 	"hostdb.cursorRetired":   "2", // of a watch in a mesh that retired runs; v0.1.0 does not read it
 	"hostdb.headsVersion":    "1", // of replicas that are compared
 	"hostdb.DigestAlgorithm": "1", // digests of two algorithms are not compared
+	"mesh.callReports":       `"report.sync.1"`,
 	"dnsd.exchangeVersion":   "1", // zone serials
 	"dnsd.callSerials":       `"dns.serials"`,
 	"transfer.callTells":     `"dns.tells.1"`,

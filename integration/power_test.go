@@ -5,19 +5,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	vmguest "hostmesh/integration/guest"
 )
 
 // guestPatience bounds one life of a virtual machine. It is emulated, on a machine that may have more to do.
@@ -55,14 +55,11 @@ type guest struct {
 
 func newGuest(t *testing.T) *guest {
 	t.Helper()
-	cache, err := os.UserCacheDir()
+	kernel, err := vmguest.FetchKernel()
 	if err != nil {
-		cache = os.TempDir() // an account without a home
+		t.Fatal(err)
 	}
-	g := &guest{t: t, dir: t.TempDir(), ledger: map[string]string{}}
-	kernel := filepath.Join(cache, "hostmesh-test", "kernel")
-	g.must(exec.Command("powercut/kernel.sh", kernel))
-	g.kernel = filepath.Join(kernel, "vmlinuz")
+	g := &guest{t: t, dir: t.TempDir(), ledger: map[string]string{}, kernel: kernel.Image}
 
 	files := map[string]string{"init": "hostmesh/integration/powercut", "hostmesh": "hostmesh/cmd/hostmesh"}
 	for name, pkg := range files {
@@ -72,15 +69,13 @@ func newGuest(t *testing.T) *guest {
 		g.must(cmd)
 		files[name] = path
 	}
-	modules, err := filepath.Glob(filepath.Join(kernel, "modules", "*.ko"))
+	maps.Copy(files, kernel.Files(vmguest.DiskModules))
+	image, err := vmguest.Archive(files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range modules {
-		files["modules/"+filepath.Base(m)] = m
-	}
 	g.initrd = filepath.Join(g.dir, "initrd")
-	if err := os.WriteFile(g.initrd, archive(t, files), 0o600); err != nil {
+	if err := os.WriteFile(g.initrd, image, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	g.disk = filepath.Join(g.dir, "disk")
@@ -109,34 +104,6 @@ func sparse(t *testing.T, path string, size int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// archive is what the kernel unpacks as its first file system (the newc form of cpio).
-func archive(t *testing.T, files map[string]string) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	inode := 0
-	add := func(name string, mode fs.FileMode, content []byte) {
-		inode++
-		fmt.Fprintf(&out, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
-			inode, uint32(mode), 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name)+1, 0)
-		out.WriteString(name + "\x00")
-		out.Write(make([]byte, -out.Len()&3))
-		out.Write(content)
-		out.Write(make([]byte, -out.Len()&3))
-	}
-	for _, dir := range []string{"modules", "dev"} {
-		add(dir, syscall.S_IFDIR|0o755, nil)
-	}
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		content, err := os.ReadFile(files[name])
-		if err != nil {
-			t.Fatal(err)
-		}
-		add(name, syscall.S_IFREG|0o755, content)
-	}
-	add("TRAILER!!!", 0, nil)
-	return out.Bytes()
 }
 
 // life starts the machine, checks what it finds, and lets it write until its power is cut: by itself after so many

@@ -8,29 +8,30 @@ import (
 
 // Stats is a snapshot for status pages.
 type Stats struct {
-	MeshID        string   `json:"mesh_id"`                  // empty while a joiner does not know it
-	Health        int      `json:"health"`                   // Lifeguard's score: 0 = well; higher = this node itself is slow or cut off
-	Members       int      `json:"members"`                  // known, whatever their state
-	Alive         int      `json:"alive"`                    // this node included
-	Failed        int      `json:"failed"`                   //
-	Left          int      `json:"left"`                     //
-	Unknown       int      `json:"unknown"`                  // not heard of since the start
-	CallsOut      uint64   `json:"calls_out"`                // requests of this node
-	CallsIn       uint64   `json:"calls_in"`                 // requests to this node
-	ErrorsOut     uint64   `json:"errors_out"`               // requests of this node that ended in an error
-	ErrorsIn      uint64   `json:"errors_in"`                // requests to this node that were answered with an error
-	BytesOut      uint64   `json:"bytes_out"`                // on peer streams, without TLS
-	BytesIn       uint64   `json:"bytes_in"`                 //
-	ConnsOut      int      `json:"conns_out"`                // open now
-	ConnsIn       int      `json:"conns_in"`                 //
-	Urgent        Urgent   `json:"urgent"`                   // what of all these is CallUrgent's
-	RefusedKey    uint64   `json:"refused_key"`              // times a peer with another key was seen
-	RefusedMesh   uint64   `json:"refused_mesh"`             // times a peer of another mesh was seen
-	RefusedOther  uint64   `json:"refused_other"`            // removed nodes, wrong ids, unknown protocol versions
-	IDConflicts   uint64   `json:"id_conflicts"`             // times that one node id was claimed from two addresses for longer than a move takes
-	ConflictAddrs []string `json:"conflict_addrs,omitempty"` // of the last such claim: the one the mesh knows, and the other
-	Garbage       uint64   `json:"garbage"`                  // connections and packets that did not speak the protocol, or were too slow
-	Overload      uint64   `json:"overload"`                 // connections and requests turned away
+	MeshID        string      `json:"mesh_id"`                  // empty while a joiner does not know it
+	Health        int         `json:"health"`                   // Lifeguard's score: 0 = well; higher = this node itself is slow or cut off
+	Members       int         `json:"members"`                  // known, whatever their state
+	Alive         int         `json:"alive"`                    // this node included
+	Failed        int         `json:"failed"`                   //
+	Left          int         `json:"left"`                     //
+	Unknown       int         `json:"unknown"`                  // not heard of since the start
+	CallsOut      uint64      `json:"calls_out"`                // requests of this node
+	CallsIn       uint64      `json:"calls_in"`                 // requests to this node
+	ErrorsOut     uint64      `json:"errors_out"`               // requests of this node that ended in an error
+	ErrorsIn      uint64      `json:"errors_in"`                // requests to this node that were answered with an error
+	BytesOut      uint64      `json:"bytes_out"`                // on peer streams, without TLS
+	BytesIn       uint64      `json:"bytes_in"`                 //
+	ConnsOut      int         `json:"conns_out"`                // open now
+	ConnsIn       int         `json:"conns_in"`                 //
+	Urgent        Urgent      `json:"urgent"`                   // what of all these is CallUrgent's
+	RefusedKey    uint64      `json:"refused_key"`              // times a peer with another key was seen
+	RefusedMesh   uint64      `json:"refused_mesh"`             // times a peer of another mesh was seen
+	RefusedOther  uint64      `json:"refused_other"`            // removed nodes, wrong ids, unknown protocol versions
+	IDConflicts   uint64      `json:"id_conflicts"`             // times that one node id was claimed from two addresses for longer than a move takes
+	ConflictAddrs []string    `json:"conflict_addrs,omitempty"` // of the last such claim: the one the mesh knows, and the other
+	Reports       ReportStats `json:"reports"`
+	Garbage       uint64      `json:"garbage"`  // connections and packets that did not speak the protocol, or were too slow
+	Overload      uint64      `json:"overload"` // connections and requests turned away
 }
 
 // Urgent is how the urgent lane stands. The numbers of Stats have it in them.
@@ -55,6 +56,7 @@ func (m *Mesh) Stats() Stats {
 		Garbage: m.refuse.garbage.Load(), Overload: m.refuse.overload.Load() + s.handshakes.Closed() + m.guard.closed(),
 	}
 	m.clones.fill(&st)
+	st.Reports = m.reports.stats()
 	for _, x := range m.View().Members() {
 		st.Members++
 		switch x.State {
@@ -105,6 +107,8 @@ type collector struct {
 	members, health, mass, conns                             *prometheus.Desc
 	calls, errs, bytes, refused, garbage, turnedAway, clones *prometheus.Desc
 	urgentConns, urgentCalls, urgentErrs, urgentSilent       *prometheus.Desc
+	reports, reportLag, reportCalls, reportBytes             *prometheus.Desc
+	reportNews, reportRefused                                *prometheus.Desc
 }
 
 func newCollector(m *Mesh) *collector {
@@ -124,6 +128,13 @@ func newCollector(m *Mesh) *collector {
 		garbage:    desc("stream_garbage_total", "Connections and packets to the gossip and stream ports that did not speak the protocol, or were too slow."),
 		clones:     desc("id_conflicts_total", "Claims of one node id from two addresses: a data directory was copied."),
 		turnedAway: desc("stream_overload_total", "Connections and requests turned away because all places were taken, or those of one source."),
+
+		reports:       desc("reports", "Members whose reports are here, this node included."),
+		reportLag:     desc("report_lag_seconds", "How long ago this node was last found to have all reports that another member has."),
+		reportCalls:   desc("report_messages_total", "Messages about reports.", "direction"),
+		reportBytes:   desc("report_bytes_total", "Bytes of messages about reports and of their answers.", "direction"),
+		reportNews:    desc("report_changes_total", "Changes of other members' reports that were taken."),
+		reportRefused: desc("report_refused_total", "Messages about reports, or changes, that broke the rules, of this node's own as well."),
 
 		urgentConns:  desc("stream_urgent_connections", "Open peer streams that are urgent.", "direction"),
 		urgentCalls:  desc("stream_urgent_calls_total", "Urgent requests on peer streams.", "direction"),
@@ -173,4 +184,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count(c.urgentErrs, st.Urgent.ErrorsIn, "in")
 	count(c.urgentErrs, st.Urgent.ErrorsOut, "out")
 	count(c.urgentSilent, st.Urgent.Silent)
+	gauge(c.reports, st.Reports.Nodes)
+	ch <- prometheus.MustNewConstMetric(c.reportLag, prometheus.GaugeValue, st.Reports.Lag.Seconds())
+	count(c.reportCalls, st.Reports.CallsIn, "in")
+	count(c.reportCalls, st.Reports.CallsOut, "out")
+	count(c.reportBytes, st.Reports.BytesIn, "in")
+	count(c.reportBytes, st.Reports.BytesOut, "out")
+	count(c.reportNews, st.Reports.News)
+	count(c.reportRefused, st.Reports.Refused)
 }

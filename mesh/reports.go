@@ -77,6 +77,53 @@ func (v View) Reports() iter.Seq[report.Report] {
 	}
 }
 
+// ReportChanges yields, sorted by node id, which reports v has otherwise than old: as they were and as they are. Of one that is
+// not in a view the zero Report stands there, so now.Node is empty where a report went. Between views of which one followed
+// the other it costs a look at each report at most, and nothing when there was no change.
+func (v View) ReportChanges(old View) iter.Seq2[report.Report, report.Report] {
+	var a, b []*report.Report
+	if old.d != nil {
+		a = old.d.reports
+	}
+	if v.d != nil {
+		b = v.d.reports
+	}
+	return func(yield func(was, now report.Report) bool) {
+		if len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) {
+			return
+		}
+		for len(a)+len(b) > 0 {
+			var was, now *report.Report
+			if len(b) == 0 || len(a) > 0 && a[0].Node <= b[0].Node {
+				was = a[0]
+			}
+			if len(a) == 0 || len(b) > 0 && b[0].Node <= a[0].Node {
+				now = b[0]
+			}
+			var none report.Report
+			switch {
+			case was == now:
+				a, b = a[1:], b[1:]
+			case was == nil:
+				b = b[1:]
+				if !yield(none, *now) {
+					return
+				}
+			case now == nil:
+				a = a[1:]
+				if !yield(*was, none) {
+					return
+				}
+			default:
+				a, b = a[1:], b[1:]
+				if !yield(*was, *now) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // WithReport returns a View in which r stands for its node, for planners that ask "what if", and for tests. r belongs to the
 // View afterwards.
 func (v View) WithReport(r report.Report) View {

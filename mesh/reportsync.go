@@ -67,6 +67,7 @@ type reportSync struct {
 	order     []string // whom to tell, best first, of the members in orderOf
 	orderOf   *Member
 	complete  time.Time // when nothing was missing at last
+	rate      []sentAt  // of the last comparisons
 	refusedAt time.Time // when that was logged
 
 	counts reportCounts
@@ -90,7 +91,17 @@ type reportPeer struct {
 	want    map[string]bool
 	compare bool
 	rest    time.Time // until then it is left alone
+	old     bool      // because it knows no reports
 }
+
+// sentAt is how many bytes had been sent at a time.
+type sentAt struct {
+	at    time.Time
+	bytes uint64
+}
+
+// reportRateOver is over how many comparisons the rate of bytes is taken: a minute.
+const reportRateOver = 12
 
 func newReportSync(b *board, self string, boot uint64, log *slog.Logger, clock Clock) *reportSync {
 	s := &reportSync{
@@ -274,8 +285,10 @@ func (s *reportSync) compareOne(ctx context.Context, wg *sync.WaitGroup) {
 	maps.DeleteFunc(s.peers, func(id string, p *reportPeer) bool {
 		return !p.busy && !now.Before(p.rest) // made again when needed
 	})
+	s.rate = append(s.rate, sentAt{now, s.counts.bytesOut.Load()})
+	s.rate = s.rate[max(0, len(s.rate)-reportRateOver):]
 	if len(alive) == 0 {
-		if len(s.others(members)) == 0 {
+		if !slices.ContainsFunc(s.others(members), func(id string) bool { return s.peers[id] == nil || !s.peers[id].old }) {
 			s.complete = now // there is nobody to miss anything of
 		}
 		return
@@ -394,12 +407,11 @@ func (s *reportSync) talk(ctx context.Context, id string, p *reportPeer) {
 
 // giveUp leaves a member alone for a while. What was to be said is dropped: comparing finds it.
 func (s *reportSync) giveUp(ctx context.Context, id string, p *reportPeer, err error) {
-	rest := reportRest
-	switch {
-	case errors.Is(err, ErrNoHandler), errors.Is(err, errReport):
+	rest, old := reportRest, errors.Is(err, ErrNoHandler)
+	if old || errors.Is(err, errReport) {
 		rest = reportRestOld
 	}
-	if ctx.Err() == nil && !errors.Is(err, ErrNoHandler) {
+	if ctx.Err() == nil && !old {
 		s.log.Debug("reports were not exchanged", "node", id, "err", err)
 	}
 	s.mu.Lock()
@@ -407,7 +419,7 @@ func (s *reportSync) giveUp(ctx context.Context, id string, p *reportPeer, err e
 	clear(p.news)
 	clear(p.want)
 	p.compare, p.busy = false, false
-	p.rest = s.clock.Now().Add(rest)
+	p.rest, p.old = s.clock.Now().Add(rest), old
 }
 
 // next makes the next message to a member; false when there is none.
@@ -597,6 +609,44 @@ func (s *reportSync) handle(_ context.Context, from Caller, req []byte) ([]byte,
 	b := ans.encode()
 	s.counts.bytesOut.Add(uint64(len(b)))
 	return b, nil
+}
+
+// ReportStats is how the exchange of reports stands.
+type ReportStats struct {
+	Nodes int `json:"nodes"` // whose reports are here
+	// Lag is how long ago this node was last found to have all that another has. While others live and answer that is some
+	// seconds; alone, it is 0 or so.
+	Lag       time.Duration `json:"lag"`
+	Rate      float64       `json:"rate"`       // bytes sent a second, over about the last minute
+	CallsOut  uint64        `json:"calls_out"`  // messages of this node
+	CallsIn   uint64        `json:"calls_in"`   // messages to this node
+	BytesOut  uint64        `json:"bytes_out"`  // of messages and answers
+	BytesIn   uint64        `json:"bytes_in"`   //
+	News      uint64        `json:"news"`       // changes of others taken
+	Refused   uint64        `json:"refused"`    // messages, and changes, that broke the rules
+	OwnNumber uint64        `json:"own_number"` // changes of this node's own report in this run
+}
+
+func (s *reportSync) stats() ReportStats {
+	c := &s.counts
+	st := ReportStats{
+		CallsOut: c.sent.Load(), CallsIn: c.received.Load(), BytesOut: c.bytesOut.Load(), BytesIn: c.bytesIn.Load(),
+		News: c.news.Load(), Refused: c.refused.Load(),
+	}
+	v := View{s.board.view.Load()}
+	st.Nodes = len(v.d.reports)
+	own, _ := v.Report(s.self)
+	st.OwnNumber = own.N
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock.Now()
+	st.Lag = max(now.Sub(s.complete), 0)
+	if len(s.rate) > 0 {
+		if first := s.rate[0]; now.After(first.at) {
+			st.Rate = float64(st.BytesOut-first.bytes) / now.Sub(first.at).Seconds()
+		}
+	}
+	return st
 }
 
 // refuse counts what broke the rules, and logs it once a minute.

@@ -136,6 +136,31 @@ func TestReportDeltas(t *testing.T) {
 	}
 }
 
+// TestManyGone: who missed that many entries went gets the whole.
+func TestManyGone(t *testing.T) {
+	owner, other := reportPair(t)
+	id := reportNodeID(0)
+	owner.edit(func(r *report.Report) {
+		for i := range maxGone + 200 {
+			r.VMs[fmt.Sprint(i)] = report.VM{Name: "a"}
+		}
+	})
+	before, _ := owner.read(0)
+	other.hold(before)
+	for i := range maxGone + 100 {
+		owner.edit(func(r *report.Report) { delete(r.VMs, fmt.Sprint(i)) })
+	}
+	if n := len(owner.board.reports.held[id].gone); n > maxGone {
+		t.Errorf("%d are remembered", n)
+	}
+	d, _ := owner.board.reports.delta(id, stamp{before.Boot, before.N})
+	other.ask(t, 0, reportMessage{News: []wireDelta{d.wire()}})
+	want, _ := owner.read(0)
+	if got, _ := other.read(0); d.since != 0 || !report.Equal(got, want) {
+		t.Errorf("since %d: %d machines, want %d", d.since, len(got.VMs), len(want.VMs))
+	}
+}
+
 // hold lets s have a report of another as it is.
 func (s *reportSync) hold(r report.Report) {
 	entries, err := encodeEntries(r)

@@ -24,6 +24,7 @@ import (
 	"hostmesh/mesh"
 	"hostmesh/mesh/lease"
 	"hostmesh/node/api"
+	"hostmesh/vmd"
 	"hostmesh/vmd/libvirt"
 )
 
@@ -53,6 +54,9 @@ type Agent struct {
 	sealer    *auth.Sealer // of secrets in HostDB; nil without a mesh key
 	mirror    *mirror      // nil when no Git repository is kept
 	keeper    *keeper
+	images    *images
+	vms       *vmd.Box
+	placer    *vmd.Placer
 	// retention drops old history, where the configuration says so.
 	retention *retention
 	web       []*webServer
@@ -118,7 +122,7 @@ func Open(cfg Config) (_ *Agent, err error) {
 		}
 	}()
 	for _, open := range []func() error{
-		a.openDataDir, a.openStore, a.openAuth, a.openMesh, a.openReplica, a.openLease, a.openDaemons, a.openWeb,
+		a.openDataDir, a.openStore, a.openAuth, a.openMesh, a.openReplica, a.openLease, a.openImages, a.openDaemons, a.openWeb,
 	} {
 		if err := open(); err != nil {
 			return nil, err
@@ -251,6 +255,9 @@ func (a *Agent) openDaemons() error {
 	a.loop = newLoop(cfg, a.store, a.mesh)
 	a.openMirror()
 	a.retention = newRetention(a)
+	if err := a.openVM(); err != nil {
+		return err
+	}
 	return a.openDNS()
 }
 
@@ -358,10 +365,15 @@ func (a *Agent) services() *services {
 	s.add("removals", a.removals().run)
 	s.add("retention", a.retention.run)
 	s.add("replica", a.replica.Run)
+	s.add("images", a.images.run)
 	s.add("mesh", a.mesh.Run)
 	if a.lease != nil { // it hands over what is held, over the mesh
 		s.add("lease", a.runLease)
 	}
+	if !a.cfg.Observe {
+		s.add("vm", a.vms.Run)
+	}
+	s.add("vm-placer", a.runPlacer)
 	if a.mirror != nil { // and who holds a duty stops before that
 		s.add("mirror", a.mirror.run)
 	}

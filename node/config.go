@@ -53,9 +53,11 @@ type Config struct {
 	DNS DNSConfig
 	// Libvirt is the connection URI of this box's hypervisor. Empty: none is asked.
 	Libvirt string
+	// VM is how this box carries virtual machines.
+	VM VMConfig
 	// Labels tell where the box stands, until HostDB's Physical Location says otherwise.
 	Labels LabelsConfig
-	// Duties are what this box may be elected for: lb, mysql, group, mirror. Empty: all it can do.
+	// Duties are what this box may be elected for: lb, mysql, group, mirror, vm. Empty: all it can do.
 	Duties []string
 	// Auth is where users come from.
 	Auth AuthConfig
@@ -141,6 +143,20 @@ func (m MirrorConfig) interval() (time.Duration, error) {
 	return d, nil
 }
 
+// VMConfig is how a box carries virtual machines.
+type VMConfig struct {
+	// Dir is where disks and base images are. Empty: vmDir where there is a hypervisor, vm in the data directory with Dev or
+	// libvirt's test driver, and otherwise none, so that the box keeps no images.
+	Dir string
+	// Keep is how long the disks of a deleted machine are kept, as a duration or in days, such as 7d. Empty: DefaultVMKeep.
+	Keep string
+	// Shutdown is how long a guest may take to end before its power is cut. Empty: DefaultVMShutdown.
+	Shutdown string
+}
+
+// vmDir is where libvirt's own tools and the rules of AppArmor expect disks.
+const vmDir = "/var/lib/libvirt/images/hostmesh"
+
 // NoListener is the address of a listener that is not wanted.
 const NoListener = "none"
 
@@ -193,6 +209,15 @@ func (c *Config) resolve() error {
 		port(&c.DNS.Listen, addr, DNSPort)
 	}
 	c.DNS.Domain = hostdb.NormalName(c.DNS.Domain)
+	switch {
+	case c.VM.Dir != "":
+	case c.Dev || strings.HasPrefix(c.Libvirt, "test:"):
+		if c.VM.Dir, err = filepath.Abs(filepath.Join(c.DataDir, "vm")); err != nil {
+			return fmt.Errorf("vm.dir: %w", err)
+		}
+	case c.Libvirt != "":
+		c.VM.Dir = vmDir
+	}
 	return nil
 }
 
@@ -277,6 +302,15 @@ func (c *Config) validate() error {
 	if c.Mirror.Git != "" && !filepath.IsAbs(c.Mirror.Git) {
 		bad("mirror.git %s: want an absolute path", c.Mirror.Git)
 	}
+	if _, err := c.VM.keep(); err != nil {
+		bad("%w", err)
+	}
+	if _, err := c.VM.shutdown(); err != nil {
+		bad("%w", err)
+	}
+	if c.VM.Dir != "" && !filepath.IsAbs(c.VM.Dir) {
+		bad("vm.dir %s: want an absolute path", c.VM.Dir)
+	}
 	if c.ClockOffset != "" && !c.Dev {
 		bad("clock_offset: a clock is set wrong on purpose only with --dev")
 	}
@@ -289,7 +323,7 @@ func (c *Config) validate() error {
 }
 
 // knownDuties are the kinds of duties that a box may be kept from.
-var knownDuties = []string{"lb", "mysql", "group", mirrorDuty}
+var knownDuties = []string{"lb", "mysql", "group", mirrorDuty, vmKind}
 
 // may reports whether this box may be elected for a kind of duty.
 func (c *Config) may(kind string) bool { return len(c.Duties) == 0 || slices.Contains(c.Duties, kind) }

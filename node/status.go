@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -36,6 +37,8 @@ func (a *Agent) Status() api.Status {
 		s.Hypervisor = h.status(a.cfg.Libvirt)
 	}
 	s.Problems = append(s.Problems, a.dnsProblems()...)
+	s.Problems = append(s.Problems, a.images.problems()...)
+	s.Problems = append(s.Problems, a.vmProblems()...)
 	s.Problems = append(s.Problems, a.removals().problems()...)
 	s.Problems = append(s.Problems, lostProblems(a.replica.Status().Lost)...)
 	s.Problems = append(s.Problems, a.crowds()...)
@@ -74,6 +77,9 @@ func (a *Agent) meshStatus(v mesh.View) api.MeshStatus {
 		ID: st.MeshID, Members: st.Members, Alive: st.Alive, Failed: st.Failed, Left: st.Left, Unknown: st.Unknown,
 		Health: st.Health, MassSuspicion: v.MassSuspicion(), RefusedKey: st.RefusedKey, RefusedMesh: st.RefusedMesh,
 		IDConflicts: st.IDConflicts, ConflictAddrs: strings.Join(st.ConflictAddrs, " and "),
+		Reports: api.ReportsStatus{
+			Nodes: st.Reports.Nodes, LagMS: st.Reports.Lag.Milliseconds(), SentPerSec: math.Round(st.Reports.Rate), Refused: st.Reports.Refused,
+		},
 	}
 }
 

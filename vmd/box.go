@@ -529,3 +529,21 @@ func (b *Box) Plan(ctx context.Context, db hostdb.View, m mesh.View) (string, er
 	}
 	return out.String(), nil
 }
+
+// Files are the files that machines in the ledger refer to, whether they are defined or not.
+func (b *Box) Files() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []string
+	for _, e := range b.entries {
+		if d := e.Domain; d != nil {
+			for _, path := range []string{d.Disk, d.Seed, d.Kernel, d.Initrd} {
+				if path != "" {
+					out = append(out, path)
+				}
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

@@ -72,7 +72,7 @@ func CheckVolume(name, base, baseFormat string, size int64) error {
 	switch {
 	case !nameShape.MatchString(name) || len(name) > 200:
 		return bad("the name of volume %q is not at most 200 letters, digits, dots, dashes and underscores that begin with a letter or digit", name)
-	case size < 0:
+	case size < 0, size == 0 && base == "":
 		return bad("volume %q cannot have %d bytes", name, size)
 	case base == "" && baseFormat != "":
 		return bad("volume %q has the format %q of a base, and no base", name, baseFormat)

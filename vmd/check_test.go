@@ -58,7 +58,8 @@ func TestCheckVolume(t *testing.T) {
 	}{
 		{"a.qcow2", "/base", "qcow2", 1, true},
 		{"a.qcow2", "/base", "raw", 0, true},
-		{"a.iso", "", "", 0, true},
+		{"a.iso", "", "", 1, true},
+		{"a.iso", "", "", 0, false},
 		{"", "", "", 0, false},
 		{".part", "", "", 0, false},
 		{"../a", "", "", 0, false},

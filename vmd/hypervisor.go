@@ -59,7 +59,7 @@ type Hypervisor interface {
 	CreateVolume(ctx context.Context, name, base, baseFormat string, size int64) (path string, err error)
 	// WriteVolume makes a file with this content, in place of what is there. Until it is whole the old one stays, or none is there.
 	WriteVolume(ctx context.Context, name string, content io.Reader, size int64) (path string, err error)
-	// DeleteVolume deletes a file of CreateVolume or WriteVolume. An unknown one is no error.
+	// DeleteVolume deletes a file of CreateVolume or WriteVolume; one that a domain runs with is ErrRefused. An unknown one is no error.
 	DeleteVolume(ctx context.Context, name string) error
 	// Volumes lists the names of the whole files there are, sorted.
 	Volumes(ctx context.Context) ([]string, error)

@@ -86,3 +86,39 @@ func (c *boxCollector) Collect(ch chan<- prometheus.Metric) {
 	count(c.ended, c.b.stats.ended.Load())
 	count(c.taken, c.b.stats.taken.Load())
 }
+
+// placerCollector reads a Placer at each scrape.
+type placerCollector struct {
+	p                               *Placer
+	holder, waiting, placed, failed *prometheus.Desc
+}
+
+// Collector are the metrics of this placer.
+func (p *Placer) Collector() prometheus.Collector {
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("hostmesh_vm_placer_"+name, help, nil, nil)
+	}
+	return &placerCollector{
+		p:       p,
+		holder:  desc("holder", "1 on the agent that places machines of its datacenter."),
+		waiting: desc("waiting", "Machines that have no box and are told of; 0 on agents that do not place."),
+		placed:  desc("placed_total", "Machines that a box took."),
+		failed:  desc("failed_total", "Machines that could not be placed without a person."),
+	}
+}
+
+func (c *placerCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c *placerCollector) Collect(ch chan<- prometheus.Metric) {
+	c.p.mu.Lock()
+	holds, waiting, placed, failed := c.p.index != nil, len(c.p.vms), c.p.placed, c.p.failed
+	c.p.mu.Unlock()
+	holder := 0.0
+	if holds {
+		holder = 1
+	}
+	ch <- prometheus.MustNewConstMetric(c.holder, prometheus.GaugeValue, holder)
+	ch <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(waiting))
+	ch <- prometheus.MustNewConstMetric(c.placed, prometheus.CounterValue, float64(placed))
+	ch <- prometheus.MustNewConstMetric(c.failed, prometheus.CounterValue, float64(failed))
+}

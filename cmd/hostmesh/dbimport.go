@@ -264,7 +264,6 @@ func (p *progress) show(phase string, done, total int) {
 	if p.w == nil || now.Sub(p.last) < 100*time.Millisecond {
 		return
 	}
-	p.last, p.shown = now, true
 	rate := ""
 	if d := now.Sub(p.began).Seconds(); d > 0.2 {
 		rate = fmt.Sprintf(", %.0f/s", float64(done)/d)
@@ -273,7 +272,32 @@ func (p *progress) show(phase string, done, total int) {
 	if total > 0 {
 		of = fmt.Sprintf(" of %d", total)
 	}
-	fmt.Fprintf(p.w, "\r\x1b[K%s %d%s%s", phase, done, of, rate)
+	p.line(now, fmt.Sprintf("%s %d%s%s", phase, done, of, rate))
+}
+
+// line puts a text in place of the one that is shown.
+func (p *progress) line(now time.Time, text string) {
+	p.last, p.shown = now, true
+	fmt.Fprintf(p.w, "\r\x1b[K%s", text)
+}
+
+// bytes is show for many bytes. total 0 is not known.
+func (p *progress) bytes(phase string, done, total int64) {
+	now := time.Now()
+	if phase != p.phase {
+		p.phase, p.began = phase, now
+	}
+	if p.w == nil || now.Sub(p.last) < 100*time.Millisecond {
+		return
+	}
+	text := phase + " " + byteSize(done)
+	if total > 0 {
+		text += fmt.Sprintf(" of %s, %d%%", byteSize(total), done*100/total)
+	}
+	if d := now.Sub(p.began).Seconds(); d > 0.2 {
+		text += fmt.Sprintf(", %s/s", byteSize(int64(float64(done)/d)))
+	}
+	p.line(now, visible(text))
 }
 
 // end takes the line away.

@@ -19,7 +19,9 @@ func sampleStatus() api.Status {
 			Name: "box12.dc1.example.com", Addr: "10.1.0.12", Datacenter: "dc1", Rack: "r12", Started: noon.Add(-50 * time.Hour),
 			Build: api.Build{Version: "0.1.0"}, DataDir: "/var/lib/hostmesh", DiskFree: 12 << 30, DiskFloor: 256 << 20,
 		},
-		Mesh: api.MeshStatus{ID: "m", Members: 4, Alive: 2, Failed: 1, Left: 1},
+		Mesh: api.MeshStatus{
+			ID: "m", Members: 4, Alive: 2, Failed: 1, Left: 1, Reports: api.ReportsStatus{Nodes: 3, LagMS: 75_040, SentPerSec: 1800, Refused: 2},
+		},
 		HostDB: api.HostDBStatus{Version: "83ab0be30a505579", Hosts: 240, Tags: 1, Peers: []api.ReplicaStatus{
 			{Name: "box11", Heard: noon}, {Name: "box13", Heard: noon, Missing: 7}, {Name: "box14"},
 		}},

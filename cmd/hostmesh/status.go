@@ -87,6 +87,9 @@ func statusText(w io.Writer, s api.Status) {
 	if len(db.Peers) > 0 {
 		row(w, "replicas", replicasLine(db.Peers))
 	}
+	if s.Mesh.Reports.Nodes > 0 {
+		row(w, "reports", reportsLine(s.Mesh.Reports))
+	}
 	row(w, "history", historyLine(db.Replication))
 	row(w, "clock", clockLine(db.Replication.Clocks))
 	row(w, "duties", dutiesLine(s.Duties))
@@ -174,6 +177,16 @@ func meshLine(m api.MeshStatus) string {
 	line := fmt.Sprintf("%d of %s alive", m.Alive, plural(m.Members, "member", "members"))
 	if len(away) > 0 {
 		line += ", " + strings.Join(away, ", ")
+	}
+	return line
+}
+
+// reportsLine says of how many nodes reports are here, and how fresh.
+func reportsLine(r api.ReportsStatus) string {
+	line := fmt.Sprintf("of %s, complete %s ago, %s a second sent", plural(r.Nodes, "node", "nodes"),
+		(time.Duration(r.LagMS) * time.Millisecond).Round(100*time.Millisecond), size(int64(r.SentPerSec)))
+	if r.Refused > 0 {
+		line += fmt.Sprintf(", %d refused", r.Refused)
 	}
 	return line
 }

@@ -187,5 +187,6 @@ func (s *scopes) live(z *Zones, tag string) {
 	for _, host := range members[:min(len(members), maxMembers)] {
 		s.data(hostdb.Hosts, host, "Network")
 		s.data(hostdb.Hosts, host, "Status")
+		s.data(hostdb.Hosts, host, "VM")
 	}
 }

@@ -61,14 +61,19 @@ func (z *Zones) Update(db hostdb.View, m mesh.View) *Zones {
 		}
 	}
 	b := z.begin(db, m, feeders)
+	b.indexMachines(hosts)
+	stopped := b.machinesChanged()
 	for _, tag := range z.order {
 		hosts = append(hosts, diffSorted(z.db.Members(hostdb.Tags, tag), db.Members(hostdb.Tags, tag))...)
 	}
 	slices.Sort(hosts)
 	hosts = slices.Compact(hosts)
-	if len(hosts) > manyHosts {
+	if len(hosts)+len(stopped) > manyHosts {
 		b.next.voidLive()
 	} else {
+		for _, h := range stopped {
+			lives = append(lives, db.Parents(h, hostdb.Tags)...)
+		}
 		for _, h := range hosts {
 			lives = append(lives, z.db.Parents(h, hostdb.Tags)...)
 			lives = append(lives, db.Parents(h, hostdb.Tags)...)
@@ -120,7 +125,7 @@ func (z *Zones) begin(db hostdb.View, m mesh.View, feeders map[string]*feeder) *
 	next := *z
 	next.db, next.mesh, next.feeders, next.problems = db, m, feeders, &problemCache{}
 	next.zones = maps.Clone(z.zones)
-	next.down = downHosts(z, m)
+	next.down, next.seen = downHosts(z, m), seenMesh(z, m)
 	return &batch{edit: &edit{}, old: z, next: &next, dirty: map[place]*node{}}
 }
 
@@ -132,6 +137,7 @@ func (z *Zones) rebuild(db hostdb.View, m mesh.View, feeders map[string]*feeder)
 	next.order = slices.Sorted(maps.Keys(feeders))
 	next.zones, next.sources = map[name]*zone{}, pmap[*contribution]{}
 	next.voidLive()
+	b.allMachines()
 	b.newZone(z.domain)
 	for _, tag := range next.order {
 		for _, origin := range feeders[tag].zones() {

@@ -150,6 +150,11 @@ func (z *Zones) explainLive(e *Explanation, l *live) {
 func (z *Zones) memberReason(host string, doc hostdb.Document, address bool) (why string, out bool) {
 	m, runs := z.mesh.ByName(host)
 	bad := runs && (m.State == mesh.StateFailed || m.State == mesh.StateLeft)
+	vm, box, known := z.machine(doc)
+	frozen := ""
+	if z.mesh.MassSuspicion() {
+		frozen = ", when it was known last: too many failed at once"
+	}
 	switch {
 	case !address:
 		return "it has no address (Network/IP, Network/IPv6)", true
@@ -159,8 +164,12 @@ func (z *Zones) memberReason(host string, doc hostdb.Document, address bool) (wh
 		return "its agent " + m.State.String(), true
 	case z.down[host]:
 		return "its agent failed, and who is left out stays as it was: too many failed at once", true
+	case known && stopped(vm):
+		return stoppedWhy(vm, box) + frozen, true
 	case bad:
 		return "its agent " + m.State.String() + ", and who is left out stays as it was: too many failed at once", false
+	case known && vm.Phase.Up():
+		return "its machine is running, says " + box + frozen, false
 	case runs:
 		return "its agent is " + m.State.String(), false
 	}

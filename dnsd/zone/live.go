@@ -133,13 +133,16 @@ func (z *Zones) LiveMembers(tag string) []LiveMember {
 	return out
 }
 
-// leftOut says why a host is not answered by live names. What nodes report of their checks will have a word here.
+// leftOut says why a host is not answered by live names.
 func (z *Zones) leftOut(host string, doc hostdb.Document) string {
 	switch {
 	case strings.EqualFold(doc.Text("Status"), "retired"):
 		return "its Status is retired"
 	case z.down[host]:
 		return "its agent failed or was stopped"
+	}
+	if vm, box, known := z.machine(doc); known && stopped(vm) {
+		return stoppedWhy(vm, box)
 	}
 	return ""
 }
@@ -236,7 +239,8 @@ func downHosts(was *Zones, m mesh.View) map[string]bool {
 
 // meshChanged reports whether anything that names depend on differs between the old and the next view of the mesh.
 func (b *batch) meshChanged() bool {
-	if !maps.Equal(b.old.down, b.next.down) || b.old.mesh.Self().ID != b.next.mesh.Self().ID {
+	if !maps.Equal(b.old.down, b.next.down) || b.old.mesh.Self().ID != b.next.mesh.Self().ID ||
+		b.old.mesh.MassSuspicion() != b.next.mesh.MassSuspicion() {
 		return true
 	}
 	return !slices.EqualFunc(b.old.mesh.Members(), b.next.mesh.Members(), func(x, y mesh.Member) bool {

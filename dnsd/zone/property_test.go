@@ -11,6 +11,7 @@ import (
 
 	"hostmesh/hostdb"
 	"hostmesh/mesh"
+	"hostmesh/mesh/report"
 )
 
 // The ways in which hosts, tags and the mesh of the property tests may look. They clash on purpose.
@@ -24,6 +25,9 @@ var (
 		"Network: {IP: nonsense, cname: ['bad name!', x.y.z]}",
 		"{Network: {IP: 10.0.0.1}, Status: retired}",
 		"Owner: [somebody]",
+		"{Network: {IP: 10.0.0.7}, VM: {UUID: 0ACFBCCA-161e-427c-8423-ef788bb47f00, Box: a.one.test}}",
+		"{Network: {IP: 10.0.0.8}, VM: {UUID: 1acfbcca-161e-427c-8423-ef788bb47f00, Box: a.one.test}}",
+		"{Network: {IP: 10.0.0.9}, VM: {UUID: 1acfbcca-161e-427c-8423-ef788bb47f00, Box: b.one.test}}",
 	}
 	someTags     = []string{"p", "q", "r", "s"}
 	someSections = []string{
@@ -43,8 +47,19 @@ var (
 	someMeshes = []mesh.View{
 		{}, aMesh("a.one.test=127.0.0.1", "b.one.test=127.0.0.2"), aMesh("a.one.test=127.0.0.1 failed", "a.two.test=127.0.0.3"),
 		aMesh("a.one.test=127.0.0.1 failed", "b.one.test=127.0.0.2 left", "short=127.0.0.4"),
+		someMachines(report.Running, report.Running), someMachines(report.Stopped, report.Running), someMachines(report.Failed, report.Stopped),
+		someMachines(report.Running, report.Foreign), someMachines(report.Starting),
 	}
 )
+
+// someMachines is a mesh of two boxes, of which the first reports two machines.
+func someMachines(phases ...report.Phase) mesh.View {
+	r := report.Report{Node: fmt.Sprintf("%032x", 1), VMs: map[string]report.VM{}}
+	for i, p := range phases {
+		r.VMs[fmt.Sprintf("%dacfbcca-161e-427c-8423-ef788bb47f00", i)] = report.VM{Name: "x", Phase: p}
+	}
+	return aMesh("a.one.test=127.0.0.1", "b.one.test=127.0.0.2").WithReport(r)
+}
 
 // drawChange draws a write; what HostDB refuses of it changes nothing.
 func drawChange(t *rapid.T) func(tx *hostdb.Tx) {

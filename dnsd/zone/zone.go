@@ -47,6 +47,8 @@ type Zones struct {
 	zones    map[name]*zone
 	sources  pmap[*contribution] // by key of HostDB, sections of tags apart
 	down     map[string]bool     // hosts that the mesh knows as failed or left
+	seen     mesh.View           // by which machines are judged
+	machines pmap[[]string]      // hosts by the UUID of their virtual machine
 	liveGen  uint64              // what live names kept is of this generation or void
 	gens     *atomic.Uint64      // generations that were given out
 	ordered  *atomic.Bool        // some live name was answered by distance

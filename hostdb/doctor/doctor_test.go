@@ -63,7 +63,7 @@ func broken(t testing.TB) hostdb.View {
 		tags/balanced2/members: web1.dc1.example.com
 		tags/outside: {LB: {VIP: 10.1.0.200, Ports: {80/tcp: 80}}}
 		tags/outside/members: web1.dc1.example.com
-		tags/group: {Group: {Min: 1, Max: 2, Name: "g-%d", Template: {Image: debian, Subnet: nowhere}}}
+		tags/group: {Group: {Min: 1, Max: 2, Name: "g-%d", Template: {Image: debian, Subnet: nowhere}}, Placement: {Apart: {webb: box, web: rack}, Together: {cache: rack}}}
 		tags/dangling: {}
 		tags/ring1: {}
 		tags/ring2: {}

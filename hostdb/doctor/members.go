@@ -182,7 +182,7 @@ func noMembers(e *exam) {
 		for _, s := range []struct {
 			name string
 			has  bool
-		}{{"LB", f.LB != nil}, {"MySQL", f.MySQL != nil}, {"Service", f.Service != nil}, {"Puppet", f.Puppet != nil},
+		}{{"LB", f.LB != nil}, {"MySQL", f.MySQL != nil}, {"Service", f.Service != nil}, {"Guest", f.Guest != nil}, {"Puppet", f.Puppet != nil},
 			{"Monitoring", f.Monitoring != nil}, {"Backup", f.Backup != nil}, {"Logs", f.Logs != nil}} {
 			if s.has {
 				idle = append(idle, s.name)

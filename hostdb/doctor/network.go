@@ -241,7 +241,22 @@ func machines(e *exam) {
 		if g := t.facts.Group; g != nil && g.Template.Subnet != "" {
 			e.network(t.id(), "Group/Template/Subnet", g.Template.Subnet, netip.Addr{})
 		}
+		if p := t.facts.Placement; p != nil {
+			e.company(t, "Placement/Apart", p.Apart)
+			e.company(t, "Placement/Together", p.Together)
+		}
 	})
+}
+
+// company looks at the tags that a Placement names.
+func (e *exam) company(t *tag, at string, others map[string]section.Spread) {
+	for _, other := range slices.Sorted(maps.Keys(others)) {
+		if e.byTag[other] == nil {
+			e.add(Finding{Severity: section.Warning, ID: t.id(), Path: at + "/" + other, Related: []string{hostdb.Tags + "/" + other},
+				Message: hostdb.Tags + "/" + other + " does not exist, so this has no effect",
+				Remedy:  "correct the name of the tag, or take it out"})
+		}
+	}
 }
 
 // network looks at the Subnet that machines are connected to.

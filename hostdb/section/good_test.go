@@ -2,6 +2,7 @@ package section
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -121,6 +122,7 @@ func TestReadSections(t *testing.T) {
 Priority: -10
 LB: {VIP: 10.1.0.53, Ports: {53/udp: 53, 443/tcp: 8443}}
 Group: {Min: 0, Max: 4, Name: "web%02d.example.com", Template: {Image: debian-12, Subnet: prod}, Scale: {}}
+Placement: {Apart: {shop-db: Rack}, Together: {cache: none}}
 MySQL: {VIP: 10.1.0.60, Credentials: shop, MaxLag: 1h30m}
 Service: {Port: 53, Proto: UDP}
 Monitoring: {Prometheus: {Port: 9100}}
@@ -139,6 +141,7 @@ Rack: {Row: 01}
 		Group: &Group{Max: 4, Name: "web%02d.example.com", Spread: SpreadRack,
 			Template: Template{Image: "debian-12", CPUs: 1, Memory: 1 << 30, Subnet: "prod"},
 			Scale:    &Scale{LoadCPU, 60, Cooldown{time.Minute, 10 * time.Minute}}},
+		Placement:  &Placement{Spread: SpreadBox, Apart: map[string]Spread{"shop-db": SpreadRack}, Together: map[string]Spread{"cache": SpreadNone}},
 		MySQL:      &MySQL{VIP: addrs("10.1.0.60")[0], MaxLag: 90 * time.Minute, Credentials: "shop", Durability: Strict, Failover: Manual},
 		Service:    &Service{Port: 53, Proto: UDP, Order: Random},
 		Monitoring: &Monitoring{Prometheus: Prometheus{Port: 9100}},
@@ -148,6 +151,30 @@ Rack: {Row: 01}
 	}
 	if diff := cmp.Diff(want, got, equalValues); diff != "" {
 		t.Errorf("tag (-want +got):\n%s", diff)
+	}
+}
+
+// TestFactsOf compares reading one fact with reading them all.
+func TestFactsOf(t *testing.T) {
+	for _, text := range []string{"", "VM: {}", "VM: {CPUs: 4, Memory: 4G, Subnet: prod}", "VM: 3", "VM:", "Box: {Memory: 3GiB}", "Box: 3", "{VM: {Power: off, Memry: 1}, Box: {Overcommit: 1000}}", "[]"} {
+		doc := parse(t, text)
+		h, all := HostOf(doc)
+		vm, problems := VMOf(doc)
+		box, more := BoxOf(doc)
+		if diff := cmp.Diff(h.VM, vm, equalValues); diff != "" && (vm != nil || *h.VM != *new(VM)) {
+			t.Errorf("%q: VM (-by HostOf +by VMOf):\n%s", text, diff)
+		}
+		if diff := cmp.Diff(h.Box, box, equalValues); diff != "" && (box != nil || *h.Box != *new(Box)) {
+			t.Errorf("%q: Box (-by HostOf +by BoxOf):\n%s", text, diff)
+		}
+		for _, p := range append(problems, more...) {
+			if !slices.Contains(all, p) {
+				t.Errorf("%q: HostOf does not tell of %s", text, p)
+			}
+		}
+		if text != "[]" && len(all) != len(problems)+len(more) {
+			t.Errorf("%q: HostOf tells of %v", text, all)
+		}
 	}
 }
 

@@ -34,7 +34,7 @@ What cannot be read counts as absent for everybody who acts on it.
 
 ## How the tags of a host combine
 
-Puppet, Monitoring, Backup, Logs and whatever else a site keeps in its tags reach each member. A host's own document beats a tag that lists the host, which beats a tag
+Guest, Puppet, Monitoring, Backup, Logs and whatever else a site keeps in its tags reach each member. A host's own document beats a tag that lists the host, which beats a tag
 that it inherits; then the higher ` + "`Priority`" + ` wins, then the name that is first in the alphabet. Mappings merge, key by key; a text or a list is taken whole from
 the strongest that has one; null says nothing. Two tags of equal strength that say different things are shown by ` + "`hostmesh doctor`" + `: one of them should have a
 ` + "`Priority`" + `. ` + "`hostmesh explain HOST`" + ` shows where each value comes from.

@@ -3,9 +3,9 @@ package section
 // Tag is what the document of a tag says: the sections that hostmesh acts on. Other keys may stand beside them and
 // reach the tag's hosts like all data.
 //
-// DNS, Subnet, LB, Group, Placement, MySQL and Service describe the tag itself: each tag's section stands alone. Puppet,
-// Monitoring, Backup and Logs configure its members: those of all tags of a host combine (Effective), so a tag may have
-// a part of one, and they may stand in the document of a host as well. Read those combined: in a single tag, defaults
+// DNS, Subnet, LB, Group, Placement, MySQL and Service describe the tag itself: each tag's section stands alone. Guest,
+// Puppet, Monitoring, Backup and Logs configure its members: those of all tags of a host combine (Effective), so a tag may
+// have a part of one, and they may stand in the document of a host as well. Read those combined: in a single tag, defaults
 // fill what another tag may set.
 type Tag struct {
 	// Priority decides between tags that give a host different values: the higher wins, unless the other lists the
@@ -27,6 +27,8 @@ type Tag struct {
 	// Service is what the members offer.
 	Service *Service
 
+	// Guest is how each member configures itself at its first boot.
+	Guest *Guest `combine:"yes"`
 	// Puppet is what Puppet makes of each member.
 	Puppet *Puppet `combine:"yes"`
 	// Monitoring is what is watched on each member.

@@ -117,7 +117,7 @@ func (c *Client) doWith(ctx context.Context, method, path string, query url.Valu
 		req.Header.Set("Content-Type", contentType)
 	}
 	// An agent that answers before it has read a whole import closes the connection when it is done.
-	req.Close = contentType == tarType || contentType == gitCommitsType
+	req.Close = contentType == tarType || contentType == gitCommitsType || contentType == octetType
 	if c.token != "" {
 		req.AddCookie(&http.Cookie{Name: SessionCookie, Value: c.token})
 	}

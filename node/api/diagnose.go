@@ -15,6 +15,8 @@ const (
 	daemonLag   = 10 * time.Second
 	// settle is the time after a start in which members that were not heard of yet mean nothing.
 	settle = time.Minute
+	// staleReports is how long ago, at least, reports were compared when that is told: a dozen comparisons came to nothing.
+	staleReports = time.Minute
 )
 
 // Diagnose finds what is wrong in a status, in words. It looks at nothing but s, and does not read s.Problems.
@@ -100,6 +102,14 @@ func (d *diagnosis) mesh(s Status) {
 	if m.IDConflicts > 0 {
 		d.error("mesh", "two boxes have one node id, because a data directory was copied; the others see only one of them: "+m.ConflictAddrs,
 			"stop the agent of the copy, empty its data directory, and let it join; restart this agent to clear this")
+	}
+	if lag := time.Duration(m.Reports.LagMS) * time.Millisecond; lag > staleReports && m.Reports.Nodes > 0 {
+		d.notice("reports", fmt.Sprintf("what members report may be old here: none could be compared with for %s", lag.Round(time.Second)),
+			"check that port 7947 of the others answers; the agent's log at level debug has why")
+	}
+	if m.Reports.Refused > 0 {
+		d.notice("reports", fmt.Sprintf("a report was refused %s since the start", count(m.Reports.Refused, "time", "times")),
+			"the agent's log has whose and why; a member may be of a later build: upgrade this one")
 	}
 	if m.RefusedKey > 0 {
 		d.notice("mesh", fmt.Sprintf("a peer with another mesh key was turned away %s since the start", count(m.RefusedKey, "time", "times")), "the agent's log has its address")

@@ -55,6 +55,7 @@ type Config struct {
 	VMs        VMs // watched through Watchers
 	VMCommands VMCommands
 	VMPlanner  VMPlanner
+	Images     Images
 
 	// Identify tells who makes a request; ok is false when nobody is known to. An error is for proof that was given
 	// and is not good: the request is refused with its text. nil = nobody is ever known, so all writes are refused.
@@ -139,6 +140,9 @@ func NewHandler(cfg Config) http.Handler {
 	}
 	if cfg.Duties != nil {
 		registerDuties(a, cfg.Duties)
+	}
+	if cfg.Images != nil {
+		registerImages(a, cfg.Images)
 	}
 	if cfg.ReadOnly != nil {
 		registerReadOnly(a, cfg.ReadOnly)

@@ -58,6 +58,16 @@ type MeshStatus struct {
 	RefusedMesh   uint64 `json:"refused_mesh" doc:"Times a peer of another mesh was turned away"`
 	IDConflicts   uint64 `json:"id_conflicts" doc:"Times one node id was claimed from two addresses: a data directory was copied"`
 	ConflictAddrs string `json:"conflict_addrs,omitempty" doc:"The two addresses of the last such claim"`
+
+	Reports ReportsStatus `json:"reports"`
+}
+
+// ReportsStatus is how this node stands with what the members report of themselves.
+type ReportsStatus struct {
+	Nodes      int     `json:"nodes" doc:"Members whose reports are here, this node included"`
+	LagMS      int64   `json:"lag_ms" doc:"Milliseconds since this node was last found, by comparing with another member, to have all news; some seconds as a rule"`
+	SentPerSec float64 `json:"sent_bytes_per_second" doc:"Over about the last minute"`
+	Refused    uint64  `json:"refused" doc:"Messages and changes that broke the rules, since the start"`
 }
 
 // HostDBStatus is this node's replica of the host database.

@@ -13,7 +13,7 @@ import (
 // HandlerRead is the name of the handler that serves pieces of files to other nodes.
 const HandlerRead = "image.read"
 
-// HandlerHave is the name of the handler that says whether an image is here.
+// HandlerHave is the name of the handler that says which files are here.
 const HandlerHave = "image.have"
 
 // MaxPiece is the most bytes of one piece.
@@ -69,14 +69,17 @@ func (s *Store) ServeRead(_ context.Context, req []byte) ([]byte, error) {
 	return cbor.Marshal(a)
 }
 
-// HaveRequest asks whether files are here.
+// HaveRequest asks which files are here.
 type HaveRequest struct {
-	SHA256 []string `cbor:"1,keyasint"`
+	SHA256 []string `cbor:"1,keyasint"` // at most MaxHave
 }
 
-// HaveAnswer says whether all of them are.
+// MaxHave is the most files that are asked for at once.
+const MaxHave = 10_000
+
+// HaveAnswer says which of them are, in their order.
 type HaveAnswer struct {
-	Have bool `cbor:"1,keyasint"`
+	Have []bool `cbor:"1,keyasint"`
 }
 
 // ServeHave answers a HaveRequest of another node.
@@ -85,35 +88,54 @@ func (s *Store) ServeHave(_ context.Context, req []byte) ([]byte, error) {
 	if err := cbor.Unmarshal(req, &q); err != nil {
 		return nil, fmt.Errorf("%s: %w", HandlerHave, err)
 	}
-	a := HaveAnswer{Have: len(q.SHA256) > 0}
-	for _, sha := range q.SHA256 {
-		if CheckSHA256(sha) != nil || !s.has(File{SHA256: sha}) {
-			a.Have = false
-			break
-		}
+	if len(q.SHA256) > MaxHave {
+		return nil, fmt.Errorf("%s: %d files; at most %d are asked for at once", HandlerHave, len(q.SHA256), MaxHave)
+	}
+	a := HaveAnswer{Have: make([]bool, len(q.SHA256))}
+	for i, sha := range q.SHA256 {
+		a.Have[i] = CheckSHA256(sha) == nil && s.has(File{SHA256: sha})
 	}
 	return cbor.Marshal(a)
 }
 
-// AskHave asks a node whether it has an image.
-func AskHave(ctx context.Context, p Peers, node string, img Image) (bool, error) {
+// AskHave asks a node which images it has whole: their places in images.
+func AskHave(ctx context.Context, p Peers, node string, images []Image) (has []int, err error) {
 	var q HaveRequest
-	for _, f := range img.Files() {
-		q.SHA256 = append(q.SHA256, f.SHA256)
+	for _, img := range images {
+		for _, f := range img.Files() {
+			q.SHA256 = append(q.SHA256, f.SHA256)
+		}
+	}
+	if len(q.SHA256) > MaxHave {
+		return nil, fmt.Errorf("%d files; at most %d are asked for at once", len(q.SHA256), MaxHave)
 	}
 	req, err := cbor.Marshal(q)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	answer, err := p.Call(ctx, node, HandlerHave, req)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	var a HaveAnswer
 	if err := cbor.Unmarshal(answer, &a); err != nil {
-		return false, fmt.Errorf("answer to %s: %w", HandlerHave, err)
+		return nil, fmt.Errorf("answer to %s: %w", HandlerHave, err)
 	}
-	return a.Have, nil
+	if len(a.Have) != len(q.SHA256) {
+		return nil, fmt.Errorf("answer to %s: it speaks of %d files, not of %d", HandlerHave, len(a.Have), len(q.SHA256))
+	}
+	at := 0
+	for i, img := range images {
+		whole := true
+		for range img.Files() {
+			whole = whole && a.Have[at]
+			at++
+		}
+		if whole {
+			has = append(has, i)
+		}
+	}
+	return has, nil
 }
 
 // peerSource is another node.

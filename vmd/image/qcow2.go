@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 )
 
 // Bounds of a qcow2 header, as qemu has them (docs/interop/qcow2.txt, block/qcow2.h): what is beyond them would make it read
@@ -170,4 +174,66 @@ func readExtensions(r io.ReaderAt, at, end int64) error {
 		at += 8 + (length+7)/8*8
 	}
 	return nil
+}
+
+// BackingFile is the path that a qcow2 file names as what it grows from, as it stands in its header; "" = none. It serves to
+// tell which base images disks need: nothing is opened by that name. Errors wrap ErrBadImage.
+func BackingFile(r io.ReaderAt) (string, error) {
+	var head [20]byte
+	if _, err := r.ReadAt(head[:], 0); err != nil {
+		return "", fmt.Errorf("%w: qcow2: read the header: %w", ErrBadImage, err)
+	}
+	if binary.BigEndian.Uint32(head[:]) != qcowMagic {
+		return "", fmt.Errorf("%w: qcow2: the file does not begin as one", ErrBadImage)
+	}
+	at, length := binary.BigEndian.Uint64(head[8:]), binary.BigEndian.Uint32(head[16:])
+	if at == 0 {
+		return "", nil
+	}
+	if at > 1<<21 || length > 1023 { // in the first cluster; the format's bound
+		return "", fmt.Errorf("%w: qcow2: the name of its backing file is out of bounds", ErrBadImage)
+	}
+	name := make([]byte, length)
+	if _, err := r.ReadAt(name, int64(at)); err != nil {
+		return "", fmt.Errorf("%w: qcow2: read the name of its backing file: %w", ErrBadImage, err)
+	}
+	return string(name), nil
+}
+
+// BaseFiles are the paths of the files that the disks of a directory grow from. A disk that cannot be read is an error: then
+// it is not known what is needed.
+func BaseFiles(dir string) ([]string, error) {
+	list, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at disks: %w", err)
+	}
+	var bases []string
+	for _, e := range list {
+		if !strings.HasSuffix(e.Name(), ".qcow2") || !e.Type().IsRegular() {
+			continue
+		}
+		base, err := readBacking(filepath.Join(dir, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it went meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look at disk %s: %w", e.Name(), err)
+		}
+		if base != "" {
+			bases = append(bases, base)
+		}
+	}
+	return bases, nil
+}
+
+func readBacking(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return BackingFile(f)
 }

@@ -220,3 +220,21 @@ func TestHostileImageIsNotKept(t *testing.T) {
 		t.Errorf("ensure of what is here says %v", err)
 	}
 }
+
+func TestBaseFiles(t *testing.T) {
+	dir := t.TempDir()
+	qemuImg(t, dir, "create", "-f", "qcow2", "alone.qcow2", "1M")
+	qemuImg(t, dir, "create", "-f", "qcow2", "-u", "-b", "/images/"+sha1, "-F", "qcow2", "grown.qcow2", "1M")
+	if got, err := BaseFiles(dir); err != nil || len(got) != 1 || got[0] != "/images/"+sha1 {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if got, err := BaseFiles(filepath.Join(dir, "none")); err != nil || got != nil {
+		t.Errorf("no directory: %v, %v", got, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "odd.qcow2"), []byte("not one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := BaseFiles(dir); err == nil {
+		t.Errorf("a disk that cannot be read: %v", got)
+	}
+}

@@ -4,14 +4,18 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
+
+	"hostmesh/hostdb/section"
 )
 
 // SeedLabel is the volume label by which cloud-init's NoCloud finds its data.
@@ -47,6 +51,22 @@ type SeedNetwork struct {
 	Gateway netip.Addr   // invalid = none
 	DNS     []netip.Addr
 	Search  []string
+}
+
+// Tell adds what the tags of a machine say of guests. nil says nothing.
+func (s *SeedSpec) Tell(g *section.Guest) {
+	if g == nil {
+		return
+	}
+	s.User = g.User
+	for _, name := range slices.Sorted(maps.Keys(g.Keys)) {
+		s.Keys = append(s.Keys, g.Keys[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(g.Commands)) {
+		s.Commands = append(s.Commands, g.Commands[name])
+	}
+	s.Network.DNS = append(s.Network.DNS, g.Resolvers...)
+	s.Network.Search = append(s.Network.Search, g.Search...)
 }
 
 type userData struct {

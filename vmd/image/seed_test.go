@@ -14,6 +14,8 @@ import (
 
 	"github.com/kdomanski/iso9660"
 	"go.yaml.in/yaml/v4"
+
+	"hostmesh/hostdb/section"
 )
 
 const seedUUID = "0acfbcca-161e-427c-8423-ef788bb47f00"
@@ -200,5 +202,18 @@ func TestSeedRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "BEGIN") {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
 		}
+	}
+}
+
+func TestSeedOfAGuest(t *testing.T) {
+	var s SeedSpec
+	s.Tell(nil)
+	s.Tell(&section.Guest{
+		User: "ops", Keys: map[string]string{"b": "ssh-rsa B", "a": "ssh-rsa A"}, Commands: map[string]string{"2": "two", "1": "one"},
+		Resolvers: []netip.Addr{netip.MustParseAddr("10.1.0.53")}, Search: []string{"example.com"},
+	})
+	if s.User != "ops" || !slices.Equal(s.Keys, []string{"ssh-rsa A", "ssh-rsa B"}) || !slices.Equal(s.Commands, []string{"one", "two"}) ||
+		len(s.Network.DNS) != 1 || len(s.Network.Search) != 1 {
+		t.Errorf("it is told %+v", s)
 	}
 }

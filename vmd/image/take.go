@@ -11,7 +11,8 @@ import (
 
 // Incoming is what is known of a file before it is here.
 type Incoming struct {
-	// Format is checked where the file can show it; Kernel stands for kernels and initrds, which are taken as they are.
+	// Format is checked where the file can show it; Kernel stands for kernels and initrds, which are taken as they are; "" is
+	// whatever of qcow2 and raw it looks like.
 	Format Format
 	// SHA256 is what it must have; "" = whatever it has.
 	SHA256 string
@@ -25,6 +26,7 @@ type Incoming struct {
 // Taken is a file that came here.
 type Taken struct {
 	File
+	Format      Format
 	VirtualSize int64 // of a disk: the bytes that a guest sees
 }
 
@@ -121,7 +123,7 @@ func (s *Store) take(ctx context.Context, in Incoming, url string, fill func(con
 		}
 		return Taken{}, fmt.Errorf("%w: expected %s, got %s%s", ErrChecksum, in.SHA256, t.SHA256, where)
 	}
-	if t.VirtualSize, err = checkFormat(p.f, p.size, in.Format); err != nil {
+	if t.Format, t.VirtualSize, err = checkFormat(p.f, p.size, in.Format); err != nil {
 		return Taken{}, err
 	}
 	unlock, err := s.lockFile(ctx, t.SHA256)
@@ -151,19 +153,26 @@ func (s *Store) touch(sha string) error {
 	return s.keepNote(sha, "", n)
 }
 
-// checkFormat checks that a file is of a format, as far as it can show it, and says how large the disk in it is.
-func checkFormat(r io.ReaderAt, size int64, f Format) (virtual int64, err error) {
+// checkFormat checks that a file is of a format, as far as it can show it, and says how large the disk in it is. Without a
+// format it is told by the first bytes: that serves whoever adds a file; what is kept in the catalogue is always said.
+func checkFormat(r io.ReaderAt, size int64, f Format) (_ Format, virtual int64, err error) {
+	head := make([]byte, min(size, 8))
+	if _, err := r.ReadAt(head, 0); err != nil {
+		return "", 0, err
+	}
+	const qcow = "QFI\xfb"
+	if f == "" {
+		if f = Raw; strings.HasPrefix(string(head), qcow) {
+			f = QCOW2
+		}
+	}
 	switch f {
 	case QCOW2:
 		h, err := ReadQCOW2(r, size)
-		return h.VirtualSize, err
+		return f, h.VirtualSize, err
 	case Raw:
-		head := make([]byte, min(size, 8))
-		if _, err := r.ReadAt(head, 0); err != nil {
-			return 0, err
-		}
 		for _, known := range []struct{ magic, what string }{
-			{"QFI\xfb", "qcow2; say --format qcow2"},
+			{qcow, "qcow2; say --format qcow2"},
 			{"\x1f\x8b", "compressed with gzip; unpack it"},
 			{"\xfd7zXZ\x00", "compressed with xz; unpack it"},
 			{"(\xb5/\xfd", "compressed with zstd; unpack it"},
@@ -173,21 +182,35 @@ func checkFormat(r io.ReaderAt, size int64, f Format) (virtual int64, err error)
 			{"vhdxfile", "a VHDX disk; convert it: qemu-img convert -O qcow2"},
 		} {
 			if strings.HasPrefix(string(head), known.magic) {
-				return 0, fmt.Errorf("%w: raw: the file is %s", ErrBadImage, known.what)
+				return f, 0, fmt.Errorf("%w: raw: the file is %s", ErrBadImage, known.what)
 			}
 		}
-		return size, nil
+		return f, size, nil
 	case Kernel:
-		return 0, nil
+		return f, 0, nil
 	}
-	return 0, fmt.Errorf("%w: format %q is none; want qcow2, raw or kernel", ErrBadImage, clip(string(f)))
+	return f, 0, fmt.Errorf("%w: format %q is none; want qcow2, raw or kernel", ErrBadImage, clip(string(f)))
 }
 
-// SniffFormat is the format of a disk by its first bytes: qcow2 or raw. It serves whoever adds a file and does not say;
-// what is kept is always said.
-func SniffFormat(head []byte) Format {
-	if strings.HasPrefix(string(head), "QFI\xfb") {
-		return QCOW2
+// Look is what is here of a file that Put or Learn took: its size, and that of the disk in it. Format "" is told by the
+// file. ErrNotHere when it is not.
+func (s *Store) Look(sha string, f Format) (Taken, error) {
+	if err := CheckSHA256(sha); err != nil {
+		return Taken{}, err
 	}
-	return Raw
+	if !s.has(File{SHA256: sha}) {
+		return Taken{}, fmt.Errorf("%w: %s", ErrNotHere, sha)
+	}
+	file, err := os.Open(s.path(sha))
+	if err != nil {
+		return Taken{}, fmt.Errorf("look at an image: %w", err)
+	}
+	defer file.Close()
+	fi, err := file.Stat()
+	if err != nil {
+		return Taken{}, fmt.Errorf("look at an image: %w", err)
+	}
+	t := Taken{File: File{SHA256: sha, Size: fi.Size()}}
+	t.Format, t.VirtualSize, err = checkFormat(file, fi.Size(), f)
+	return t, err
 }

@@ -1,8 +1,9 @@
 // Package libvirt speaks to the hypervisor of this box through libvirt.
 //
 // It owns what is libvirt's: its client library, which is loaded at run time so that one binary runs on boxes with and
-// without it, its connection URIs and its versions. At present it only looks: Probe tells what the hypervisor is and can.
-// Which machines should exist, and where, is package vmd's.
+// without it, its connection URIs and its versions, the XML of domains with the defaults that a server has, and the files
+// of volumes. Probe looks once what there is; Open returns a vmd.Hypervisor that stays. Which machines should exist, and
+// where, is package vmd's.
 //
 // The binding needs cgo and the tag libvirt_dlopen. A build without them, or with the tag nolibvirt, has no virtual
 // machines: every call returns ErrNoLibvirt.

@@ -15,8 +15,8 @@ import (
 	"libvirt.org/go/libvirtxml"
 )
 
-// first orders the first calls into the binding: it looks symbols up lazily, and two threads that look up the same one
-// at once may see it half done ("Failed to load").
+// first orders the calls that load the library: the binding does it with the first call of all, and two threads that come
+// at once may see it half done. The functions in it are looked up one by one later; see patient.
 var first sync.Mutex
 
 // LibraryVersion is the version of libvirt's client library on this box, such as 9.0.0.
@@ -55,26 +55,24 @@ func Probe(uri string) (Info, error) {
 }
 
 func probe(uri string, info *Info) error {
-	first.Lock()
-	defer first.Unlock()
-	conn, err := libvirt.NewConnect(uri)
+	conn, err := patient(func() (*libvirt.Connect, error) { return libvirt.NewConnect(uri) })
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if info.URI, err = conn.GetURI(); err != nil {
+	if info.URI, err = patient(conn.GetURI); err != nil {
 		return err
 	}
-	if info.Driver, err = conn.GetType(); err != nil {
+	if info.Driver, err = patient(conn.GetType); err != nil {
 		return err
 	}
-	if info.Hostname, err = conn.GetHostname(); err != nil {
+	if info.Hostname, err = patient(conn.GetHostname); err != nil {
 		return err
 	}
-	if n, err := conn.GetVersion(); err == nil {
+	if n, err := patient(conn.GetVersion); err == nil {
 		info.Version = version(n)
 	}
-	text, err := conn.GetCapabilities()
+	text, err := patient(conn.GetCapabilities)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,10 @@ type AddressInput struct {
 // when Want cannot be used.
 func NextAddress(in AddressInput) (netip.Addr, error) {
 	if in.Want.IsValid() {
-		return in.Want, CheckAddress(in, in.Want)
+		if err := CheckAddress(in, in.Want); err != nil {
+			return netip.Addr{}, err
+		}
+		return in.Want, nil
 	}
 	s := in.Subnet
 	if !s.Pool.IsValid() {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"hostmesh/hostdb/section"
@@ -127,6 +128,9 @@ func WhatIf(in Input, boxes []string) Loss {
 	for _, w := range gone {
 		m := Lost{Name: w.Name, UUID: w.UUID, Box: w.Box, Recreate: w.OnBoxLoss == section.RecreateVM, Reason: w.Problem}
 		if w.Problem == "" {
+			if w.Subnet.Pool.IsValid() && w.Subnet.Pool.Contains(w.IP) {
+				w.IP = netip.Addr{} // another box gives it another
+			}
 			d := f.place(w)
 			m.To, m.Reason = d.Box, d.Reason
 		}
@@ -149,7 +153,7 @@ func WhatIf(in Input, boxes []string) Loss {
 		out.Reason = fmt.Sprintf("%s would be lost; the rest has no room for %d of them", count(n, "machine", "machines"), out.Homeless)
 	}
 	if n > 0 {
-		out.Reason += fmt.Sprintf("; %d would be made anew, %d wait for their boxes (VM/OnBoxLoss)", recreate, n-recreate)
+		out.Reason += fmt.Sprintf("; by VM/OnBoxLoss %d would be made anew, of %d", recreate, n)
 	}
 	return out
 }

@@ -106,6 +106,8 @@ func (q *question) phrase(c class, n int) string {
 		return verb("is not in datacenter "+q.w.Subnet.Datacenter, "are not in datacenter "+q.w.Subnet.Datacenter)
 	case leftOut:
 		return verb("is left out", "are left out")
+	case otherBlock:
+		return verb("does not own", "do not own") + " the block of its address " + q.w.IP.String()
 	case noBridge:
 		return verb("has no bridge "+q.w.Subnet.Bridge, "have no bridge "+q.w.Subnet.Bridge)
 	case noImage:
@@ -193,6 +195,15 @@ func (q *question) against(s *site, m mark) string {
 		return fmt.Sprintf("it is in datacenter %q, the network tags/%s in %q", s.datacenter, q.w.Subnet.Tag, q.w.Subnet.Datacenter)
 	case leftOut:
 		return q.why(s)
+	case otherBlock:
+		if q.owner == "" {
+			return fmt.Sprintf("its address %s lies in Pool %s of tags/%s, in a block that no box owns: enter one outside of Pool, or take Network/IP out to have one given", q.w.IP, q.w.Subnet.Pool, q.w.Subnet.Tag)
+		}
+		owner := "node " + q.owner
+		if m, ok := q.f.in.Mesh.Get(q.owner); ok {
+			owner = m.Name
+		}
+		return fmt.Sprintf("its address %s lies in a block of %s: take Network/IP out to have another given", q.w.IP, owner)
 	case noBridge:
 		return fmt.Sprintf("it has no bridge %s, which tags/%s names; make one there, or set Subnet/Bridge", q.w.Subnet.Bridge, q.w.Subnet.Tag)
 	case noImage:

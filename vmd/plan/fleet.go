@@ -64,15 +64,20 @@ func (r Room) atLeast(o Room) Room {
 // NewFleet looks at the views.
 func NewFleet(in Input) *Fleet {
 	f := &Fleet{
-		in: in, index: in.Index, finder: in.DB.ParentFinder(hostdb.Tags), byKey: map[string]*site{}, given: map[string]*counted{},
-		peers: map[string]*peers{}, held: map[string]bool{}, spots: spots{}, having: map[having][]bool{},
+		in: in, index: in.Index, finder: in.DB.ParentFinder(hostdb.Tags), given: map[string]*counted{},
+		peers: map[string]*peers{}, held: map[string]bool{}, having: map[having][]bool{},
 	}
 	if f.index == nil {
 		f.index = NewPlanner(in.DB)
 	}
-	byNode := map[string]*site{}
-	for _, key := range slices.Sorted(maps.Keys(f.index.boxes)) {
-		s := f.look(key)
+	n := len(f.index.boxes)
+	f.sites, f.byKey, f.spots = make([]*site, 0, n), make(map[string]*site, n), spots{n, map[[2]string]int{}}
+	byNode := make(map[string]*site, n)
+	slab := make([]site, n)
+	for i, key := range slices.Sorted(maps.Keys(f.index.boxes)) {
+		s := &slab[i]
+		s.number = i
+		f.look(s, key)
 		f.sites = append(f.sites, s)
 		f.byKey[key] = s
 		if s.node != "" {
@@ -104,7 +109,7 @@ func NewFleet(in Input) *Fleet {
 
 // need is what a machine takes, with the disk of its image where it names no size.
 func (f *Fleet) need(w *Wish) Room {
-	n := w.Need()
+	n := Room{w.CPUs, w.Memory, w.Disk} // Need copies all of the wish
 	if n.Disk == 0 {
 		n.Disk = f.in.Images[w.Image].Disk
 	}
@@ -122,10 +127,10 @@ func reported(r report.Report, uuid string) Room {
 
 // look sums up one box. What is used is its own account, and what HostDB has of machines there beyond that account: the report
 // may be older than HostDB, and HostDB than the report.
-func (f *Fleet) look(key string) *site {
+func (f *Fleet) look(s *site, key string) {
 	at := f.index.boxes[key]
 	m, member := f.in.Mesh.ByName(key)
-	s := &site{key: key, node: m.ID, number: f.spots.of("box", key)}
+	s.key, s.node = key, m.ID
 	if at.datacenter == "" {
 		at.datacenter = m.Datacenter
 	}
@@ -134,9 +139,9 @@ func (f *Fleet) look(key string) *site {
 	}
 	s.rack = at.rack
 	s.datacenter = at.datacenter
-	s.where = [levels]int{s.number, f.spots.of("rack", at.datacenter, at.rack), f.spots.of("datacenter", at.datacenter)}
-	if at.rack == "" {
-		s.where[onRack] = f.spots.of("box", key) // nobody said that it shares one
+	s.where = [levels]int{s.number, s.number, f.spots.of(at.datacenter, "")}
+	if at.rack != "" { // else nobody said that it shares one
+		s.where[onRack] = f.spots.of(at.datacenter, at.rack)
 	}
 	var known bool
 	if member {
@@ -179,19 +184,22 @@ func (f *Fleet) look(key string) *site {
 			f.held[sum] = true
 		}
 	}
-	return s
 }
 
-// spots numbers places.
-type spots map[[3]string]int
+// spots numbers racks and datacenters, above the boxes.
+type spots struct {
+	boxes int
+	known map[[2]string]int
+}
 
-func (n spots) of(parts ...string) int {
-	var key [3]string
-	copy(key[:], parts)
-	i, ok := n[key]
+func (n spots) len() int { return n.boxes + len(n.known) }
+
+func (n spots) of(datacenter, rack string) int {
+	key := [2]string{datacenter, rack}
+	i, ok := n.known[key]
 	if !ok {
-		i = len(n)
-		n[key] = i
+		i = n.len()
+		n.known[key] = i
 	}
 	return i
 }
@@ -204,7 +212,7 @@ func (f *Fleet) have(q having) []bool {
 	if list, ok := f.having[q]; ok {
 		return list
 	}
-	list := make([]bool, len(f.spots))
+	list := make([]bool, len(f.sites))
 	for _, s := range f.sites {
 		box := s.report.Box
 		switch {
@@ -288,6 +296,7 @@ const (
 	unfit
 	elsewhere
 	leftOut
+	otherBlock
 	noBridge
 	noImage
 	badCompany

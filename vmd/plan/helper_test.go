@@ -59,6 +59,12 @@ func openStore(t fataler) *store {
 // write is one operation: documents by id, "" deletes; members as tags/NAME/members.
 func (s *store) write(docs map[string]string) {
 	s.t.Helper()
+	if err := s.try(docs); err != nil {
+		s.t.Fatalf("%v", err)
+	}
+}
+
+func (s *store) try(docs map[string]string) error {
 	_, err := s.Update(context.Background(), hostdb.Request{User: "test", Log: "test", Lenient: true}, func(tx *hostdb.Tx) error {
 		for _, id := range slices.Sorted(maps.Keys(docs)) {
 			text := docs[id]
@@ -89,9 +95,7 @@ func (s *store) write(docs map[string]string) {
 		}
 		return nil
 	})
-	if err != nil {
-		s.t.Fatalf("%v", err)
-	}
+	return err
 }
 
 const (

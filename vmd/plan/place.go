@@ -3,6 +3,7 @@ package plan
 import (
 	"cmp"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -21,6 +22,9 @@ type Input struct {
 	InFlight []Offer
 	// LeftOut are boxes that a machine must not be given to, each with the reason: UUID -> box (key or node id) -> reason.
 	LeftOut map[string]map[string]string
+	// Blocks are the blocks of pools and their owners: Subnet tag -> block -> node id. A machine that has an address in a pool
+	// already goes nowhere but to its owner. nil: that is not asked.
+	Blocks map[string]map[string]string
 	// Drained are nodes that are to hold nothing: node id -> reason.
 	Drained map[string]string
 	// Images are the known base images by name. nil: none is checked, as where the catalogue could not be read.
@@ -200,6 +204,8 @@ type question struct {
 	bridges   []bool // whether it has the bridge; nil = none is needed
 	out       map[string]string
 	own       ownRoom
+	bound     bool   // its address lies in a pool, so that only the owner of the block may have it
+	owner     string // node id; "" = nobody
 	companies []company
 	count     [classes]int
 	largest   Room   // free on boxes that have too little
@@ -209,6 +215,9 @@ type question struct {
 func (f *Fleet) question(w Wish) *question {
 	q := &question{f: f, w: &w, id: cmp.Or(w.UUID, w.Name), need: f.need(&w), own: f.ownOf(&w), companies: f.companiesOf(w)}
 	q.out = f.in.LeftOut[w.UUID]
+	if pool := w.Subnet.Pool; f.in.Blocks != nil && w.IP.IsValid() && pool.IsValid() && pool.Contains(w.IP) {
+		q.bound, q.owner = true, ownerOf(f.in.Blocks[w.Subnet.Tag], w.IP)
+	}
 	q.image, q.known = f.in.Images[w.Image]
 	q.reachable = q.image.URL || f.held[q.image.SHA256]
 	q.images = f.have(having{image: w.Image, sum: q.image.SHA256})
@@ -220,6 +229,16 @@ func (f *Fleet) question(w Wish) *question {
 	}
 	q.need.Disk = max(q.need.Disk, q.image.Disk) // the image does not shrink
 	return q
+}
+
+// ownerOf is the owner of the block that an address lies in; "" = none.
+func ownerOf(blocks map[string]string, a netip.Addr) string {
+	for block, owner := range blocks {
+		if p, err := netip.ParsePrefix(block); err == nil && p.Contains(a) {
+			return owner
+		}
+	}
+	return ""
 }
 
 // mark is how a box does for a machine. class is the first reason against it, and the rest counts when there is none.
@@ -249,6 +268,10 @@ func (q *question) judge(s *site) mark {
 	}
 	if len(q.out) > 0 && q.why(s) != "" {
 		m.class = leftOut
+		return m
+	}
+	if q.bound && s.node != q.owner {
+		m.class = otherBlock
 		return m
 	}
 	if q.bridges != nil && !q.bridges[s.number] {

@@ -55,6 +55,15 @@ func TestExplain(t *testing.T) {
 		{"flight", 2, nil, nil, func(in *Input) {
 			in.InFlight = []Offer{{UUID: uuid(7), Name: "web7", Box: nodeID(1), CPUs: 15, Memory: gib, Disk: gib}}
 		}},
+		{"block", 3, map[string]string{"hosts/web1": vm(1, "") + "\nNetwork: {IP: 10.1.128.5}"}, nil, func(in *Input) {
+			in.Blocks = map[string]map[string]string{"prod": {"10.1.128.32/27": nodeID(1), "10.1.128.0/27": nodeID(3)}}
+		}},
+		{"block-free", 2, map[string]string{"hosts/web1": vm(1, "") + "\nNetwork: {IP: 10.1.128.5}"}, nil, func(in *Input) {
+			in.Blocks = map[string]map[string]string{"prod": {"10.1.128.32/27": nodeID(1)}}
+		}},
+		{"block-none", 2, map[string]string{"hosts/web1": vm(1, "") + "\nNetwork: {IP: 10.1.0.5}"}, nil, func(in *Input) {
+			in.Blocks = map[string]map[string]string{}
+		}},
 		{"image-unknown", 1, map[string]string{"hosts/web1": strings.Replace(vm(1, ""), "debian-12", "debain", 1)}, nil, nil},
 		{"image-orphan", 1, map[string]string{"hosts/web1": strings.Replace(vm(1, ""), "debian-12", "orphan", 1)}, nil, nil},
 		{"image-peer", 2, map[string]string{"hosts/web1": strings.Replace(vm(1, ""), "debian-12", "orphan", 1)}, func(h *hall) {

@@ -66,7 +66,7 @@ func (p *Planner) Update(db hostdb.View) bool {
 				changed = true
 			}
 		case c.NS == hostdb.Tags:
-			if c.Data && p.setTag(c.Key) {
+			if c.Data && p.setTag(old, c.Key) {
 				changed = true
 			}
 			if c.Members {
@@ -125,9 +125,9 @@ func (p *Planner) setHost(old hostdb.View, name string) bool {
 }
 
 // setTag reads a tag anew, and reports whether it says another thing about machines.
-func (p *Planner) setTag(tag string) bool {
+func (p *Planner) setTag(old hostdb.View, tag string) bool {
 	doc := p.db.Data(hostdb.Tags, tag)
-	changed := p.networks.set(tag, doc)
+	changed := p.networks.set(tag, doc) || doc.Exists() != old.Exists(hostdb.Tags, tag) // a wish may say that there is no such tag
 	if changed {
 		p.networksAt++
 	}

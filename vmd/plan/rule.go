@@ -94,7 +94,7 @@ func (f *Fleet) peersOf(tag string) *peers {
 	}
 	p := &peers{members: f.in.DB.Members(hostdb.Tags, tag), seats: map[string]*site{}}
 	for l := range levels {
-		p.at[l] = make([]int, len(f.spots))
+		p.at[l] = make([]int, f.spots.len())
 	}
 	for _, name := range p.members {
 		if s := f.seatOf(name); s != nil {

@@ -392,6 +392,11 @@ func (h *Hypervisor) WriteVolume(ctx context.Context, name string, content io.Re
 // DeleteVolume implements vmd.Hypervisor.
 func (h *Hypervisor) DeleteVolume(ctx context.Context, name string) error {
 	return h.call(ctx, "DeleteVolume", name, func(b *box) error {
+		for uuid, d := range b.domains {
+			if !off(d.state) && slices.Contains(h.machine(d).Files, filepath.Join(h.dir(), name)) {
+				return fmt.Errorf("%w: domain %s runs with it", vmd.ErrRefused, uuid)
+			}
+		}
 		if v := b.volumes[h.mesh][name]; v != nil {
 			b.host.DiskFree += int64(len(v.content))
 			delete(b.volumes[h.mesh], name)

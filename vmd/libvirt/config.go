@@ -1,0 +1,81 @@
+package libvirt
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"hostmesh/vmd"
+)
+
+// Config is what Open needs.
+type Config struct {
+	// URI is the hypervisor: qemu:///system, test:///default, ...; always one on this box.
+	URI string
+	// Mesh is the id of this mesh: domains that carry it in their metadata are ours.
+	Mesh string
+	// Pool is the name of the pool that Dir is known to libvirt by. It must not be used by another agent of the box.
+	Pool string
+	// Dir is where volumes lie, an absolute path. It is made, with what is above it, with mode 0711: the emulator runs as
+	// another user and must be able to enter. Nobody else may write files there.
+	Dir string
+	// Logger gets a line when the hypervisor comes and goes; nil: the default one.
+	Logger *slog.Logger
+	// Limits bound what libvirt may take; the zero value stands for DefaultLimits.
+	Limits Limits
+}
+
+// Limits bound what libvirt may take from an agent.
+type Limits struct {
+	// Calls is how many calls may be within libvirt at once, those included that nobody waits for any more.
+	Calls int
+	// Call is how long a call may take that has no earlier deadline.
+	Call time.Duration
+	// KeepAlive is how often a daemon that says nothing is asked whether it lives; KeepAlives is how many questions it may leave unanswered.
+	KeepAlive  time.Duration
+	KeepAlives int
+	// RetryMin and RetryMax are the first and the longest pause between two attempts to connect.
+	RetryMin, RetryMax time.Duration
+}
+
+// DefaultLimits returns what an agent takes.
+func DefaultLimits() Limits {
+	return Limits{
+		// The daemon reads at most 5 requests of a client at once (max_client_requests), and leaves the questions of the
+		// keepalive unread with more: one place stays free for them.
+		Calls: 4,
+		// Longer than libvirt's own patience with an emulator that does not answer, which is 30 s.
+		Call: time.Minute,
+		// A hung daemon is noticed after 12 to 15 s; one whose box is merely loaded answers sooner.
+		KeepAlive: 3 * time.Second, KeepAlives: 4,
+		// A daemon that is restarted is back in less than a second; one that is not installed costs nothing worth counting.
+		RetryMin: 100 * time.Millisecond, RetryMax: 10 * time.Second,
+	}
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.URI == "":
+		return errors.New("a libvirt URI is needed, such as qemu:///system")
+	case c.Mesh == "":
+		return errors.New("the id of the mesh is needed: without it no domain can be told from foreign ones")
+	case c.Pool == "":
+		return errors.New("the name of a pool is needed")
+	case !filepath.IsAbs(c.Dir):
+		return fmt.Errorf("directory of volumes %q: an absolute path is needed", c.Dir)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Limits == (Limits{}) {
+		c.Limits = DefaultLimits()
+	}
+	return nil
+}
+
+// Hanging is what Load returns: calls in libvirt, and how many of them nobody waits for any more.
+type Hanging struct{ Calls, Abandoned int }
+
+var _ vmd.Hypervisor = (*Hypervisor)(nil)
