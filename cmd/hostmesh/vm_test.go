@@ -94,12 +94,10 @@ func (f *fakeVMs) ApproveVMs(_ context.Context, _ api.Identity, names []string, 
 }
 
 func (f *fakeVMs) WatchVMs(ctx context.Context, names []string, tell func(api.VMEvent) error) error {
-	for _, e := range []api.VMEvent{{Kind: api.EventVM, VM: &api.VM{Name: "other", Phase: "failed"}}, {Kind: api.EventSynced}} {
-		if err := tell(e); err != nil {
-			return err
-		}
+	if err := tell(api.VMEvent{Kind: api.EventVM, VM: &api.VM{Name: "other", Phase: "failed"}}); err != nil {
+		return err
 	}
-	for _, step := range f.steps {
+	for i, step := range f.steps {
 		for _, name := range names {
 			vm := step
 			vm.Name, vm.UUID = name, "u-"+name
@@ -110,6 +108,16 @@ func (f *fakeVMs) WatchVMs(ctx context.Context, names []string, tell func(api.VM
 			if err := tell(e); err != nil {
 				return err
 			}
+		}
+		if i == 0 { // what comes first is how all stand
+			if err := tell(api.VMEvent{Kind: api.EventSynced}); err != nil {
+				return err
+			}
+		}
+	}
+	if len(f.steps) == 0 {
+		if err := tell(api.VMEvent{Kind: api.EventSynced}); err != nil {
+			return err
 		}
 	}
 	<-ctx.Done()
