@@ -19,8 +19,12 @@ func grantPool(tag string) string { return "subnet/" + tag }
 // address chooses a machine's address and hardware address, and writes them down. It asks for another block where those of
 // this box are used up. Errors wrap plan.ErrAddress and plan.ErrFull.
 func (b *Box) address(ctx context.Context, uuid string, w plan.Wish) error {
-	b.disk.Lock() // nobody else may choose the same
-	defer b.disk.Unlock()
+	select { // nobody else may choose the same; asking for a block may take a while, and must hold up nothing else
+	case b.choosing <- struct{}{}:
+		defer func() { <-b.choosing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	e, ok := b.entry(uuid)
 	if !ok {
 		return errGone
@@ -35,6 +39,11 @@ func (b *Box) address(ctx context.Context, uuid string, w plan.Wish) error {
 	ip, err := b.choose(ctx, e, w)
 	if err != nil {
 		return err
+	}
+	b.disk.Lock()
+	defer b.disk.Unlock()
+	if e, ok = b.entry(uuid); !ok {
+		return errGone
 	}
 	if e.IP.IsValid() && (e.Subnet != w.Subnet.Tag || e.IP != ip) { // HostDB changed its mind before it was made
 		if err := b.release(e); err != nil {
@@ -60,7 +69,7 @@ func (b *Box) checkMAC(e Entry, name string, mac net.HardwareAddr) error {
 	return nil
 }
 
-// choose finds an address; a caller holds disk.
+// choose finds an address; a caller holds choosing.
 func (b *Box) choose(ctx context.Context, e Entry, w plan.Wish) (netip.Addr, error) {
 	if b.cfg.Records == nil {
 		return netip.Addr{}, errNoRecords

@@ -57,8 +57,10 @@ type Box struct {
 	workers sync.WaitGroup
 	slots   chan struct{} // work on machines
 	fetches chan struct{} // images
-	tell    chan struct{} // there may be something new to report
-	relook  chan struct{} // the hypervisor should be looked at
+	// choosing is held by whoever chooses an address, from the look at what is in use until it is written down.
+	choosing chan struct{}
+	tell     chan struct{} // there may be something new to report
+	relook   chan struct{} // the hypervisor should be looked at
 }
 
 // inventory is what the hypervisor showed last.
@@ -79,7 +81,7 @@ func Open(cfg Config) (*Box, error) {
 	b := &Box{
 		cfg: cfg, log: cfg.Logger, ledger: l, entries: entries, around: a, damaged: damaged,
 		machines: map[string]*machine{}, planner: plan.NewPlanner(hostdb.View{}), wishless: map[string]string{},
-		slots: make(chan struct{}, max(cfg.Workers, 1)), fetches: make(chan struct{}, max(cfg.Fetches, 1)),
+		slots: make(chan struct{}, max(cfg.Workers, 1)), fetches: make(chan struct{}, max(cfg.Fetches, 1)), choosing: make(chan struct{}, 1),
 		tell: make(chan struct{}, 1), relook: make(chan struct{}, 1),
 	}
 	for _, err := range damaged {
@@ -466,6 +468,20 @@ func (b *Box) takeUp(ctx context.Context) error {
 // takeUpOne makes an entry of a domain whose record says that it is this box's. Where there is no domain the reservation was
 // lost before anything was made, and is given up; but if HostDB says that it was made here, a person must look.
 func (b *Box) takeUpOne(ctx context.Context, r Record, raw lease.Record) error {
+	if lost, err := b.adopt(r); !lost || err != nil {
+		return err
+	}
+	r.Tried = tried(r.Tried, Attempt{Node: b.cfg.Node, Box: b.cfg.Name, Reason: "the box has lost its reservation", At: b.cfg.Clock.Now().UnixMilli()})
+	r.State = Refused
+	_, err := b.cfg.Records.Put(ctx, raw.Key, Encode(r), raw.Version)
+	if errors.Is(err, lease.ErrConflict) {
+		return nil // it will be looked at again
+	}
+	return err
+}
+
+// adopt makes the entry, or reports that the record is to be given up.
+func (b *Box) adopt(r Record) (lost bool, err error) {
 	b.disk.Lock()
 	defer b.disk.Unlock()
 	b.mu.Lock()
@@ -477,33 +493,25 @@ func (b *Box) takeUpOne(ctx context.Context, r Record, raw lease.Record) error {
 	b.mu.Unlock()
 	switch {
 	case known || broken:
-		return nil
+		return false, nil
 	case i >= 0:
 		b.log.Warn("taking up a machine that the ledger does not know: its record says that this box has it", "vm", r.Name, "uuid", r.UUID)
 		e := Entry{UUID: r.UUID, Name: r.Name, Stage: Held, Fence: r.Fence, At: b.cfg.Clock.Now().UnixMilli(),
 			CPUs: r.CPUs, Memory: r.Memory, Disk: r.Disk, Ran: true, Seen: what != unseen, Subnet: w.Subnet.Tag, IP: w.IP, MAC: w.MAC.String()}
 		if err := b.save(e); err != nil {
-			return err
+			return false, err
 		}
 		b.mu.Lock()
 		b.start()
 		b.mu.Unlock()
-		return nil
+		return false, nil
 	case (what == wantOn || what == wantOff) && w.Box == b.cfg.Name || what == gone && db.WasDeleted(hostdb.Hosts, r.Name):
 		b.mu.Lock()
 		b.wishless[r.UUID] = "this box has nothing of it, though its record says that it does: its ledger was lost. Remove VM/Box of the host and purge it, to have it made anew"
 		b.mu.Unlock()
-		return nil
-	case what == unseen:
-		return nil
+		return false, nil
 	}
-	r.Tried = tried(r.Tried, Attempt{Node: b.cfg.Node, Box: b.cfg.Name, Reason: "the box has lost its reservation", At: b.cfg.Clock.Now().UnixMilli()})
-	r.State = Refused
-	_, err := b.cfg.Records.Put(ctx, raw.Key, Encode(r), raw.Version)
-	if errors.Is(err, lease.ErrConflict) {
-		return nil // it will be looked at again
-	}
-	return err
+	return what != unseen, nil
 }
 
 // Plan implements node.Planner: what would be done, a line each. It touches nothing.

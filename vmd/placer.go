@@ -356,11 +356,7 @@ func (p *Placer) place(ctx context.Context, office Office, w plan.Wish, drained 
 		if err := p.identify(ctx, w.Name); err != nil {
 			p.log.Error("a machine cannot be given a UUID", "vm", w.Name, "err", err)
 		}
-		p.land(w.Name, false)
-		p.mu.Lock()
-		delete(p.again, w.Name)
-		p.mu.Unlock()
-		p.wake()
+		p.land(w.Name, false) // the next view has it under its UUID
 		return
 	}
 	placed, err := p.tryPlace(ctx, office, w, drained)

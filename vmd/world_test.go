@@ -487,7 +487,7 @@ func newWorld(t *testing.T, boxes ...string) *world {
 		t.Fatal(err)
 	}
 	w.store = store
-	w.write("tags/prod", "Subnet: {CIDR: 10.1.0.0/24, Gateway: 10.1.0.1, Bridge: br0, Datacenter: dc1, Pool: 10.1.0.64/26}\n")
+	w.write("tags/prod", "Subnet: {CIDR: 10.1.0.0/16, Gateway: 10.1.0.1, Bridge: br0, Datacenter: dc1, Pool: 10.1.128.0/22}\n")
 	for _, name := range boxes {
 		w.write("hosts/"+name, hostsYAML)
 	}
