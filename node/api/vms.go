@@ -96,6 +96,9 @@ type VM struct {
 	OnBoxLoss string   `json:"on_box_loss,omitempty" enum:"keep,recreate"`
 }
 
+// Running reports whether its box says that it runs.
+func (v VM) Running() bool { return v.Phase == "running" }
+
 // VMFilter narrows a list. The zero value is all.
 type VMFilter struct{ Box, Tag, Phase string }
 
