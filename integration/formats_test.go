@@ -63,7 +63,6 @@ var formats = map[string]string{
 	// Of virtual machines.
 	"vmd.ledgerFormat":    "1", // files of the directory vms: what a box promised
 	"vmd.recordFormat":    "1", // records of machines and of destroys in the lease log
-	"vmd.MetadataVersion": "1", // what a domain says of itself
 	"vmd.CallReserve":     `"vm.reserve.1"`,
 	"vmd.CallReboot":      `"vm.reboot.1"`,
 	"vmd.CallConsole":     `"vm.console.1"`,
