@@ -5,15 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
-	"hostmesh/hostdb"
 	"hostmesh/mesh/lease"
 	"hostmesh/vmd/plan"
 )
@@ -173,106 +169,6 @@ func (b *Box) rename(ctx context.Context, e Entry, name string) error {
 	}
 	b.log.Info("the host of a machine was renamed", "vm", name, "was", e.Name, "uuid", e.UUID)
 	return b.note(e.UUID, func(e *Entry) { e.Name = name })
-}
-
-// publish writes into HostDB where a machine is. What a person entered is left.
-func (b *Box) publish(ctx context.Context, e Entry, w plan.Wish) error {
-	if !e.Seen {
-		if err := b.note(e.UUID, func(e *Entry) { e.Seen = true }); err != nil {
-			return err
-		}
-	}
-	req := hostdb.Request{User: "vmd", Log: fmt.Sprintf("vm: %s carries it", b.cfg.Name)}
-	_, err := b.cfg.DB.Update(ctx, req, func(tx *hostdb.Tx) error {
-		doc := tx.View().Data(hostdb.Hosts, w.Name)
-		if !strings.EqualFold(doc.Text("VM", "UUID"), e.UUID) {
-			return hostdb.ErrNotFound // deleted meanwhile
-		}
-		if doc.Text("VM", "Box") != b.cfg.Name {
-			if err := putText(tx, w.Name, b.cfg.Name, "VM", "Box"); err != nil {
-				return err
-			}
-		}
-		if !doc.At("Network").IsMapping() && (e.IP.IsValid() || e.MAC != "") {
-			if err := tx.PutPath(hostdb.Hosts, w.Name, []string{"Network"}, emptyMapping); err != nil {
-				return err
-			}
-		}
-		if e.IP.IsValid() && doc.Text("Network", "IP") == "" {
-			if err := putText(tx, w.Name, e.IP.String(), "Network", "IP"); err != nil {
-				return err
-			}
-		}
-		if e.MAC != "" && doc.Text("Network", "MAC") == "" {
-			return putText(tx, w.Name, e.MAC, "Network", "MAC")
-		}
-		return nil
-	})
-	if errors.Is(err, hostdb.ErrNotFound) {
-		return errAgain
-	}
-	if err != nil {
-		return err
-	}
-	b.mu.Lock()
-	b.follow(b.cfg.DB.View()) // the worker goes on with what it wrote
-	b.mu.Unlock()
-	return nil
-}
-
-var emptyMapping = func() hostdb.Document {
-	d, err := hostdb.ParseDocument([]byte("{}"))
-	if err != nil {
-		panic(err) // a constant
-	}
-	return d
-}()
-
-func putText(tx *hostdb.Tx, key, text string, path ...string) error {
-	return tx.PutPath(hostdb.Hosts, key, path, hostdb.NewDocument(hostdb.Leaf{Value: hostdb.Text(text)}))
-}
-
-// withdraw takes out of HostDB what publish wrote there.
-func (b *Box) withdraw(ctx context.Context, e Entry) error {
-	req := hostdb.Request{User: "vmd", Log: fmt.Sprintf("vm: %s cannot carry it: %s", b.cfg.Name, e.Reason)}
-	if len(req.Log) > 1024 {
-		req.Log = req.Log[:1024]
-	}
-	_, err := b.cfg.DB.Update(ctx, req, func(tx *hostdb.Tx) error {
-		for _, name := range b.hostsOf(e) {
-			doc := tx.View().Data(hostdb.Hosts, name)
-			if !strings.EqualFold(doc.Text("VM", "UUID"), e.UUID) || doc.Text("VM", "Box") != b.cfg.Name {
-				continue
-			}
-			paths := [][]string{{"VM", "Box"}}
-			if doc.Text("Network", "IP") == e.IP.String() && !e.ByHand {
-				paths = append(paths, []string{"Network", "IP"})
-			}
-			if doc.Text("Network", "MAC") == plan.MAC(b.cfg.Mesh, e.UUID).String() {
-				paths = append(paths, []string{"Network", "MAC"})
-			}
-			for _, p := range paths {
-				if err := tx.DeletePath(hostdb.Hosts, name, p); err != nil && !errors.Is(err, hostdb.ErrNotFound) {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	b.mu.Lock()
-	b.follow(b.cfg.DB.View())
-	b.mu.Unlock()
-	return nil
-}
-
-func (b *Box) hostsOf(e Entry) []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.follow(b.cfg.DB.View())
-	return b.planner.ByUUID(e.UUID)
 }
 
 // guest is what a machine is told of itself.
@@ -456,100 +352,4 @@ func (m *machine) resize(ctx context.Context, e Entry, seen sight) error {
 		return err
 	}
 	return b.note(e.UUID, func(e *Entry) { e.Domain, e.CPUs, e.Memory = &d, want.CPUs, want.Memory })
-}
-
-// undo takes away what was made of a machine, and gives it up. HostDB is told before the lease log: when another box may take
-// it, no write of this one can come later.
-func (b *Box) undo(ctx context.Context, e Entry) error {
-	if _, what, _ := b.wish(e); what == gone {
-		return b.note(e.UUID, func(e *Entry) { e.Stage = Purging })
-	}
-	if err := b.deleteVolumes(ctx, e); err != nil {
-		return err
-	}
-	if err := b.withdraw(ctx, e); err != nil {
-		return err
-	}
-	if b.cfg.Records == nil {
-		return errNoRecords
-	}
-	r, version, err := readRecord(ctx, b.cfg.Records, e.UUID)
-	if err != nil {
-		return err
-	}
-	if version != 0 && r.Node == b.cfg.Node && r.State == Taken {
-		r.State = Refused
-		r.Tried = tried(r.Tried, Attempt{Node: b.cfg.Node, Box: b.cfg.Name, Reason: clip(e.Reason), At: b.cfg.Clock.Now().UnixMilli()})
-		if _, err := b.cfg.Records.Put(ctx, RecordKey(e.UUID), Encode(r), version); errors.Is(err, lease.ErrConflict) {
-			return errAgain
-		} else if err != nil {
-			return err
-		}
-	}
-	b.log.Warn("a machine was given up here", "vm", e.Name, "uuid", e.UUID, "reason", e.Reason)
-	b.disk.Lock()
-	defer b.disk.Unlock()
-	return b.drop(e)
-}
-
-// clip bounds a reason that goes into a record.
-func clip(text string) string {
-	const most = 512
-	if len(text) <= most {
-		return text
-	}
-	return text[:most] + "..."
-}
-
-func (b *Box) deleteVolumes(ctx context.Context, e Entry) error {
-	for _, name := range []string{diskName(e.UUID), seedName(e.UUID)} {
-		if err := b.cfg.Hypervisor.DeleteVolume(ctx, name); err != nil {
-			return err
-		}
-	}
-	if b.cfg.Consoles == "" {
-		return nil
-	}
-	if err := os.Remove(b.console(e.UUID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("delete console: %w", err)
-	}
-	return nil
-}
-
-// purge takes away all of a machine. The entry goes last: what is left when the agent dies in between is found again by it.
-// The name and the record go before the address rests and the entry goes, so that no record names a box that has nothing.
-func (b *Box) purge(ctx context.Context, e Entry) error {
-	if err := b.deleteVolumes(ctx, e); err != nil {
-		return err
-	}
-	if b.cfg.Records == nil {
-		return errNoRecords
-	}
-	r, version, err := readRecord(ctx, b.cfg.Records, e.UUID)
-	if err != nil {
-		return err
-	}
-	if version == 0 || r.Node == b.cfg.Node {
-		for _, name := range []string{e.Name, r.Name} {
-			if name == "" {
-				continue
-			}
-			if err := b.cfg.Records.FreeName(ctx, NameSpace, name, e.UUID); err != nil {
-				return err
-			}
-		}
-	}
-	if version != 0 && r.Node == b.cfg.Node {
-		err := b.cfg.Records.Delete(ctx, RecordKey(e.UUID), version)
-		if errors.Is(err, lease.ErrConflict) {
-			return errAgain
-		}
-		if err != nil && !errors.Is(err, lease.ErrNotFound) {
-			return err
-		}
-	}
-	b.log.Info("a machine was purged", "vm", e.Name, "uuid", e.UUID)
-	b.disk.Lock()
-	defer b.disk.Unlock()
-	return b.drop(e)
 }

@@ -1,0 +1,219 @@
+package vmd
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"hostmesh/hostdb"
+	"hostmesh/mesh"
+	"hostmesh/mesh/lease"
+	"hostmesh/mesh/report"
+	"hostmesh/vmd/plan"
+)
+
+// digest tells two wishes apart for the question whether a box could make it.
+func digest(w plan.Wish) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %d %d %d %q %v %v", w.Image, w.CPUs, w.Memory, w.Disk, w.Subnet.Tag, w.IP, w.MAC))
+	return hex.EncodeToString(sum[:8])
+}
+
+// place finds a box for one machine.
+func (p *Placer) place(ctx context.Context, office Office, w plan.Wish, drained map[string]string) {
+	key := w.UUID
+	if key == "" {
+		if err := p.identify(ctx, w.Name); err != nil {
+			p.log.Error("a machine cannot be given a UUID", "vm", w.Name, "err", err)
+		}
+		p.land(w.Name, false) // the next view has it under its UUID
+		return
+	}
+	placed, err := p.tryPlace(ctx, office, w, drained)
+	if err != nil && ctx.Err() == nil {
+		phase := report.Failed
+		if noQuorum(err) || errors.Is(err, errPatience) {
+			phase = report.Reserved
+		}
+		p.say(w, phase, err.Error())
+	}
+	p.land(key, placed)
+	if errors.Is(err, errPatience) {
+		p.mu.Lock()
+		p.again[key] = p.cfg.Clock.Now().Add(placeSoon)
+		p.mu.Unlock()
+	}
+}
+
+// errPatience is wrapped by reasons that pass by themselves.
+var errPatience = errors.New("it waits for a box")
+
+// identify gives an entry that was written by hand its UUID.
+func (p *Placer) identify(ctx context.Context, name string) error {
+	_, err := p.cfg.DB.Update(ctx, hostdb.Request{User: "vmd", Log: "vm: an identity for " + name}, func(tx *hostdb.Tx) error {
+		doc := tx.View().Data(hostdb.Hosts, name)
+		if !doc.At("VM").IsMapping() || doc.Text("VM", "UUID") != "" {
+			return nil
+		}
+		return putText(tx, name, newUUID(), "VM", "UUID")
+	})
+	return err
+}
+
+// tryPlace offers a machine to boxes, one after the other, until one takes it.
+func (p *Placer) tryPlace(ctx context.Context, office Office, w plan.Wish, drained map[string]string) (placed bool, err error) {
+	now := p.cfg.Clock.Now()
+	rec, version, err := readRecord(ctx, p.cfg.Records, w.UUID)
+	if err != nil {
+		return false, err
+	}
+	want := digest(w)
+	if rec.Wish != want && rec.State != Taken {
+		rec.Tried = nil
+	}
+	first := "" // the box that it may have been offered to already
+	switch {
+	case rec.State == Taken:
+		return false, fmt.Errorf("%w: %s took it, and has not written that into HostDB yet", errPatience, rec.Box)
+	case rec.State == Offered && now.Before(time.UnixMilli(rec.Expires)):
+		first = rec.Node
+	}
+	if why := failures(rec.Tried); why != "" {
+		return false, errors.New(why)
+	}
+	name := p.cfg.Records.ClaimName(ctx, NameSpace, w.Name, w.UUID)
+	if name != nil {
+		if errors.Is(name, lease.ErrTaken) {
+			return false, fmt.Errorf("the name %s belongs to another machine in the lease log; wait until that is gone, or choose another name: %w", w.Name, name)
+		}
+		return false, name
+	}
+	for ctx.Err() == nil && office.Valid() {
+		node, box, why := p.choose(w, rec, first, drained)
+		first = ""
+		if node == "" {
+			return false, fmt.Errorf("%w: %s", errPatience, why)
+		}
+		r := Record{Format: recordFormat, UUID: w.UUID, Name: w.Name, State: Offered, Node: node, Box: box, Fence: office.Fence(),
+			CPUs: w.CPUs, Memory: w.Memory, Disk: w.Disk, Expires: p.cfg.Clock.Now().Add(p.cfg.OfferTime).UnixMilli(), Tried: rec.Tried, Wish: want}
+		if _, err := office.Put(ctx, RecordKey(w.UUID), Encode(r), version); err != nil {
+			if errors.Is(err, lease.ErrConflict) || errors.Is(err, lease.ErrUnknown) {
+				err = fmt.Errorf("%w: its record was changed meanwhile", errPatience)
+			}
+			return false, err
+		}
+		rec = r
+		answer, err := p.offer(ctx, r, office.Group(), w)
+		switch {
+		case err == nil && answer.Taken:
+			p.log.Info("vm placed", "vm", w.Name, "uuid", w.UUID, "box", box)
+			return true, nil
+		case err == nil:
+			p.leave(w.UUID, node, answer.Reason, refusedFor)
+			p.log.Info("a box refused a machine", "vm", w.Name, "uuid", w.UUID, "box", box, "reason", answer.Reason)
+		default:
+			var remote *mesh.RemoteError
+			if errors.As(err, &remote) && remote.Code == CodeFence {
+				return false, err
+			}
+			p.leave(w.UUID, node, err.Error(), awayFor)
+			p.log.Warn("a box does not answer an offer", "vm", w.Name, "uuid", w.UUID, "box", box, "err", err)
+		}
+		// It may have taken it all the same: whoever wins the record wins.
+		now, v, err := readRecord(ctx, p.cfg.Records, w.UUID)
+		switch {
+		case err != nil:
+			return false, err
+		case now.State == Taken:
+			return true, nil
+		}
+		version = v
+		if v != 0 {
+			rec.Tried = now.Tried
+		}
+	}
+	return false, ctx.Err()
+}
+
+// failures sums up what boxes said who could not make a machine; "" while another may try.
+func failures(list []Attempt) string {
+	if len(list) < maxBoxes {
+		return ""
+	}
+	var lines []string
+	for _, a := range list {
+		lines = append(lines, a.Box+": "+a.Reason)
+	}
+	return fmt.Sprintf("%d boxes could not make it; change its entry, or hostmesh vm retry, to begin anew. %s", len(list), strings.Join(lines, "; "))
+}
+
+// choose decides where a machine goes, and keeps the place.
+func (p *Placer) choose(w plan.Wish, rec Record, first string, drained map[string]string) (node, box, why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.cfg.Clock.Now()
+	in := p.input(p.db, p.mesh, p.index)
+	if p.index.Update(p.db); drained != nil {
+		in.Drained = drained
+	}
+	left := p.elsewhere(p.mesh)
+	for id, l := range p.left[w.UUID] {
+		if now.Before(l.until) {
+			left[id] = l.reason
+		}
+	}
+	for _, a := range rec.Tried {
+		if now.Sub(time.UnixMilli(a.At)) < leftOutFor {
+			left[a.Node] = a.Reason
+		}
+	}
+	in.LeftOut = map[string]map[string]string{w.UUID: left}
+	for uuid, f := range p.flight {
+		if uuid != w.UUID && f.offer.Box != "" {
+			in.InFlight = append(in.InFlight, f.offer)
+		}
+	}
+	if m, ok := p.mesh.Get(first); ok && m.State == mesh.StateAlive && left[first] == "" {
+		node, box = m.ID, m.Name
+	} else {
+		d := plan.NewFleet(in).Place(w)
+		node, box, why = d.Node, d.Box, d.Reason
+	}
+	if f := p.flight[w.UUID]; f != nil {
+		f.offer = plan.Offer{}
+		if node != "" {
+			f.offer = plan.Offer{UUID: w.UUID, Name: w.Name, Box: node, CPUs: w.CPUs, Memory: w.Memory, Disk: w.Disk}
+		}
+	}
+	return node, box, why
+}
+
+// leave leaves a box out for a machine.
+func (p *Placer) leave(uuid, node, reason string, d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.left[uuid] == nil {
+		p.left[uuid] = map[string]leftOut{}
+	}
+	p.left[uuid][node] = leftOut{clip(reason), p.cfg.Clock.Now().Add(d)}
+}
+
+// offer asks a box.
+func (p *Placer) offer(ctx context.Context, r Record, group string, w plan.Wish) (Reserved, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.OfferTime)
+	defer cancel()
+	o := Offer{UUID: r.UUID, Name: r.Name, Group: group, Fence: r.Fence, CPUs: r.CPUs, Memory: r.Memory, Disk: r.Disk,
+		Image: w.Image, Subnet: w.Subnet.Tag, Expires: r.Expires}
+	if w.Subnet.Tag != "" {
+		o.Bridge = w.Subnet.Bridge
+	}
+	raw, err := p.cfg.Calls.Call(ctx, r.Node, CallReserve, Encode(o))
+	if err != nil {
+		return Reserved{}, err
+	}
+	var a Reserved
+	return a, Decode(raw, &a)
+}
