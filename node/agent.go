@@ -56,6 +56,7 @@ type Agent struct {
 	keeper    *keeper
 	images    *images
 	vms       *vmd.Box
+	virt      *libvirt.Hypervisor // nil where there is none
 	placer    *vmd.Placer
 	// retention drops old history, where the configuration says so.
 	retention *retention

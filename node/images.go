@@ -52,9 +52,12 @@ type images struct {
 func (a *Agent) openImages() error {
 	m := &images{log: a.log, db: a.store, mesh: a.mesh, vmDir: a.cfg.VM.Dir, observe: a.cfg.Observe, hasHypervisor: a.cfg.Libvirt != ""}
 	a.images = m
-	if a.cfg.VM.Dir == "" {
+	switch {
+	case a.cfg.Observe: // the store tidies up when it is opened, and fetches when it is asked
+		m.why = fmt.Errorf("%w: it runs with --observe", api.ErrNoImages)
+	case a.cfg.VM.Dir == "":
 		m.why = fmt.Errorf("%w: set vm.dir, or use a node with a hypervisor", api.ErrNoImages)
-	} else {
+	default:
 		s, err := image.Open(image.Config{Dir: filepath.Join(a.cfg.VM.Dir, "images"), Logger: a.log, Clock: a.clock, Peers: imagePeers{m}})
 		if err != nil {
 			a.log.Error("no images are kept here", "err", err)
@@ -173,7 +176,7 @@ func (m *images) problems() []api.Problem {
 			list = append(list, api.Problem{Severity: severity, Subject: "images", Text: text, Remedy: remedy})
 		}
 	}
-	if m.store == nil && m.vmDir != "" {
+	if m.store == nil && m.vmDir != "" && !m.observe {
 		add(api.SeverityError, m.why.Error(), "make vm.dir a directory that the agent can write, and start it again")
 	}
 	good, bad := image.Catalogue(m.db.View())

@@ -32,6 +32,9 @@ func (a *Agent) register() {
 	if a.cfg.Libvirt != "" {
 		a.metrics.MustRegister(a.vms.Collector())
 	}
+	if a.virt != nil {
+		a.metrics.MustRegister(newHypervisorCollector(a.virt.Load))
+	}
 	a.metrics.MustRegister(a.placer.Collector())
 	if a.mirror != nil {
 		a.metrics.MustRegister(newMirrorCollector(a.mirror))

@@ -16,6 +16,7 @@ import (
 	"hostmesh/hostdb"
 	"hostmesh/hostdb/section"
 	"hostmesh/mesh/lease"
+	"hostmesh/mesh/report"
 	"hostmesh/node/api"
 	"hostmesh/vmd"
 	"hostmesh/vmd/image"
@@ -71,7 +72,7 @@ func vmDuration(knob, text string, other, least, most time.Duration) (time.Durat
 func (a *Agent) openVM() error {
 	cfg := vmd.DefaultConfig()
 	cfg.Node, cfg.Name, cfg.Mesh, cfg.Datacenter = a.dir.nodeID, a.cfg.Name, a.dir.mesh.ID, a.cfg.Labels.Datacenter
-	cfg.Dir = a.dir.file(ledgerDir)
+	cfg.Dir, cfg.Look = a.dir.file(ledgerDir), a.cfg.Observe
 	cfg.DB, cfg.Calls, cfg.Clock, cfg.Logger = a.store, a.mesh, a.clock, a.log
 	cfg.Complete = func() bool { return a.hasCopy() == nil }
 	cfg.Keep, _ = a.cfg.VM.keep() // validate has seen them
@@ -111,21 +112,27 @@ func (a *Agent) openHypervisor(cfg *vmd.Config) error {
 	if a.dir.mesh.ID == "" {
 		return errors.New("this node has not joined its mesh yet: restart the agent when it has")
 	}
-	if a.images.store == nil {
-		return a.images.why
-	}
-	cfg.Consoles = filepath.Join(a.cfg.VM.Dir, consolesDir)
-	if err := os.Mkdir(cfg.Consoles, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("vm.dir: %w", err)
+	if !a.cfg.Observe {
+		if a.images.store == nil {
+			return a.images.why
+		}
+		cfg.Consoles = filepath.Join(a.cfg.VM.Dir, consolesDir)
+		if err := os.Mkdir(cfg.Consoles, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("vm.dir: %w", err)
+		}
 	}
 	hv, err := libvirt.Open(libvirt.Config{
-		URI: a.cfg.Libvirt, Mesh: a.dir.mesh.ID, Pool: "hostmesh-" + a.dir.nodeID[:8], Dir: a.cfg.VM.Dir, Logger: a.log,
+		URI: a.cfg.Libvirt, Mesh: a.dir.mesh.ID, Pool: "hostmesh-" + a.dir.nodeID[:8], Dir: a.cfg.VM.Dir, ReadOnly: a.cfg.Observe, Logger: a.log,
 	})
 	if err != nil {
 		return err
 	}
 	a.closers = append(a.closers, hv.Close)
-	cfg.Hypervisor, cfg.Images = hv, baseImages{a}
+	a.virt, cfg.Hypervisor = hv, hv
+	if a.cfg.Observe {
+		return nil
+	}
+	cfg.Images = baseImages{a}
 	a.images.inUse = func(ctx context.Context) ([]string, error) {
 		list, err := hv.List(ctx)
 		if err != nil {
@@ -266,20 +273,25 @@ func (baseImages) Cmdline(template string, g vmd.Guest) (string, error) {
 
 // vmProblems are what is wrong with this box's machines, for status.
 func (a *Agent) vmProblems() (out []api.Problem) {
-	if a.vms == nil || a.cfg.Libvirt == "" {
+	if a.vms == nil {
 		return nil
 	}
 	box, vms := a.vms.Report()
-	if box != nil && box.Unfit != "" {
+	if box != nil && box.Unfit != "" && a.cfg.Libvirt != "" {
 		out = append(out, api.Problem{Severity: api.SeverityNotice, Subject: "vm", Text: "this box takes no machines: " + box.Unfit, Remedy: "as the text says; machines that are here go on"})
 	}
 	for _, uuid := range slices.Sorted(maps.Keys(vms)) {
 		vm := vms[uuid]
 		switch vm.Phase {
-		case "failed":
+		case report.Failed:
 			out = append(out, api.Problem{Severity: api.SeverityError, Subject: "vm", Text: fmt.Sprintf("%s failed: %s", vm.Name, vm.Reason), Remedy: "hostmesh vm show " + vm.Name})
-		case "waiting":
+		case report.Waiting:
 			out = append(out, api.Problem{Severity: api.SeverityNotice, Subject: "vm", Text: fmt.Sprintf("%s: %s", vm.Name, vm.Reason), Remedy: "hostmesh approve " + vm.Name})
+		}
+	}
+	for _, vm := range slices.SortedFunc(maps.Values(a.placer.Waiting()), func(x, y report.VM) int { return strings.Compare(x.Name, y.Name) }) {
+		if vm.Phase == report.Failed {
+			out = append(out, api.Problem{Severity: api.SeverityError, Subject: "vm", Text: fmt.Sprintf("%s cannot be placed: %s", vm.Name, vm.Reason), Remedy: "hostmesh vm explain " + vm.Name})
 		}
 	}
 	return out

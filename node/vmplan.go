@@ -11,6 +11,7 @@ import (
 	"hostmesh/hostdb"
 	"hostmesh/mesh"
 	"hostmesh/mesh/lease"
+	"hostmesh/mesh/report"
 	"hostmesh/node/api"
 	"hostmesh/vmd"
 	"hostmesh/vmd/image"
@@ -56,10 +57,16 @@ func (d *vmDesk) placer(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("%w: nobody places machines now: see hostmesh duties explain %s", api.ErrVMAway, vmd.PlacerDuty)
 }
 
-// input is what places follow from.
-func (d *vmDesk) input() plan.Input {
+// think calls f with what places follow from, as of now. One at a time: the index is not for several.
+func (d *vmDesk) think(f func(plan.Input)) {
+	d.planning.Lock()
+	defer d.planning.Unlock()
 	db, mv := d.db.View(), d.net.View()
-	return plan.Input{DB: db, Mesh: mv, Index: plan.NewPlanner(db), Images: planImages(db)}
+	if d.index == nil {
+		d.index = plan.NewPlanner(db)
+	}
+	d.index.Update(db)
+	f(plan.Input{DB: db, Mesh: mv, Index: d.index, Images: planImages(db)})
 }
 
 // ExplainVM implements api.VMPlanner.
@@ -69,16 +76,21 @@ func (d *vmDesk) ExplainVM(ctx context.Context, name string) (api.VMExplanation,
 		return api.VMExplanation{}, err
 	}
 	out := api.VMExplanation{VM: vm}
-	in := d.input()
-	w, ok := in.Index.Wish(name)
-	if !ok {
+	var w plan.Wish
+	var wanted bool
+	var decision plan.Decision
+	d.think(func(in plan.Input) {
+		// What keeps a machine from a box that refused it a while ago is the placer's to say; here is what speaks for each box now.
+		if w, wanted = in.Index.Wish(name); wanted {
+			decision = plan.Place(in, w)
+		}
+	})
+	if !wanted {
 		out.Reason = stateText(vm) + "; HostDB wants no such machine"
 		return out, nil
 	}
 	record := d.attempts(ctx, &out)
 	out.Problem = w.Problem
-	// What keeps a machine from a box that refused it a while ago is the placer's to say; here is what speaks for each box now.
-	decision := plan.Place(in, w)
 	for _, v := range decision.Verdicts {
 		x := api.VMVerdict{Box: v.Box, Node: v.Node, OK: v.OK, Score: v.Score, Reason: v.Reason}
 		for _, p := range v.Parts {
@@ -88,7 +100,7 @@ func (d *vmDesk) ExplainVM(ctx context.Context, name string) (api.VMExplanation,
 	}
 	switch node, perr := d.placer(ctx); {
 	case perr == nil:
-		out.Placer, out.PlacerName = node, nodeName(in.Mesh, node)
+		out.Placer, out.PlacerName = node, nodeName(d.net.View(), node)
 	case vm.Box == "":
 		out.Reason = perr.Error()
 	}
@@ -140,7 +152,13 @@ func (d *vmDesk) attempts(ctx context.Context, out *api.VMExplanation) vmd.Recor
 
 // VMCapacity implements api.VMPlanner.
 func (d *vmDesk) VMCapacity(_ context.Context, without []string) (api.VMCapacity, error) {
-	in := d.input()
+	var out api.VMCapacity
+	var err error
+	d.think(func(in plan.Input) { out, err = capacityOf(in, without) })
+	return out, err
+}
+
+func capacityOf(in plan.Input, without []string) (api.VMCapacity, error) {
 	c := plan.Capacity(in)
 	out := api.VMCapacity{Boxes: usages(c.Boxes), Racks: usages(c.Racks), Datacenters: usages(c.Datacenters), Total: usageOf(c.Total)}
 	if len(without) == 0 {
@@ -206,26 +224,30 @@ func usageOf(u plan.Usage) api.VMUsage {
 	}
 }
 
-// problems are machines that wait although nothing is being done about it: for the doctor.
+// problems are machines that wait although nothing is being done about it, and those that failed, anywhere: for the doctor. What
+// this node itself says of its own machines stands in its status.
 func (d *vmDesk) problems() []api.Problem {
 	var out []api.Problem
-	in := d.input()
-	seen := map[string]bool{}
-	for _, dc := range datacentersOf(in.Mesh) {
-		for _, w := range in.Index.Unplaced(dc) {
-			if seen[w.Name] || w.Problem == "" {
-				continue
-			}
-			seen[w.Name] = true
-			out = append(out, api.Problem{Severity: api.SeverityError, Subject: "vm", Text: w.Name + " cannot be made: " + w.Problem, Remedy: "hostmesh vm explain " + w.Name})
-		}
-	}
+	told := map[string]bool{}
+	self := d.net.View().Self().ID
 	d.look(func(t *vmTable) {
-		if n := len(t.list(api.VMFilter{Phase: "waiting"})); n > 0 {
+		if n := len(t.list(api.VMFilter{Phase: string(report.Waiting)})); n > 0 {
 			out = append(out, api.Problem{Severity: api.SeverityNotice, Subject: "vm", Text: countOf(n, "machine waits", "machines wait") + " to be destroyed, because there were many within the hour", Remedy: "see hostmesh approve"})
 		}
-		for _, vm := range t.list(api.VMFilter{Phase: "failed"}) {
-			out = append(out, api.Problem{Severity: api.SeverityError, Subject: "vm", Text: stateText(vm), Remedy: "hostmesh vm show " + vm.Name})
+		for _, vm := range t.list(api.VMFilter{Phase: string(report.Failed)}) {
+			if told[vm.Name] = true; vm.Node != self {
+				out = append(out, api.Problem{Severity: api.SeverityError, Subject: "vm", Text: stateText(vm), Remedy: "hostmesh vm show " + vm.Name})
+			}
+		}
+	})
+	d.think(func(in plan.Input) {
+		for _, dc := range datacentersOf(in.Mesh) {
+			for _, w := range in.Index.Unplaced(dc) { // nobody may have looked at them yet
+				if w.Problem != "" && !told[w.Name] {
+					told[w.Name] = true
+					out = append(out, api.Problem{Severity: api.SeverityError, Subject: "vm", Text: w.Name + " cannot be made: " + w.Problem, Remedy: "hostmesh vm explain " + w.Name})
+				}
+			}
 		}
 	})
 	return out

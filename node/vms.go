@@ -18,6 +18,7 @@ import (
 	"hostmesh/node/api"
 	"hostmesh/vmd"
 	"hostmesh/vmd/image"
+	"hostmesh/vmd/plan"
 )
 
 // vmDB is the replica that machines are entered in: *hostdb.Store.
@@ -48,6 +49,9 @@ type vmDesk struct {
 
 	mu    sync.Mutex // guards table
 	table vmTable
+
+	planning sync.Mutex    // held while places are thought about: guards index
+	index    *plan.Planner // nil until somebody asks; follows the views
 }
 
 func (a *Agent) vmDesk() *vmDesk {

@@ -72,7 +72,7 @@ type inventory struct {
 // Open reads the ledger. Nothing is done before Run, and the views of the first Reconcile.
 func Open(cfg Config) (*Box, error) {
 	cfg.resolve()
-	l, entries, a, damaged, err := openLedger(cfg.Dir)
+	l, entries, a, damaged, err := openLedger(cfg.Dir, cfg.Look)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func Open(cfg Config) (*Box, error) {
 	for _, err := range damaged {
 		b.log.Error("this box takes no machines", "err", err)
 	}
-	if cfg.Calls != nil {
+	if cfg.Calls != nil && !cfg.Look {
 		b.handle()
 	}
 	return b, nil

@@ -53,7 +53,7 @@ func capacity(s section.Box, h Host) plan.Room {
 		r.Memory = max(h.Memory-max(h.Memory/20, ownMemory), 0)
 	}
 	if r.Disk == 0 {
-		r.Disk = h.DiskSize
+		r.Disk = h.DiskFree + h.DiskOwn // a machine's disk is reserved whole, and takes what is written to it
 	}
 	return r
 }

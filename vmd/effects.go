@@ -97,6 +97,8 @@ type Config struct {
 	Node, Name, Mesh, Datacenter string
 	// Dir is where the ledger is kept. It is made when it is not there.
 	Dir string
+	// Look: the box only plans. Nothing is written or answered, and Run must not be called.
+	Look bool
 	// Consoles is the directory of the files that serial consoles are written to; "" = none is kept.
 	Consoles string
 	// Hypervisor makes the machines. nil: this box has none, for the reason Unfit.

@@ -83,8 +83,9 @@ type Host struct {
 	Hypervisor string // for people: QEMU 7.2.0
 	DomainType string // kvm, qemu, test
 	CPUs       int
-	// Memory is all of the box's, DiskFree and DiskSize are of the file system of the volumes; bytes.
-	Memory, DiskFree, DiskSize int64
+	// Memory is all of the box's, DiskFree and DiskSize are of the file system of the volumes, DiskOwn is what the volumes take of
+	// it; bytes.
+	Memory, DiskFree, DiskSize, DiskOwn int64
 	// Bridges are interfaces that a domain can be connected to, sorted.
 	Bridges []string
 }

@@ -96,21 +96,25 @@ const (
 
 // openLedger makes the directory and reads what is there. damaged names what cannot be read, with the remedy: the box takes
 // nothing new until that was looked at, because it does not know what it promised.
-func openLedger(dir string) (l *ledger, entries map[string]Entry, a around, damaged []error, err error) {
+// With look nothing is made or removed.
+func openLedger(dir string, look bool) (l *ledger, entries map[string]Entry, a around, damaged []error, err error) {
 	none := func(string) error { return nil }
 	l = &ledger{dir: dir, before: none, after: none}
 	entries, a = map[string]Entry{}, around{Format: ledgerFormat, Fences: map[string]uint64{}}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, nil, a, nil, fmt.Errorf("open ledger: %w", err)
+	if !look {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, nil, a, nil, fmt.Errorf("open ledger: %w", err)
+		}
 	}
 	files, err := os.ReadDir(dir)
-	if err != nil {
+	if err != nil && !(look && errors.Is(err, fs.ErrNotExist)) {
 		return nil, nil, a, nil, fmt.Errorf("open ledger: %w", err)
 	}
 	for _, f := range files {
 		path := filepath.Join(dir, f.Name())
 		switch uuid, isEntry := strings.CutSuffix(f.Name(), entrySuffix); {
 		case f.IsDir():
+		case look && strings.HasPrefix(f.Name(), "."):
 		case strings.HasPrefix(f.Name(), "."): // a write that a crash ended
 			if err := os.Remove(path); err != nil {
 				return nil, nil, a, nil, fmt.Errorf("open ledger: %w", err)

@@ -13,7 +13,7 @@ import (
 func TestLedger(t *testing.T) {
 	dir := t.TempDir()
 	const a, c = "00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000c"
-	l, entries, _, damaged, err := openLedger(dir)
+	l, entries, _, damaged, err := openLedger(dir, false)
 	if err != nil || len(entries) != 0 || len(damaged) != 0 {
 		t.Fatalf("%v %v %v", entries, damaged, err)
 	}
@@ -27,7 +27,7 @@ func TestLedger(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "."+a+entrySuffix+".123"), []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, entries, got, damaged, err := openLedger(dir)
+	_, entries, got, damaged, err := openLedger(dir, false)
 	if err != nil || len(damaged) != 0 || len(entries) != 1 || entries[a] != want {
 		t.Fatalf("%+v %v %v, want %+v", entries, damaged, err, want)
 	}
@@ -52,7 +52,7 @@ func TestLedgerDamage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			l, _, _, _, err := openLedger(dir)
+			l, _, _, _, err := openLedger(dir, false)
 			if err != nil {
 				t.Fatal(err)
 			}

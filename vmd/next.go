@@ -64,20 +64,21 @@ type situation struct {
 	Over bool
 }
 
-// action is one thing that a box does for a machine.
+// action is one thing that a box does for a machine. People see its name as the step of a machine that is being made, in the log,
+// and in metrics: docs/vms.md explains those.
 type action string
 
 const (
 	actNone      action = ""          // as it should be
 	actWait      action = "wait"      // for the hypervisor, the guest, HostDB, or some time
-	actSettle    action = "settle"    // find out what the record says of a reservation
-	actRename    action = "rename"    // claim the new name, write it down, free the old one
+	actSettle    action = "reserve"   // find out what the record says of a reservation
+	actRename    action = "name"      // claim the new name, write it down, free the old one
 	actAddress   action = "address"   // choose an address, asking for a block if need be, and write it down
-	actSay       action = "say"       // write box and address into HostDB
+	actSay       action = "entry"     // write box and address into HostDB
 	actImage     action = "image"     // bring its image here
 	actDisk      action = "disk"      // make its volume
 	actSeed      action = "seed"      // make the seed
-	actCompose   action = "compose"   // write down what is to be defined
+	actCompose   action = "domain"    // write down what is to be defined
 	actDefine    action = "define"    //
 	actStart     action = "start"     // having written down that it ran
 	actResize    action = "resize"    // reserve what it is to have, and define it anew
@@ -85,7 +86,7 @@ const (
 	actCut       action = "cut"       // its power
 	actLeave     action = "leave"     // write down that it cannot be made
 	actUndo      action = "undo"      // what was made, and give the machine up
-	actTicket    action = "ticket"    // ask whether it may be destroyed, and write down that it may
+	actTicket    action = "approve"   // ask whether it may be destroyed, and write down that it may
 	actReinstate action = "reinstate" // write down that it is wanted again
 	actUndefine  action = "undefine"  //
 	actKeep      action = "keep"      // write down until when its disks stay

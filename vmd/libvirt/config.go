@@ -21,6 +21,9 @@ type Config struct {
 	// Dir is where volumes lie, an absolute path. It is made, with what is above it, with mode 0711: the emulator runs as
 	// another user and must be able to enter. Nobody else may write files there.
 	Dir string
+	// ReadOnly: nothing is made or changed, neither Dir nor the pool, and methods that would return vmd.ErrUnsupported. Libvirt itself
+	// is asked for a connection that can only look.
+	ReadOnly bool
 	// Logger gets a line when the hypervisor comes and goes; nil: the default one.
 	Logger *slog.Logger
 	// Limits bound what libvirt may take; the zero value stands for DefaultLimits.
@@ -77,6 +80,9 @@ func (c *Config) check() error {
 	}
 	return nil
 }
+
+// errReadOnly is the error of what would change something.
+var errReadOnly = fmt.Errorf("%w: it was opened to look only", vmd.ErrUnsupported)
 
 // Hanging is what Load returns: calls in libvirt, and how many of them nobody waits for any more.
 type Hanging struct{ Calls, Abandoned int }

@@ -62,8 +62,10 @@ func Open(cfg Config) (*Hypervisor, error) {
 	if err := startEvents(); err != nil {
 		return nil, fmt.Errorf("open libvirt %q: %w", cfg.URI, err)
 	}
-	if err := makeDir(cfg.Dir); err != nil {
-		return nil, fmt.Errorf("open libvirt %q: %w", cfg.URI, err)
+	if !cfg.ReadOnly {
+		if err := makeDir(cfg.Dir); err != nil {
+			return nil, fmt.Errorf("open libvirt %q: %w", cfg.URI, err)
+		}
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	h := &Hypervisor{cfg: cfg, changed: make(chan struct{}, 1), stop: stop, done: make(chan struct{}),

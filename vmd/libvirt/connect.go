@@ -17,7 +17,11 @@ var architectures = map[string]string{"amd64": "x86_64", "386": "i686", "arm64":
 
 // connect makes a connection that hears of changes and notices when the daemon hangs.
 func (h *Hypervisor) connect() (*conn, error) {
-	lv, err := patient(func() (*libvirt.Connect, error) { return libvirt.NewConnect(h.cfg.URI) })
+	open := libvirt.NewConnect
+	if h.cfg.ReadOnly {
+		open = libvirt.NewConnectReadOnly
+	}
+	lv, err := patient(func() (*libvirt.Connect, error) { return open(h.cfg.URI) })
 	if err != nil {
 		return nil, classify(err)
 	}
@@ -51,7 +55,7 @@ func (h *Hypervisor) prepare(c *conn) error {
 	if c.platform.domainType == "" {
 		return errors.New("it offers no type of domain that would run; install an emulator (Debian: qemu-system-x86)")
 	}
-	c.platform.direct = directIO(h.cfg.Dir)
+	c.platform.direct = !h.cfg.ReadOnly && directIO(h.cfg.Dir)
 	// Drivers within the library have no daemon to lose, and refuse this.
 	_, err = patient(func() (struct{}, error) {
 		return struct{}{}, c.lv.RegisterCloseCallback(func(_ *libvirt.Connect, reason libvirt.ConnectCloseReason) {
@@ -67,6 +71,9 @@ func (h *Hypervisor) prepare(c *conn) error {
 	if err != nil {
 		c.events = -1
 		return fmt.Errorf("ask to be told of changes: %w", err)
+	}
+	if h.cfg.ReadOnly {
+		return nil
 	}
 	return h.makePool(c)
 }

@@ -182,6 +182,33 @@ func wholeFiles(dir string) ([]string, error) {
 	return names, nil
 }
 
+// taken is how many bytes the whole files take on the disk, holes aside. A directory that is not there has none.
+func taken(dir string) (bytes int64, err error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // deleted meanwhile
+		}
+		if err != nil {
+			return 0, err
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			bytes += st.Blocks * 512 // stat(2): of 512 bytes, whatever the file system's are
+		}
+	}
+	return bytes, nil
+}
+
 // createQcow2 makes a volume by qemu-img, whose business the format is.
 func createQcow2(ctx context.Context, path, base, baseFormat string, size int64) error {
 	args := []string{"create", "-q", "-f", "qcow2"}

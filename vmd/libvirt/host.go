@@ -4,6 +4,7 @@ package libvirt
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,15 +23,23 @@ func (h *Hypervisor) Host(ctx context.Context) (vmd.Host, error) {
 		}
 		host := vmd.Host{Hypervisor: c.version, DomainType: c.platform.domainType, CPUs: int(node.Cpus), Memory: int64(node.Memory) << 10}
 		var fs unix.Statfs_t
-		if err := unix.Statfs(h.cfg.Dir, &fs); err != nil {
+		err = unix.Statfs(h.cfg.Dir, &fs)
+		for dir := h.cfg.Dir; h.cfg.ReadOnly && errors.Is(err, unix.ENOENT) && dir != filepath.Dir(dir); {
+			dir = filepath.Dir(dir) // where it would be made
+			err = unix.Statfs(dir, &fs)
+		}
+		if err != nil {
 			return vmd.Host{}, &os.PathError{Op: "look at", Path: h.cfg.Dir, Err: err}
 		}
 		host.DiskFree, host.DiskSize = int64(fs.Bavail)*fs.Bsize, int64(fs.Blocks)*fs.Bsize
+		if host.DiskOwn, err = taken(h.cfg.Dir); err != nil {
+			return vmd.Host{}, err
+		}
 		if c.inLibrary() {
 			host.Bridges, err = networkBridges(c)
 			return host, err
 		}
-		if err := enterable(h.cfg.Dir); err != nil {
+		if err := enterable(h.cfg.Dir); err != nil && !(h.cfg.ReadOnly && errors.Is(err, unix.ENOENT)) {
 			return vmd.Host{}, err
 		}
 		links, err := filepath.Glob("/sys/class/net/*/bridge")

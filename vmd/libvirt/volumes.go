@@ -25,6 +25,9 @@ func (h *Hypervisor) CreateVolume(ctx context.Context, name, base, baseFormat st
 	if err := vmd.CheckVolume(name, base, baseFormat, size); err != nil {
 		return wrap(err)
 	}
+	if h.cfg.ReadOnly {
+		return wrap(errReadOnly)
+	}
 	if base != "" {
 		if _, err := os.Stat(base); err != nil {
 			return wrap(fmt.Errorf("its base: %w", err))
@@ -115,6 +118,9 @@ func (h *Hypervisor) WriteVolume(ctx context.Context, name string, content io.Re
 	if err := vmd.CheckVolume(name, "", "", size); err != nil {
 		return "", fmt.Errorf("volume %s: %w", name, err)
 	}
+	if h.cfg.ReadOnly {
+		return "", fmt.Errorf("volume %s: %w", name, errReadOnly)
+	}
 	if err := h.here(); err != nil { // so that a box without hypervisor collects nothing
 		return "", fmt.Errorf("volume %s: %w", name, err)
 	}
@@ -129,6 +135,9 @@ func (h *Hypervisor) DeleteVolume(ctx context.Context, name string) error {
 	wrap := func(err error) error { return fmt.Errorf("volume %s: %w", name, err) }
 	if err := vmd.CheckVolume(name, "", "", 1); err != nil {
 		return wrap(err)
+	}
+	if h.cfg.ReadOnly {
+		return wrap(errReadOnly)
 	}
 	free, err := h.occupy(ctx, name)
 	if err != nil {
@@ -156,6 +165,9 @@ func (h *Hypervisor) Volumes(ctx context.Context) ([]string, error) {
 			return nil, nil
 		}
 		pool, err := c.lv.LookupStoragePoolByName(h.cfg.Pool)
+		if h.cfg.ReadOnly && code(err) == libvirt.ERR_NO_STORAGE_POOL {
+			return nil, nil
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -166,7 +178,7 @@ func (h *Hypervisor) Volumes(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	names, err := wholeFiles(h.cfg.Dir)
-	if err != nil {
+	if err != nil && !(h.cfg.ReadOnly && errors.Is(err, fs.ErrNotExist)) {
 		return nil, fmt.Errorf("list volumes: %w", err)
 	}
 	names = append(names, pooled...)

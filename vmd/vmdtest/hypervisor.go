@@ -422,6 +422,10 @@ func (h *Hypervisor) Host(ctx context.Context) (host vmd.Host, err error) {
 	err = h.call(ctx, "Host", "", func(b *box) error {
 		host = b.host
 		host.Bridges = slices.Clone(host.Bridges)
+		host.DiskOwn = 0
+		for _, v := range b.volumes[h.mesh] {
+			host.DiskOwn += int64(len(v.content))
+		}
 		return nil
 	})
 	return host, err
