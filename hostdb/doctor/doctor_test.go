@@ -33,6 +33,7 @@ func TestExampleInventory(t *testing.T) {
 func broken(t testing.TB) hostdb.View {
 	t.Helper()
 	s := open(t)
+	update(t, s, func(tx *hostdb.Tx) error { return tx.CreateNamespace("images") })
 	write(t, s, `
 		hosts/web1.dc1.example.com: {Network: {IP: 10.1.0.11, MAC: "52:54:00:00:00:01", cname: [www, shop.example.org]}, Status: activ}
 		hosts/web2.dc1.example.com: {Network: {IP: 10.1.0.11, cname: www}, Interfaces: {eth1: {IP: 192.168.7.1, MAC: "52:54:00:00:00:01"}}}
@@ -48,9 +49,13 @@ func broken(t testing.TB) hostdb.View {
 		hosts/vm2.dc1.example.com: {Network: {IP: 10.9.128.2}, VM: {Box: box1.dc1.example.com, Memory: 3GiB, Subnet: prod, UUID: 0ACFBCCA-161e-427c-8423-ef788bb47f00}}
 		hosts/vm3.dc1.example.com: {Network: {IP: 10.1.128.3}, VM: {Box: web3.dc1.example.com, Subnet: prd}}
 		hosts/vm4.dc1.example.com: {Network: {IP: 10.1.128.4}, VM: {Box: box9.dc1.example.com, Subnet: web}}
+		hosts/vm5.dc1.example.com: {Network: {IP: 10.1.128.6}, VM: {Image: debain-12}}
+		hosts/vm6.dc1.example.com: {Network: {IP: 10.1.128.7}, VM: {Image: debian-12}}
+		hosts/vm7.dc1.example.com: {Network: {IP: 10.1.128.8}, VM: {Box: box1.dc1.example.com, Image: old}}
+		images/debian-12: {Format: qcow2}
 		hosts/pooled.dc1.example.com: {Network: {IP: 10.1.128.5}}
 		tags/dc1: {DNS: {Zone: dc1.example.com, NS: [ns9], Records: {gone: {CNAME: nobody}, ext: {CNAME: example.org.}, tagged: {CNAME: web.vip.mesh.internal.}, mail: {MX: [10 mx9]}, wildly: {CNAME: a.dev}, "*.dev": {A: 10.1.0.99}, web3: {CNAME: ext}}}}
-		tags/dc1/members: web1.dc1.example.com web2.dc1.example.com web3.dc1.example.com stray.dc2.example.com far.dc1.example.com bad_name.dc1.example.com silent.dc1.example.com box1.dc1.example.com vm1.dc1.example.com vm2.dc1.example.com vm3.dc1.example.com vm4.dc1.example.com pooled.dc1.example.com
+		tags/dc1/members: web1.dc1.example.com web2.dc1.example.com web3.dc1.example.com stray.dc2.example.com far.dc1.example.com bad_name.dc1.example.com silent.dc1.example.com box1.dc1.example.com vm1.dc1.example.com vm2.dc1.example.com vm3.dc1.example.com vm4.dc1.example.com vm5.dc1.example.com vm6.dc1.example.com vm7.dc1.example.com pooled.dc1.example.com
 		tags/dc1-again: {DNS: {Zone: DC1.example.com, Transfer: {Allow: [10.1.0.53], Notify: [10.1.0.54], Key: none}}}
 		tags/prod: {Subnet: {CIDR: 10.1.0.0/16, VIPs: 10.1.0.48/28, Pool: 10.1.128.0/17}}
 		tags/wide: {Subnet: {CIDR: 10.0.0.0/14}}

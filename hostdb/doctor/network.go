@@ -197,6 +197,8 @@ func together(a, b vip) string {
 
 func machines(e *exam) {
 	given := map[*host]section.Size{}
+	hasCatalogue := slices.Contains(e.view.Namespaces(), catalogue)
+	former := map[string][]string{}
 	e.inUse(func(h *host) {
 		vm := h.facts.VM
 		if vm == nil {
@@ -204,6 +206,11 @@ func machines(e *exam) {
 		}
 		if vm.Subnet != "" {
 			e.network(h.id(), "VM/Subnet", vm.Subnet, h.facts.Network.IP)
+		}
+		if vm.Box == "" {
+			e.image(h.id(), "VM/Image", vm.Image)
+		} else if vm.Image != "" && hasCatalogue && !e.view.Exists(catalogue, vm.Image) {
+			former[vm.Image] = append(former[vm.Image], h.id())
 		}
 		if vm.Box == "" {
 			return // it waits to be placed
@@ -237,15 +244,44 @@ func machines(e *exam) {
 				Remedy:  "move machines to another box (VM/Box), or make them smaller"})
 		}
 	})
+	e.formerImages(former)
 	e.eachTag(func(t *tag) {
 		if g := t.facts.Group; g != nil && g.Template.Subnet != "" {
 			e.network(t.id(), "Group/Template/Subnet", g.Template.Subnet, netip.Addr{})
+		}
+		if g := t.facts.Group; g != nil && hasCatalogue {
+			e.image(t.id(), "Group/Template/Image", g.Template.Image)
 		}
 		if p := t.facts.Placement; p != nil {
 			e.company(t, "Placement/Apart", p.Apart)
 			e.company(t, "Placement/Together", p.Together)
 		}
 	})
+}
+
+// catalogue is the namespace of base images. A site that has none makes no machines by hostmesh yet.
+const catalogue = "images"
+
+// image looks for a base image that something is to be made of.
+func (e *exam) image(id, at, name string) {
+	if name == "" || e.view.Exists(catalogue, name) {
+		return
+	}
+	text := "no image is called " + name + ", so it cannot be made"
+	if near := section.Nearest(name, slices.Collect(e.view.Keys(catalogue))); near != "" {
+		text += "; did you mean " + near + "?"
+	}
+	e.add(Finding{Severity: section.Error, ID: id, Path: at, Message: text,
+		Remedy: "name one that hostmesh image list shows, or add it: hostmesh image add " + name})
+}
+
+// formerImages tells of images that are gone although machines were made of them, each once.
+func (e *exam) formerImages(users map[string][]string) {
+	for _, name := range slices.Sorted(maps.Keys(users)) {
+		e.add(Finding{Severity: section.Warning, ID: catalogue + "/" + name, Related: users[name],
+			Message: "it does not exist, and machines were made of it: they go on, and could not be made anew",
+			Remedy:  "add it: hostmesh image add " + name + "; or have VM/Image name another"})
+	}
 }
 
 // company looks at the tags that a Placement names.
