@@ -498,7 +498,7 @@ func TestDocsCommands(t *testing.T) {
 		}
 		help[name] += line
 	}
-	flag := regexp.MustCompile(`(?:^|[ (])--([a-z][a-z-]+)`)
+	flag := regexp.MustCompile(`(?:^|[ (])--([a-z][a-z0-9-]+)`)
 	span := regexp.MustCompile("`([^`]+)`")
 	seen := 0
 	look := func(where, text string) {

@@ -19,6 +19,8 @@ import (
 const (
 	// lookEvery is how often the hypervisor is looked at although it told of no change.
 	lookEvery = 30 * time.Second
+	// ticketEvery is how often a machine that waits for an approval asks for it: who approves looks on.
+	ticketEvery = 5 * time.Second
 	// seenWithin is how long a box waits for the entry of a machine that it reserved a place for, before its absence may mean
 	// that it was deleted.
 	seenWithin = time.Minute

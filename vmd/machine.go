@@ -447,9 +447,9 @@ func (m *machine) fail(ctx context.Context, e Entry, seen sight, a action, err e
 	switch {
 	case errors.Is(err, errTicket):
 		phase = report.Waiting
-		m.hold(lookEvery)
+		m.hold(ticketEvery)
 		m.say(phase, a, err.Error())
-		return lookEvery, false
+		return ticketEvery, false
 	case blameless(err):
 		m.mu.Lock()
 		phase = m.status.Phase

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -41,33 +42,41 @@ var notRun = map[string]string{
 	"hostmesh node remove 0123456789abcdef0123456789abcdef --yes":                                      "needs another box; package integration removes one",
 	"hostmesh duties explain mirror":                                                                   "needs a mirror; the pages have one",
 	"hostmesh duties move mirror box12.dc1.example.com":                                                "needs other boxes; package integration has some",
-	"hostmesh duties found":                                                                 "needs a datacenter without a group",
-	"hostmesh duties found --home":                                                          "needs a mesh without a group",
-	"hostmesh duties recover":                                                               "asks on a terminal",
-	"hostmesh duties recover --yes":                                                         "refused while the voters live",
-	"hostmesh duties excuse box12.dc1.example.com":                                          "needs another box",
-	"hostmesh node drain box12.dc1.example.com -m \"new memory\"":                           "needs other boxes; package integration has some",
-	"hostmesh node drain box12.dc1.example.com -m \"new memory\" --no-wait":                 "needs other boxes; package integration has some",
-	"hostmesh node undrain box12.dc1.example.com":                                           "needs other boxes; package integration has some",
-	"hostmesh status -o json | jq .problems":                                                "needs jq",
-	"hostmesh db digest --server http://127.0.0.12:7950 | diff - <(hostmesh db digest)":     "needs the demo",
-	"ln -s hostmesh /usr/local/bin/hostdb":                                                  "changes this box",
-	"hostmesh passwd alice >> users.yaml":                                                   "asks on a terminal",
-	"hostmesh user set alice --allow 10.0.0.0/8 --group ops":                                "asks on a terminal",
-	"pass show hostmesh/robot | hostmesh user set robot --password-stdin --allow 10.1.0.53": "needs pass",
-	"hostmesh db import /var/lib/hostdb/namespaces --dry-run":                               "needs Flipkart's HostDB on this box",
-	"hostmesh db import /var/lib/hostdb/namespaces --keep-going -m \"from the old HostDB\"": "needs Flipkart's HostDB on this box",
-	"hostmesh db import --git /var/lib/hostdb/namespaces":                                   "needs Flipkart's HostDB on this box; the scripts have a repository",
-	"hostmesh dns zone dc1.example.com > db.dc1 && named-checkzone dc1.example.com db.dc1":  "needs bind9-utils; package integration runs it",
-	"hostmesh dns diff --against 10.1.0.53 dc1.example.com":                                 "needs another server; package integration compares",
-	"hostmesh dns diff --against ns1.example.com:5353 --key old dc1.example.com":            "needs another server; package integration compares",
-	"hostmesh dns import /etc/bind/db.10.1 --zone 1.10.in-addr.arpa --dry-run":              "needs another server's file",
+	"hostmesh duties found":                                                                              "needs a datacenter without a group",
+	"hostmesh duties found --home":                                                                       "needs a mesh without a group",
+	"hostmesh duties recover":                                                                            "asks on a terminal",
+	"hostmesh duties recover --yes":                                                                      "refused while the voters live",
+	"hostmesh duties excuse box12.dc1.example.com":                                                       "needs another box",
+	"hostmesh node drain box12.dc1.example.com -m \"new memory\"":                                        "needs other boxes; package integration has some",
+	"hostmesh node drain box12.dc1.example.com -m \"new memory\" --no-wait":                              "needs other boxes; package integration has some",
+	"hostmesh node undrain box12.dc1.example.com":                                                        "needs other boxes; package integration has some",
+	"hostmesh status -o json | jq .problems":                                                             "needs jq",
+	"hostmesh db digest --server http://127.0.0.12:7950 | diff - <(hostmesh db digest)":                  "needs the demo",
+	"ln -s hostmesh /usr/local/bin/hostdb":                                                               "changes this box",
+	"hostmesh passwd alice >> users.yaml":                                                                "asks on a terminal",
+	"hostmesh user set alice --allow 10.0.0.0/8 --group ops":                                             "asks on a terminal",
+	"pass show hostmesh/robot | hostmesh user set robot --password-stdin --allow 10.1.0.53":              "needs pass",
+	"hostmesh db import /var/lib/hostdb/namespaces --dry-run":                                            "needs Flipkart's HostDB on this box",
+	"hostmesh db import /var/lib/hostdb/namespaces --keep-going -m \"from the old HostDB\"":              "needs Flipkart's HostDB on this box",
+	"hostmesh db import --git /var/lib/hostdb/namespaces":                                                "needs Flipkart's HostDB on this box; the scripts have a repository",
+	"hostmesh dns zone dc1.example.com > db.dc1 && named-checkzone dc1.example.com db.dc1":               "needs bind9-utils; package integration runs it",
+	"hostmesh dns diff --against 10.1.0.53 dc1.example.com":                                              "needs another server; package integration compares",
+	"hostmesh dns diff --against ns1.example.com:5353 --key old dc1.example.com":                         "needs another server; package integration compares",
+	"hostmesh image add debian-13 https://images.example.com/debian-13.qcow2 --sha256 SUM -m \"try it\"": "needs a server of images; package integration has one",
+	"hostmesh image remove debian-11 -m \"nothing uses it\"":                                             "refused, because hosts of the inventory name it; package integration removes one",
+	"hostmesh vm capacity --without box3.dc1.example.com":                                                "ends with 1 where machines have no other box, as those of the inventory",
+	"hostmesh vm capacity --without rack:r12 -o json":                                                    "ends with 1 where machines have no other box, as those of the inventory",
+	"hostmesh image push debian-12 box30 box31":                                                          "needs other boxes; package integration has some",
+	"hostmesh vm console web7 --follow":                                                                  "runs until it is stopped",
+	"hostmesh vm events --follow":                                                                        "runs until it is stopped",
+	"hostmesh vm purge web7":                                                                             "asks on a terminal",
+	"hostmesh dns import /etc/bind/db.10.1 --zone 1.10.in-addr.arpa --dry-run":                           "needs another server's file",
 }
 
 // TestExamples runs the examples of the help texts as they stand there, with an agent that holds examples/inventory.
 func TestExamples(t *testing.T) {
 	dir := shortTempDir(t)
-	startAgent(t, filepath.Join(dir, "d"))
+	startAgent(t, filepath.Join(dir, "d"), "--libvirt", "test:///default")
 	if err := os.Mkdir(filepath.Join(dir, "examples"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -108,16 +117,17 @@ func TestExamples(t *testing.T) {
 	must("db", "import", inventory(t))
 	imported := newest()
 	must("db", "backup", filepath.Join(dir, "monday.backup"))
+	vms := guests{t: t, dir: dir, do: do, must: must}
+	vms.prepare()
 	seen := map[string]bool{}
-	everyCommand(func(cmd *cobra.Command) {
-		for line := range strings.Lines(cmd.Example) {
-			line = strings.TrimSpace(line)
-			if line == "" || strings.HasPrefix(line, "#") || seen[line] {
-				continue
+	for _, line := range examples() {
+		func() {
+			if seen[line] {
+				return
 			}
 			seen[line] = true
 			if notRun[line] != "" {
-				continue
+				return
 			}
 			// What an earlier example took away, and what no example may find.
 			must("db", "read-only", "off", "-m", "reset")
@@ -136,24 +146,45 @@ func TestExamples(t *testing.T) {
 			if code, _, _ := do("user", "show", "alice"); code != exitDone {
 				must("user", "set", "alice", "--password-stdin")
 			}
+			vms.before(line)
 			must("db", "set", "hosts/web1.dc1.example.com/Expires", fmt.Sprint(2030+len(seen), "-01-01"), "-m", "reset")
 			// Examples name a past that this database does not have, and places that belong to the box of whoever runs the test.
 			line = strings.NewReplacer("019a0c1f2b3c0000.5f1e2d3c4b5a6978", newest(), "--as-of 24h", "--as-of "+imported,
 				"--as-of 2026-01-31", "--as-of "+imported, "members 2h", "members "+imported, " /root/", " "+dir+"/", " /var/lib/hostmesh/", " "+dir+"/",
 				"--data-dir /var/lib/hostmesh", "--data-dir "+filepath.Join(dir, "d"), " /var/backups/", " "+dir+"/", " /tmp/trial", " "+dir+"/trial").Replace(line)
-			cmd := exec.CommandContext(t.Context(), "bash", "-e", "-o", "pipefail", "-c", line)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "bash", "-e", "-o", "pipefail", "-c", line)
+			cmd.WaitDelay = time.Second // who started it may be gone, and what it started still hold the pipe
 			cmd.Dir = dir
 			cmd.Env = append(os.Environ(), environ...)
 			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Errorf("%s: %v\n%s", line, err, out)
+				t.Errorf("%s: %v\n%s", line, errors.Join(err, context.Cause(ctx)), out)
 			}
-		}
-	})
+		}()
+	}
 	for line := range notRun {
 		if !seen[line] {
 			t.Errorf("notRun speaks of an example that is gone: %s", line)
 		}
 	}
+}
+
+// examples are the commands in the examples of all help texts. Those that approve come last: they take a lot of deletions.
+func examples() (list []string) {
+	var last []string
+	everyCommand(func(cmd *cobra.Command) {
+		for line := range strings.Lines(strings.ReplaceAll(cmd.Example, "\\\n", "")) {
+			switch line = strings.TrimSpace(line); {
+			case line == "" || strings.HasPrefix(line, "#"):
+			case strings.HasPrefix(line, "hostmesh approve"):
+				last = append(last, line)
+			default:
+				list = append(list, line)
+			}
+		}
+	})
+	return append(list, last...)
 }
 
 // shortTempDir is a temporary directory whose sockets have names that are short enough.
@@ -168,7 +199,7 @@ func shortTempDir(t *testing.T) string {
 }
 
 // startAgent runs an agent with --dev until the test ends, and returns its address.
-func startAgent(t *testing.T, dataDir string) string {
+func startAgent(t *testing.T, dataDir string, flags ...string) string {
 	t.Helper()
 	addr := loopback()
 	var log bytes.Buffer
@@ -176,7 +207,7 @@ func startAgent(t *testing.T, dataDir string) string {
 	done := make(chan int, 1)
 	go func() {
 		args := []string{"agent", "--dev", "--data-dir", dataDir, "--addr", addr, "--name", "box1.dc1.example.com"}
-		done <- run(ctx, args, nil, strings.NewReader(""), &bytes.Buffer{}, &log)
+		done <- run(ctx, append(args, flags...), nil, strings.NewReader(""), &bytes.Buffer{}, &log)
 	}()
 	t.Cleanup(func() {
 		cancel()
