@@ -143,6 +143,15 @@ func (b *Box) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
+	if b.cfg.Mesh == "" && b.cfg.Learn != nil {
+		id, err := b.cfg.Learn(ctx)
+		if err != nil {
+			return nil // ctx ended
+		}
+		b.mu.Lock()
+		b.cfg.Mesh = id // whoever works begins later
+		b.mu.Unlock()
+	}
 	if b.cfg.Hypervisor != nil {
 		b.look(ctx)
 		wg.Go(func() { b.watch(ctx) })
@@ -389,6 +398,8 @@ func (b *Box) unfit() string {
 		return b.cfg.Unfit
 	case len(b.damaged) > 0:
 		return b.damaged[0].Error()
+	case b.cfg.Mesh == "":
+		return "this node has not joined its mesh yet"
 	case b.have.err != nil:
 		return "the hypervisor is away: " + b.have.err.Error()
 	case !b.have.known:
