@@ -15,7 +15,7 @@ func TestVirtualMachine(t *testing.T) {
 	if !withOwnNet(t) {
 		return
 	}
-	s := newVMSite(t, 2)
+	s := newVMSite(t, 2, "")
 	s.open()
 	first := s.boxes[0]
 	s.addImage(first)
@@ -49,7 +49,7 @@ func TestVirtualMachine(t *testing.T) {
 	s.phase(first, name, "running")
 
 	s.console(first, name, "guest: button /dev", 2)
-	first.says([]string{"deleted"}, "vm", "destroy", name, "--wait", "--timeout", "4m")
+	first.says([]string{name + ": to be destroyed"}, "vm", "destroy", name, "--wait", "--timeout", "4m")
 	s.named("", name, "web.tag.mesh.internal")
 	if got := s.of(at); len(got) == 0 || strings.Contains(fmt.Sprint(got), "domain") || !strings.Contains(fmt.Sprint(got), volume) {
 		t.Errorf("of a destroyed machine there is %q, want its disk", got)
@@ -68,7 +68,7 @@ func TestVirtualMachine(t *testing.T) {
 
 	s.console(first, name, "guest: button /dev", 3)
 	first.says(nil, "vm", "destroy", name, "--wait", "--timeout", "4m")
-	first.says(nil, "vm", "purge", name)
+	first.says(nil, "vm", "purge", name, "--yes")
 	s.nothingLeft()
 	if !s.rests(at, vm.IP) {
 		t.Errorf("address %s does not rest", vm.IP)

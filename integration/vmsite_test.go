@@ -31,6 +31,7 @@ type vmSite struct {
 	*site
 	dir     string // of what emulators must read
 	carries map[*box]*libvirtd.Daemon
+	foreign string // what is not looked at: somebody made it by hand
 }
 
 // withOwnNet runs the test again in a process with a network and mounts of its own, in which all its agents, daemons and guests are, and
@@ -58,47 +59,61 @@ func withOwnNet(t *testing.T) bool {
 	return true
 }
 
-// newVMSite has boxes that keep images: the first carries no machines, each of the others has a libvirtd. All share one bridge.
-func newVMSite(t *testing.T, carrying int) *vmSite {
+// newVMSite has boxes that keep images: the first carries no machines, each of the others has a libvirtd, and more in its vm section. All
+// share one bridge.
+func newVMSite(t *testing.T, carrying int, more string) *vmSite {
 	t.Helper()
 	w := wires{t}
 	w.ip("link", "add", guestBridge, "type", "bridge")
 	w.ip("address", "add", guestGateway+"/16", "dev", guestBridge)
 	w.ip("link", "set", guestBridge, "up")
 	s := &vmSite{site: newSite(t, 1+carrying), carries: map[*box]*libvirtd.Daemon{}}
-	var err error
-	if s.dir, err = os.MkdirTemp("", "hmvm-"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(s.dir); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := os.Chmod(s.dir, 0o711); err != nil { //nolint:gosec // the emulator is another user
-		t.Fatal(err)
-	}
-	for i, b := range s.boxes {
-		if i == 0 {
-			b.settings = append(b.settings, "vm: {dir: "+s.vmDir(b)+"}")
-			continue
-		}
-		d, err := libvirtd.Start("")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if t.Failed() {
-				t.Logf("libvirtd of %s:\n%s", b.name, lastLines(d.Log(), 15))
-			}
-			if err := d.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		s.carry(b, d, "")
+	s.newDir()
+	s.keep(s.boxes[0])
+	for _, b := range s.boxes[1:] {
+		s.carry(b, s.libvirtd(b, ""), more)
 	}
 	return s
 }
+
+// newDir makes the directory of what emulators read.
+func (s *vmSite) newDir() {
+	s.t.Helper()
+	var err error
+	if s.dir, err = os.MkdirTemp("", "hmvm-"); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		if err := os.RemoveAll(s.dir); err != nil {
+			s.t.Error(err)
+		}
+	})
+	if err := os.Chmod(s.dir, 0o711); err != nil { //nolint:gosec // the emulator is another user
+		s.t.Fatal(err)
+	}
+}
+
+// libvirtd starts the one of a box, in a network namespace.
+func (s *vmSite) libvirtd(b *box, netns string) *libvirtd.Daemon {
+	s.t.Helper()
+	d, err := libvirtd.Start(netns)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		b.kill() // else it would tell its log that the daemon is away
+		if s.t.Failed() {
+			s.t.Logf("libvirtd of %s:\n%s", b.name, lastLines(d.Log(), 15))
+		}
+		if err := d.Close(); err != nil {
+			s.t.Error(err)
+		}
+	})
+	return d
+}
+
+// keep has a box keep images.
+func (s *vmSite) keep(b *box) { b.settings = append(b.settings, "vm: {dir: "+s.vmDir(b)+"}") }
 
 // carry has a box carry machines with a libvirtd.
 func (s *vmSite) carry(b *box, d *libvirtd.Daemon, more string) {
@@ -116,10 +131,14 @@ func (s *vmSite) open() {
 	for b := range s.carries {
 		first.mustPut("hosts/"+b.name, "Box: {Memory: 1GiB, CPUs: 8}\n")
 	}
-	first.mustPut("tags/lab", "DNS: {Zone: lab.test, TTL: 1}\n")
-	first.mustPut("tags/prod", fmt.Sprintf("Subnet: {CIDR: %s, Gateway: %s, Bridge: %s, Pool: %s}\n", guestNet, guestGateway, guestBridge, guestPool))
-	first.mustPut("tags/web", "{}\n")
+	s.enterNetwork(first.mustPut)
 	s.equal(s.boxes...)
+}
+
+func (s *vmSite) enterNetwork(put func(id, text string)) {
+	put("tags/lab", "DNS: {Zone: lab.test, TTL: 1}\n")
+	put("tags/prod", fmt.Sprintf("Subnet: {CIDR: %s, Gateway: %s, Bridge: %s, Pool: %s}\n", guestNet, guestGateway, guestBridge, guestPool))
+	put("tags/web", "{}\n")
 }
 
 // addImage adds the small guest at a box, with a disk whose guest believes that it started 41 times.
@@ -144,7 +163,11 @@ func (s *vmSite) addImage(at *box) {
 // create enters a machine of the small guest and waits until it runs.
 func (s *vmSite) create(at *box, name string, more ...string) api.VM {
 	s.t.Helper()
-	at.says([]string{name + ": running at "}, append(createArgs(name), append(more, "--wait", "--timeout", "4m")...)...)
+	out, errs, code := at.hostmesh(append(createArgs(name), append(more, "--wait", "--timeout", "4m")...)...)
+	if code != 0 {
+		s.t.Fatalf("%s is not made: exit code %d\n%s%s", name, code, out, errs)
+	}
+	has(s.t, out+errs, name+": entered", name+": placed on ", name+": running at ")
 	vm, err := at.api.VM(s.t.Context(), name)
 	if err != nil {
 		s.t.Fatal(err)
@@ -168,7 +191,7 @@ func (s *vmSite) patiently(what string, ok func() error) time.Duration {
 		if time.Since(begin) > guestPatience {
 			s.t.Fatalf("not within %s: %s: %v", guestPatience, what, err)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond)
 	}
 }
 
@@ -232,16 +255,25 @@ func (s *vmSite) console(at *box, name, text string, times int) {
 	})
 }
 
-// of lists all that a box has of machines: domains, volumes, consoles, entries of the ledger.
-func (s *vmSite) of(b *box) (out []string) {
+// domains are those of a box, but for the foreign one.
+func (s *vmSite) domains(b *box) (out []string) {
 	s.t.Helper()
 	names, err := s.carries[b].Virsh(s.t.Context(), "list", "--all", "--name")
 	if err != nil {
 		return []string{err.Error()}
 	}
 	for _, name := range strings.Fields(names) {
-		out = append(out, "domain "+name)
+		if what := "domain " + name; what != s.foreign {
+			out = append(out, what)
+		}
 	}
+	return out
+}
+
+// of lists all that a box has of machines: domains, volumes, consoles, entries of the ledger.
+func (s *vmSite) of(b *box) (out []string) {
+	s.t.Helper()
+	out = s.domains(b)
 	for _, pattern := range []string{s.vmDir(b) + "/*.qcow2", s.vmDir(b) + "/*.iso", s.vmDir(b) + "/.*", s.vmDir(b) + "/consoles/*", b.dir + "/vms/*.vm", b.dir + "/vms/.*"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
@@ -269,6 +301,9 @@ func (s *vmSite) nothingLeft() {
 			list, err := b.api.VMs(s.t.Context(), api.VMFilter{})
 			errs = append(errs, err)
 			for _, vm := range list.VMs {
+				if "domain "+vm.Name == s.foreign {
+					continue
+				}
 				errs = append(errs, fmt.Errorf("%s shows %s %s", b.name, vm.Name, vm.Phase))
 			}
 		}
