@@ -66,7 +66,7 @@ func TestVirtualMachineRefused(t *testing.T) {
 			t.Errorf("%s is not made, and %d parts of images are there: %q", name, n, s.parts(b))
 		}
 		first.says(nil, "vm", "destroy", name)
-		s.nothingLeft()
+		s.noMachine()
 	}
 
 	first.refuses([]string{"debain"}, append(createArgs("web1.lab.test"), "--image", "debain")...)
@@ -131,7 +131,7 @@ func TestVirtualMachineRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.says(nil, "vm", "destroy", "web3.lab.test")
-	s.nothingLeft()
+	s.noMachine()
 
 	// One address, two machines.
 	first.mustPut("tags/narrow", fmt.Sprintf("Subnet: {CIDR: %s, Gateway: %s, Bridge: %s, Pool: 10.66.200.9/32}\n", guestNet, guestGateway, guestBridge))
@@ -149,8 +149,8 @@ func TestVirtualMachineRefused(t *testing.T) {
 	})
 	first.says(nil, "vm", "destroy", "web5.lab.test")
 	s.wait("only the first is left", func() error {
-		if got := s.of(b); len(got) != 4 || s.records("vm/machine") != 1 || s.records("name/vm") != 1 {
-			return fmt.Errorf("there is %q, %v records and %v names", got, s.records("vm/machine"), s.records("name/vm"))
+		if got := s.of(b); len(got) != 4 {
+			return fmt.Errorf("there is %q", got)
 		}
 		return nil
 	})

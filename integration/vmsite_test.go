@@ -286,11 +286,26 @@ func (s *vmSite) of(b *box) (out []string) {
 	return out
 }
 
-// nothingLeft waits until no trace of any machine is there: on boxes, in the lease log, in any agent's list. Permanent grants
-// of blocks stay, as they should, and addresses rest.
+// nothingLeft waits until no trace of any machine is there: on boxes, in any agent's list, in the lease log, where the placer tidies up
+// once a minute. Permanent grants of blocks stay, as they should, and addresses rest.
 func (s *vmSite) nothingLeft() {
 	s.t.Helper()
-	s.wait("nothing is left", func() error {
+	s.noMachine()
+	s.patiently("nothing is left", func() error {
+		var errs []error
+		for _, kind := range []string{"vm/machine", "name/vm"} {
+			if n := s.records(kind); n != 0 {
+				errs = append(errs, fmt.Errorf("%v records of kind %s are in the lease log", n, kind))
+			}
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// noMachine waits until no box has anything of any machine, and no agent shows one.
+func (s *vmSite) noMachine() {
+	s.t.Helper()
+	s.wait("no machine is left", func() error {
 		var errs []error
 		for b := range s.carries {
 			for _, what := range s.of(b) {
@@ -305,11 +320,6 @@ func (s *vmSite) nothingLeft() {
 					continue
 				}
 				errs = append(errs, fmt.Errorf("%s shows %s %s", b.name, vm.Name, vm.Phase))
-			}
-		}
-		for _, kind := range []string{"vm/machine", "name/vm"} {
-			if n := s.records(kind); n != 0 {
-				errs = append(errs, fmt.Errorf("%v records of kind %s are in the lease log", n, kind))
 			}
 		}
 		return errors.Join(errs...)
