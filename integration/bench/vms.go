@@ -18,7 +18,7 @@ import (
 func (m *mesh) networkForVMs(ctx context.Context, bridge, box string) error {
 	docs := map[string]string{
 		"tags/net":  "Subnet: {CIDR: 10.66.0.0/16, Gateway: 10.66.0.1, Bridge: " + bridge + ", Pool: 10.66.128.0/17}",
-		"tags/zone": "DNS: {Zone: bench, TTL: 1}",
+		"tags/zone": "DNS: {Zone: vm.bench, TTL: 1}",
 	}
 	for _, a := range m.agents {
 		docs["hosts/"+a.name] = "Box: " + box
@@ -213,7 +213,7 @@ func (b *bench) placeOnce(ctx context.Context, boxes, machines, each int) (took 
 	var wg sync.WaitGroup
 	for i := range machines {
 		wg.Go(func() {
-			_, errs[i] = all[i%len(all)].CreateVM(ctx, api.VMWish{Name: fmt.Sprintf("vm%d.bench", i), Image: "tiny", Subnet: "net", Memory: "1GiB", Disk: "16MiB", Tags: []string{"zone"}, Log: "bench"})
+			_, errs[i] = all[i%len(all)].CreateVM(ctx, api.VMWish{Name: fmt.Sprintf("vm%d.vm.bench", i), Image: "tiny", Subnet: "net", Memory: "1GiB", Disk: "16MiB", Tags: []string{"zone"}, Log: "bench"})
 		})
 	}
 	wg.Wait()
@@ -269,7 +269,7 @@ func (b *bench) vmName(ctx context.Context) error {
 	}
 	var took []time.Duration
 	for i := range b.count(30, 8) {
-		name := fmt.Sprintf("vm%d.bench", i)
+		name := fmt.Sprintf("vm%d.vm.bench", i)
 		if _, err := all[i%boxes].CreateVM(ctx, api.VMWish{Name: name, Image: "tiny", Subnet: "net", Memory: "1GiB", Disk: "16MiB", Tags: []string{"zone"}, Log: "bench"}); err != nil {
 			return err
 		}
