@@ -71,6 +71,8 @@ type Agent struct {
 	knewPeers  bool // the mesh had other members before the agent started
 	hypervisor atomic.Pointer[hypervisor]
 
+	joined chan struct{} // closed when a node that knew no mesh has learnt its id
+
 	leaseErr error
 	closers  []func() error // what Open made, in its order
 
@@ -105,7 +107,7 @@ func Open(cfg Config) (_ *Agent, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, log: cfg.Logger, clock: cfg.Clock, metrics: prometheus.NewRegistry()}
+	a := &Agent{cfg: cfg, log: cfg.Logger, clock: cfg.Clock, metrics: prometheus.NewRegistry(), joined: make(chan struct{})}
 	if a.log == nil {
 		a.log = slog.Default()
 	}
@@ -219,7 +221,11 @@ func (a *Agent) openMesh() error {
 	cfg.Datacenter, cfg.Rack = a.cfg.Labels.Datacenter, a.cfg.Labels.Rack
 	cfg.Dir, cfg.Logger = a.dir.path, a.log
 	cfg.OnMeshID = func(id string) error {
-		return a.dir.setMesh(MeshRecord{ID: id, Name: a.cfg.Name, Created: a.clock.Now().UTC()})
+		err := a.dir.setMesh(MeshRecord{ID: id, Name: a.cfg.Name, Created: a.clock.Now().UTC()})
+		if err == nil {
+			close(a.joined) // OnMeshID is called once
+		}
+		return err
 	}
 	if a.cfg.Clock != nil {
 		cfg.Clock = meshClock{a.cfg.Clock}

@@ -232,8 +232,8 @@ func (p imagePeers) Holders(ctx context.Context, img image.Image) []string {
 	return slices.DeleteFunc(nodes, func(id string) bool { return id == self })
 }
 
-// where are the ids of the live nodes that have each of these images. Reports tell; a node that reports nothing is asked:
-// always when all is set, else only where no report knows of an image.
+// where are the ids of the live nodes that have each of these images. Reports tell. Where no report knows of an image all are
+// asked, for theirs may be late; else, when all is set, those that report nothing.
 func (m *images) where(ctx context.Context, mv mesh.View, list []image.Image, all bool) [][]string {
 	out := make([][]string, len(list))
 	var silent []string
@@ -257,6 +257,12 @@ func (m *images) where(ctx context.Context, mv mesh.View, list []image.Image, al
 		return out
 	}
 	var mu sync.Mutex
+	if !known { // a report may not have come yet
+		silent = silent[:0]
+		for x := range mv.Alive() {
+			silent = append(silent, x.ID)
+		}
+	}
 	m.each(ctx, silent, func(ctx context.Context, node string) {
 		ctx, cancel := context.WithTimeout(ctx, imageAsk)
 		defer cancel()
@@ -267,7 +273,9 @@ func (m *images) where(ctx context.Context, mv mesh.View, list []image.Image, al
 		mu.Lock()
 		defer mu.Unlock()
 		for _, i := range has {
-			out[i] = append(out[i], node)
+			if !slices.Contains(out[i], node) {
+				out[i] = append(out[i], node)
+			}
 		}
 	})
 	for _, nodes := range out {

@@ -82,6 +82,9 @@ func (a *Agent) openVM() error {
 	}
 	if a.cfg.Libvirt == "" {
 		cfg.Unfit = "libvirt is not set in its configuration"
+		if a.images.store != nil && !a.cfg.Observe { // others take images from here
+			cfg.Reports, cfg.Images = a.mesh, baseImages{a}
+		}
 	} else {
 		if !a.cfg.Observe {
 			cfg.Reports = a.mesh
@@ -100,7 +103,7 @@ func (a *Agent) openVM() error {
 		Node: a.dir.nodeID, Datacenter: a.cfg.Labels.Datacenter, Home: a.isHome, Records: cfg.Records, DB: a.store, Calls: a.mesh,
 		Reports: a.mesh, Images: planImages, Drained: a.drained, Clock: a.clock, Logger: a.log,
 	})
-	if a.cfg.Libvirt != "" {
+	if cfg.Hypervisor != nil || cfg.Images != nil || a.cfg.Libvirt != "" {
 		a.loop.add(box, false)
 	}
 	a.loop.add(a.placer, false)
@@ -109,9 +112,6 @@ func (a *Agent) openVM() error {
 
 // openHypervisor connects to the hypervisor, and makes the directories of machines.
 func (a *Agent) openHypervisor(cfg *vmd.Config) error {
-	if a.dir.mesh.ID == "" {
-		return errors.New("this node has not joined its mesh yet: restart the agent when it has")
-	}
 	if !a.cfg.Observe {
 		if a.images.store == nil {
 			return a.images.why
@@ -129,6 +129,15 @@ func (a *Agent) openHypervisor(cfg *vmd.Config) error {
 	}
 	a.closers = append(a.closers, hv.Close)
 	a.virt, cfg.Hypervisor = hv, hv
+	cfg.Learn = func(ctx context.Context) (string, error) { // a node joins for the first time
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-a.joined:
+		}
+		hv.SetMesh(a.dir.mesh.ID)
+		return a.dir.mesh.ID, nil
+	}
 	if a.cfg.Observe {
 		return nil
 	}

@@ -143,6 +143,15 @@ func (b *Box) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
+	if b.cfg.Mesh == "" && b.cfg.Learn != nil {
+		id, err := b.cfg.Learn(ctx)
+		if err != nil {
+			return nil // ctx ended
+		}
+		b.mu.Lock()
+		b.cfg.Mesh = id // whoever works begins later
+		b.mu.Unlock()
+	}
 	if b.cfg.Hypervisor != nil {
 		b.look(ctx)
 		wg.Go(func() { b.watch(ctx) })

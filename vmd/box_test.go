@@ -1,6 +1,7 @@
 package vmd_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"hostmesh/mesh/report"
 	"hostmesh/vmd"
 	"hostmesh/vmd/plan"
+	"hostmesh/vmd/vmdtest"
 )
 
 // runs checks that a machine runs on exactly one box, and that every trace of it says the same.
@@ -102,6 +104,33 @@ func TestOneMachine(t *testing.T) {
 		w.delete("web1")
 		w.until("its time passes", w.keep+time.Hour, func() bool { _, there := w.boxes[on].Entries()[id]; return !there })
 		w.nothing(id)
+	})
+}
+
+// TestBoxThatJoins: a box that learns its mesh's id after its start takes machines from then on.
+func TestBoxThatJoins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "box1")
+		joined := make(chan struct{})
+		w.learn = func(ctx context.Context) (string, error) {
+			select {
+			case <-ctx.Done():
+				return "", ctx.Err()
+			case <-joined:
+				return vmdtest.Mesh, nil
+			}
+		}
+		w.restart("box1", newTripwire(0, false))
+		w.place("elsewhere", newTripwire(0, false))
+		id := uuidOf(1)
+		w.vm("web1", id, "")
+		time.Sleep(time.Minute)
+		if len(w.carriers(id)) > 0 {
+			t.Fatal("a machine was made without the mark of a mesh")
+		}
+		close(joined)
+		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
+		w.runs(id, "web1")
 	})
 }
 

@@ -65,6 +65,8 @@ func (b *Box) unfit() string {
 		return b.cfg.Unfit
 	case len(b.damaged) > 0:
 		return b.damaged[0].Error()
+	case b.cfg.Mesh == "":
+		return "this node has not joined its mesh yet"
 	case b.have.err != nil:
 		return "the hypervisor is away: " + b.have.err.Error()
 	case !b.have.known:

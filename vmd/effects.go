@@ -95,6 +95,8 @@ func (wallClock) Now() time.Time { return time.Now() }
 type Config struct {
 	// Node is this node's id, Name its host name, Mesh the mesh's id, Datacenter where it stands.
 	Node, Name, Mesh, Datacenter string
+	// Learn waits for the mesh's id where Mesh is empty, as it is on a node that is about to join: nothing is looked at or made before.
+	Learn func(ctx context.Context) (mesh string, err error)
 	// Dir is where the ledger is kept. It is made when it is not there.
 	Dir string
 	// Look: the box only plans. Nothing is written or answered, and Run must not be called.

@@ -450,6 +450,7 @@ type world struct {
 	wires  *wires
 	dir    string
 	keep   time.Duration
+	learn  func(context.Context) (string, error) // set: agents that start do not know their mesh
 	boxes  map[string]*boxRun
 	placer *placerRun
 	ctx    context.Context
@@ -563,6 +564,9 @@ func (w *world) open(name string, hv *vmdtest.Hypervisor, trip *tripwire) *boxRu
 	b.images = images{t: trip, hv: hv, mu: &sync.Mutex{}, fault: map[string]error{}}
 	cfg := vmd.DefaultConfig()
 	cfg.Node, cfg.Name, cfg.Mesh, cfg.Datacenter = name, name, vmdtest.Mesh, "dc1"
+	if w.learn != nil {
+		cfg.Mesh, cfg.Learn = "", w.learn
+	}
 	cfg.Dir, cfg.Consoles = filepath.Join(w.dir, name), filepath.Join(w.dir, name+"-consoles")
 	if err := os.MkdirAll(cfg.Consoles, 0o700); err != nil {
 		w.t.Fatal(err)

@@ -188,6 +188,7 @@ func (a *agent) start(ctx context.Context) error {
 	config := fmt.Sprintf("name: %s\naddr: %s\nkey_file: %s\ndata_dir: %s\nhttp: %s:%s\nhttps: %s:7951\ndns: {listen: '%s:%s', domain: mesh.internal}\n"+
 		"labels: {datacenter: dc1, rack: r1}\nauth: {users_file: %s}\n",
 		a.name, a.addr, a.mesh.keyFile, a.dir, a.addr, httpPort, a.addr, a.addr, dnsPort, a.mesh.users)
+	config += a.mesh.b.agentLines
 	if first := a.mesh.agents[0]; a != first {
 		config += "join: [" + first.addr + "]\n"
 	}

@@ -54,7 +54,8 @@ type bench struct {
 	binary, self string // hostmesh, and this program for its peers
 	dir          string // of everything that is written
 	table        table
-	mesh         *mesh // the three agents that most measurements share; nil until one needs them
+	agentLines   string // of the configuration of agents, beside what all have
+	mesh         *mesh  // the three agents that most measurements share; nil until one needs them
 }
 
 // pick is the figure for this length of a run.
@@ -107,6 +108,9 @@ func (b *bench) measurements() []measurement {
 		{"commit", b.commit},
 		{"duties", b.dutiesAtRest},
 		{"growth", b.growth},
+		{"vmcreate", b.vmCreate},
+		{"vmplace", b.vmPlace},
+		{"vmname", b.vmName},
 		{"nameservers", b.nameservers}, // this and what follows only when asked for: make bench-dns
 		{"dnsload", b.underLoad},
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -76,6 +77,12 @@ func runChild(name string, args []string) error {
 		return serveRaft(args[0])
 	case name == "udp" && len(args) == 0:
 		return serveEcho()
+	case name == "vmcreate" && len(args) == 3:
+		turns, err := strconv.Atoi(args[2])
+		if err != nil {
+			return err
+		}
+		return createVMs(args[0], args[1], turns)
 	case name == "batches" && len(args) == 1:
 		return serveBatches(args[0])
 	}

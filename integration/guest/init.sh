@@ -51,4 +51,5 @@ while [ -n "$button" ] && ! dd if="$button" bs=24 count=1 >/dev/null 2>&1; do sl
 [ -n "$button" ] || sleep 1000000
 echo "guest: power button"
 sync
+[ "$address" = none ] || ifconfig eth0 down # a packet that comes while its device is shut down may hang this kernel
 poweroff -f

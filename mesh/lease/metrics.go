@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -21,13 +22,15 @@ func (h histogram) observe(d time.Duration) { h.h.Observe(d.Seconds()) }
 
 // collector reads the state at each scrape.
 type collector struct {
-	l     *Lease
-	descs map[string]*prometheus.Desc
+	l       *Lease
+	descs   map[string]*prometheus.Desc
+	records *prometheus.Desc
 }
 
 // Collector are the metrics of this node's part in the group.
 func (l *Lease) Collector() prometheus.Collector {
-	c := &collector{l: l, descs: map[string]*prometheus.Desc{}}
+	c := &collector{l: l, descs: map[string]*prometheus.Desc{}, records: prometheus.NewDesc("hostmesh_lease_records",
+		"Records that the group keeps, by the beginning of their keys; only on voters.", []string{"kind"}, nil)}
 	for name, help := range map[string]string{
 		"duties_held":       "Duties that this node holds.",
 		"duties_offered":    "Duties that this node holds or would take.",
@@ -57,6 +60,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range c.descs {
 		ch <- d
 	}
+	ch <- c.records
 	c.l.commits.h.Describe(ch)
 }
 
@@ -83,8 +87,20 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge("answered_seconds", answered)
 	gauge("disk_sick", flag(h.Sick != ""))
 	var term, index uint64
-	if r, _ := c.l.server.running(); r != nil && r.State() != raft.Shutdown {
+	r, m := c.l.server.running()
+	if r != nil && r.State() != raft.Shutdown {
 		term, index = r.CurrentTerm(), r.LastIndex()
+	}
+	kinds := map[string]int{}
+	if m != nil {
+		m.read(func(s *state) {
+			for key := range s.Records {
+				kinds[kindOf(key)]++
+			}
+		})
+	}
+	for kind, n := range kinds {
+		ch <- prometheus.MustNewConstMetric(c.records, prometheus.GaugeValue, float64(n), kind)
 	}
 	gauge("term", float64(term))
 	gauge("log_index", float64(index))
@@ -97,4 +113,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count("overruns_total", n.overruns.Load())
 	count("raft_starts_total", n.restarts.Load())
 	c.l.commits.h.Collect(ch)
+}
+
+// kindOf is what a record is about, without what tells it from others of its kind: vm/machine/UUID is vm/machine.
+func kindOf(key string) string {
+	first, rest, _ := strings.Cut(key, "/")
+	if second, _, more := strings.Cut(rest, "/"); more {
+		return first + "/" + second
+	}
+	return first
 }

@@ -14,7 +14,8 @@ import (
 type Config struct {
 	// URI is the hypervisor: qemu:///system, test:///default, ...; always one on this box.
 	URI string
-	// Mesh is the id of this mesh: domains that carry it in their metadata are ours.
+	// Mesh is the id of this mesh: domains that carry it in their metadata are ours. Empty: it is not known yet, and until
+	// SetMesh tells it no domain is ours, and none is defined.
 	Mesh string
 	// Pool is the name of the pool that Dir is known to libvirt by. It must not be used by another agent of the box.
 	Pool string
@@ -65,8 +66,6 @@ func (c *Config) check() error {
 	switch {
 	case c.URI == "":
 		return errors.New("a libvirt URI is needed, such as qemu:///system")
-	case c.Mesh == "":
-		return errors.New("the id of the mesh is needed: without it no domain can be told from foreign ones")
 	case c.Pool == "":
 		return errors.New("the name of a pool is needed")
 	case !filepath.IsAbs(c.Dir):

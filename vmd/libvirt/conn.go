@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"libvirt.org/go/libvirt"
@@ -23,6 +24,7 @@ import (
 // by questions, and then calls return at once; libvirt keeps those that are in it until the daemon ends or goes on.
 type Hypervisor struct {
 	cfg     Config
+	mesh    atomic.Pointer[string]
 	changed chan struct{}
 	stop    context.CancelFunc
 	done    chan struct{} // closed when the connector has ended
@@ -70,6 +72,7 @@ func Open(cfg Config) (*Hypervisor, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	h := &Hypervisor{cfg: cfg, changed: make(chan struct{}, 1), stop: stop, done: make(chan struct{}),
 		away: errors.New("not connected yet"), busy: map[string]chan struct{}{}}
+	h.SetMesh(cfg.Mesh)
 	first := make(chan struct{})
 	go h.connector(ctx, sync.OnceFunc(func() { close(first) }))
 	patience := time.NewTimer(5 * time.Second) // a daemon that hangs is one that is away
@@ -80,6 +83,9 @@ func Open(cfg Config) (*Hypervisor, error) {
 	}
 	return h, nil
 }
+
+// SetMesh tells the id of the mesh where Open could not.
+func (h *Hypervisor) SetMesh(id string) { h.mesh.Store(&id) }
 
 // connector connects, waits until the connection is lost, and begins again, with growing pauses. There is one attempt at a
 // time: one that hangs in a daemon that hangs ends with it.

@@ -150,7 +150,7 @@ func (h *Hypervisor) ours(c *conn, uuid string) (*libvirt.Domain, described, err
 		return nil, described{}, err
 	}
 	d, err := describe(text)
-	if err == nil && d.Ours.Mesh != h.cfg.Mesh {
+	if mesh := *h.mesh.Load(); err == nil && (mesh == "" || d.Ours.Mesh != mesh) {
 		err = fmt.Errorf("%w: %s", vmd.ErrNotOurs, whose(d))
 	}
 	if err != nil {
@@ -185,7 +185,7 @@ func (h *Hypervisor) change(ctx context.Context, what, uuid string, f func(conte
 
 // Define implements vmd.Hypervisor.
 func (h *Hypervisor) Define(ctx context.Context, d plan.Domain) error {
-	if err := vmd.CheckDomain(d, h.cfg.Mesh); err != nil {
+	if err := vmd.CheckDomain(d, *h.mesh.Load()); err != nil {
 		return err
 	}
 	_, err := call(ctx, h, "define domain", d.Name, func(ctx context.Context, c *conn) (done, error) {

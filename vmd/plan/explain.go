@@ -37,6 +37,10 @@ func (q *question) tally(s *site, m mark) {
 	switch m.class {
 	case unfit:
 		q.unfit = cmp.Or(q.unfit, s.why)
+	case leftOut:
+		if q.left == "" {
+			q.left = s.key + ": " + q.why(s)
+		}
 	case noMemory:
 		q.largest.Memory = max(q.largest.Memory, m.free.Memory)
 	case noCPUs:
@@ -105,7 +109,7 @@ func (q *question) phrase(c class, n int) string {
 	case elsewhere:
 		return verb("is not in datacenter "+q.w.Subnet.Datacenter, "are not in datacenter "+q.w.Subnet.Datacenter)
 	case leftOut:
-		return verb("is left out", "are left out")
+		return verb("is left out", "are left out") + " (" + q.left + ")"
 	case otherBlock:
 		return verb("does not own", "do not own") + " the block of its address " + q.w.IP.String()
 	case noBridge:

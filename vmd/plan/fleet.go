@@ -72,6 +72,13 @@ func NewFleet(in Input) *Fleet {
 	}
 	n := len(f.index.boxes)
 	f.sites, f.byKey, f.spots = make([]*site, 0, n), make(map[string]*site, n), spots{n, map[[2]string]int{}}
+	for m := range in.Mesh.Alive() { // a node that only keeps images gives them, too
+		if r, _ := in.Mesh.Report(m.ID); r.Box != nil {
+			for _, sum := range r.Box.Images {
+				f.held[sum] = true
+			}
+		}
+	}
 	byNode := make(map[string]*site, n)
 	slab := make([]site, n)
 	for i, key := range slices.Sorted(maps.Keys(f.index.boxes)) {
@@ -178,11 +185,6 @@ func (f *Fleet) look(s *site, key string) {
 		s.class, s.why = unfit, "it reports no hypervisor"
 	case s.report.Box.Unfit != "":
 		s.class, s.why = unfit, s.report.Box.Unfit
-	}
-	if s.report.Box != nil && m.State == mesh.StateAlive {
-		for _, sum := range s.report.Box.Images {
-			f.held[sum] = true
-		}
 	}
 }
 

@@ -210,6 +210,7 @@ type question struct {
 	count     [classes]int
 	largest   Room   // free on boxes that have too little
 	unfit     string // why the first that is not fit is not
+	left      string // the first that is left out, and why
 }
 
 func (f *Fleet) question(w Wish) *question {

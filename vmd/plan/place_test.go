@@ -339,3 +339,17 @@ func TestTwoPlacers(t *testing.T) {
 		}
 	})
 }
+
+// TestImageOfANodeThatIsNoBox: a node that keeps an image and carries no machines gives it to boxes.
+func TestImageOfANodeThatIsNoBox(t *testing.T) {
+	h := newHall(t, 2)
+	h.store.write(map[string]string{"hosts/web1": "VM: {UUID: " + uuid(1) + ", Image: orphan, CPUs: 1, Memory: 1GiB, Disk: 2GiB, Subnet: prod}"})
+	if d := Place(h.input(), wish(t, h.store.View(), "web1")); d.Box != "" {
+		t.Errorf("it is placed on %s without a way to its image", d.Box)
+	}
+	h.members = append(h.members, mesh.Member{ID: nodeID(9), Name: "keeper.example.com", State: mesh.StateAlive})
+	h.reports = append(h.reports, report.Report{Node: nodeID(9), Boot: 1, N: 1, Box: &report.Box{Unfit: "no hypervisor", Images: map[string]string{"orphan": sum2}}})
+	if d := Place(h.input(), wish(t, h.store.View(), "web1")); d.Box == "" {
+		t.Errorf("it is not placed: %s", d.Reason)
+	}
+}
