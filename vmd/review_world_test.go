@@ -360,3 +360,78 @@ func TestReviewSlowLeaseHoldsUpEverybody(t *testing.T) {
 		w.group.slow = 0
 	})
 }
+
+// TestReviewRestoredLedgerPurgesARunningMachine: a data directory of last week is put back. Then web1 was deleted and kept; since,
+// it was undeleted and runs. The old HostDB in that directory counts as whole at once (hasCopy: it had data), so until the first
+// exchange with a peer web1 is gone, and the time of its disks has passed. A machine that runs is not one whose disks are kept.
+func TestReviewRestoredLedgerPurgesARunningMachine(t *testing.T) {
+	for _, stage := range []vmd.Stage{vmd.Kept, vmd.Purging} {
+		t.Run(string(stage), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "box1")
+				w.place("elsewhere", newTripwire(0, false))
+				id := uuidOf(1)
+				w.vm("web1", id, "")
+				w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
+				old := w.boxes["box1"]
+				e := old.Entries()[id]
+				doc := w.store.View().Data(hostdb.Hosts, "web1")
+				time.Sleep(5 * time.Minute)
+				old.stop()
+				e.Stage, e.Until = stage, time.Now().Add(-24*time.Hour).UnixMilli()
+				w.entryFile("box1", e)
+				w.delete("web1") // as the restored replica has it
+				w.open("box1", old.hv, newTripwire(0, false))
+				time.Sleep(2 * time.Second)
+				w.update(func(tx *hostdb.Tx) error { return tx.Put(hostdb.Hosts, "web1", doc) }) // and now it has caught up
+				time.Sleep(time.Minute)
+				if v := w.volumes("box1"); len(v) == 0 {
+					t.Errorf("the disk of a running machine was deleted within two seconds of the start; domains %+v", w.domains("box1"))
+				}
+			})
+		})
+	}
+}
+
+// TestReviewTakenOverByAnotherEntry: hosts/evil has the UUID of web1, by a slip or by ill will. When web1 is deleted, its machine,
+// its disk and its console become evil's.
+func TestReviewTakenOverByAnotherEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "box1")
+		w.place("elsewhere", newTripwire(0, false))
+		id := uuidOf(1)
+		w.vm("web1", id, "")
+		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
+		w.vm("evil", id, "")
+		time.Sleep(time.Minute)
+		w.delete("web1")
+		time.Sleep(5 * time.Minute)
+		if e := w.boxes["box1"].Entries()[id]; e.Name == "evil" && len(w.runningOn(id)) > 0 {
+			t.Errorf("the machine that was deleted as web1 runs on as evil, with its disk")
+		}
+	})
+}
+
+// TestReviewNameOfOneThatJustGoes: a machine is deleted and made anew under its name. It waits a moment for the name; that is no
+// failure, at which vm create --wait gives up.
+func TestReviewNameOfOneThatJustGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "box1")
+		w.place("elsewhere", newTripwire(0, false))
+		w.vm("web1", uuidOf(1), "")
+		w.until("it runs", time.Minute, func() bool { return w.phase(uuidOf(1)) == report.Running })
+		w.boxes["box1"].hv.Deaf(uuidOf(1), true) // it takes its minute
+		w.delete("web1")
+		w.vm("web1", uuidOf(2), "")
+		for range 600 {
+			time.Sleep(250 * time.Millisecond)
+			switch w.phase(uuidOf(2)) {
+			case report.Running:
+				return
+			case report.Failed:
+				t.Fatalf("failed, for a reason that passes by itself: %s", w.reported(uuidOf(2)).Reason)
+			}
+		}
+		t.Fatal(w.describe())
+	})
+}
