@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -433,5 +434,82 @@ func TestReviewNameOfOneThatJustGoes(t *testing.T) {
 			}
 		}
 		t.Fatal(w.describe())
+	})
+}
+
+// TestReviewWaitingCostsTheLeaseGroup: machines that fit nowhere wait. Each must not cost a write of the lease group (a raft entry,
+// fsynced by each voter) every second for as long as it waits.
+func TestReviewWaitingCostsTheLeaseGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "box1")
+		trip := newTripwire(0, false)
+		w.place("elsewhere", trip)
+		for i := range 5 {
+			w.write(fmt.Sprintf("hosts/web%d", i), fmt.Sprintf("VM: {UUID: %q, Image: debian, CPUs: 1, Memory: 900GiB, Disk: 2GiB, Subnet: prod}\n", uuidOf(i+1)))
+		}
+		time.Sleep(10 * time.Minute)
+		trip.mu.Lock()
+		defer trip.mu.Unlock()
+		claims := 0
+		for _, n := range trip.names {
+			if strings.HasPrefix(n, "claim ") {
+				claims++
+			}
+		}
+		if claims > 5*30 {
+			t.Errorf("5 machines that wait for a box asked for their names %d times within 10 minutes", claims)
+		}
+	})
+}
+
+// TestReviewStrayOfAReinstalledBox: a box was installed anew under its name, with another node id; its disks, libvirt's definitions
+// and the guests survived. Either the machine is taken up, or what is said names a way out.
+func TestReviewStrayOfAReinstalledBox(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "box1")
+		w.place("elsewhere", newTripwire(0, false))
+		id := uuidOf(1)
+		w.vm("web1", id, "")
+		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
+		w.boxes["box1"].stop()
+		if err := os.RemoveAll(filepath.Join(w.dir, "box1")); err != nil {
+			t.Fatal(err)
+		}
+		r, _ := w.record(id)
+		r.Node = "the-former-id" // as the record stands: this run has another id than the box that took it
+		w.group.mu.Lock()
+		raw := w.group.records[vmd.RecordKey(id)]
+		raw.Value = vmd.Encode(r)
+		w.group.records[vmd.RecordKey(id)] = raw
+		w.group.mu.Unlock()
+		w.open("box1", w.boxes["box1"].hv, newTripwire(0, false))
+		time.Sleep(time.Hour)
+		vm := w.reported(id)
+		if vm.Phase != report.Running && !strings.Contains(vm.Reason, "hostmesh vm") {
+			t.Errorf("the guest runs and is out of DNS (%s), and nothing says what to do: %s", vm.Phase, vm.Reason)
+		}
+	})
+}
+
+// TestReviewPausedForAFullDisk: a guest whose disk cannot be written is paused by the emulator (ErrorPolicy stop), and paused again
+// as soon as it goes on. That must slow down, and be said, as a crash loop is.
+func TestReviewPausedForAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "box1")
+		w.place("elsewhere", newTripwire(0, false))
+		id := uuidOf(1)
+		w.vm("web1", id, "")
+		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
+		hv := w.boxes["box1"].hv
+		starts := hv.Count()["Start"]
+		for range 6000 { // a minute
+			if len(w.runningOn(id)) > 0 {
+				hv.Pause(id)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n := hv.Count()["Start"] - starts; n > 60 {
+			t.Errorf("it was made to go on %d times within a minute; reported as %+v", n, w.reported(id))
+		}
 	})
 }
