@@ -513,3 +513,31 @@ func TestReviewPausedForAFullDisk(t *testing.T) {
 		}
 	})
 }
+
+// TestReviewFailedWhileItLeaves: a box cannot make a machine, and another can. "failed" is for what no box can make: hostmesh vm create
+// --wait ends with exit code 1 at it (cmd/hostmesh/vmwait.go, phaseReached).
+func TestReviewFailedWhileItLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "box1", "box2")
+		w.wires.cut["box2"] = true
+		w.boxes["box1"].hv.Inject(&vmdtest.Fault{Method: "Define", Times: -1, Err: vmd.ErrRefused})
+		w.boxes["box1"].hv.Inject(&vmdtest.Fault{Method: "DeleteVolume", Times: 3, Err: os.ErrPermission})
+		w.place("elsewhere", newTripwire(0, false))
+		id := uuidOf(1)
+		w.vm("web1", id, "")
+		w.until("box1 has it", time.Minute, func() bool { _, has := w.boxes["box1"].Entries()[id]; return has })
+		w.wires.mu.Lock()
+		w.wires.cut["box2"] = false
+		w.wires.mu.Unlock()
+		for range 6000 {
+			time.Sleep(50 * time.Millisecond)
+			switch vm := w.reported(id); vm.Phase {
+			case report.Failed:
+				t.Fatalf("reported as failed, which ends vm create --wait, and box2 will make it: %s", vm.Reason)
+			case report.Running:
+				return
+			}
+		}
+		t.Fatal(w.describe())
+	})
+}
