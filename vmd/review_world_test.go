@@ -541,3 +541,32 @@ func TestReviewFailedWhileItLeaves(t *testing.T) {
 		t.Fatal(w.describe())
 	})
 }
+
+// TestReviewVolumesOfALostLedger: the ledger of a box is lost (its file system, not that of the volumes) while a deleted machine is
+// kept, and what runs is adopted by its record. The volumes of the deleted one must go some day, or somebody must be able to make
+// them go: image.Unused tells which they are, and nobody calls it.
+func TestReviewVolumesOfALostLedger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "box1")
+		w.place("elsewhere", newTripwire(0, false))
+		id := uuidOf(1)
+		w.vm("web1", id, "")
+		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
+		w.delete("web1")
+		w.until("it is deleted", 5*time.Minute, func() bool { return w.phase(id) == report.Deleted })
+		w.boxes["box1"].stop()
+		if err := os.RemoveAll(filepath.Join(w.dir, "box1")); err != nil {
+			t.Fatal(err)
+		}
+		w.open("box1", w.boxes["box1"].hv, newTripwire(0, false))
+		time.Sleep(w.keep + 2*time.Hour)
+		if err := w.tryCall("box1", vmd.CallPurge, vmd.Purge{UUID: id}, &vmd.Done{}); err != nil {
+			t.Logf("purge: %v", err)
+		}
+		time.Sleep(time.Minute)
+		_, record := w.record(id)
+		if v := w.volumes("box1"); len(v) > 0 || record {
+			t.Errorf("left for ever: volumes %v, record %t, names %v; reported %q", v, record, w.claims(), w.reported(id).Reason)
+		}
+	})
+}
