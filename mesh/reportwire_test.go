@@ -483,7 +483,9 @@ func TestChecksTravel(t *testing.T) {
 		r.Checks[long] = report.Check{State: report.CheckDown, Bad: 3, Since: 1, Interval: 2000, Reason: "connection refused"}
 	})
 	tell(0)
-	owner.edit(func(r *report.Report) { r.Checks["web/web1/80/tcp"] = report.Check{State: report.CheckUp, Bad: 1, Interval: 2000} })
+	owner.edit(func(r *report.Report) {
+		r.Checks["web/web1/80/tcp"] = report.Check{State: report.CheckUp, Bad: 1, Interval: 2000}
+	})
 	if d := tell(1); len(d.set) != 1 || d.set["check/web/web1/80/tcp"] == nil || d.since != 1 {
 		t.Errorf("one change travels as %d entries", len(d.set))
 	}

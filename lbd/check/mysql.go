@@ -10,8 +10,8 @@ import (
 )
 
 // MySQL is good when the server greets; and when it says that it has too many connections (error 1040), which is a full server and not a dead
-// one: a Remark. It does not stop there: a client that hangs up on the greeting counts towards max_connect_errors, and the server would refuse this box
-// after a hundred checks. So it asks to log in as a user that should not exist, and takes every answer.
+// one: a Remark. It does not stop there: with MySQL a client that hangs up on the greeting counts towards max_connect_errors, and the server would refuse
+// this box after a hundred checks. So it asks to log in as a user that should not exist, and takes every answer.
 type MySQL struct{}
 
 // The user that MySQL asks to log in as.
@@ -29,9 +29,13 @@ func (MySQL) Probe(ctx context.Context, t Target) error {
 		return err
 	}
 	defer c.Close()
+	return plainly(ctx, mysqlTalk(c))
+}
+
+func mysqlTalk(c net.Conn) error {
 	b, seq, err := mysqlRead(c)
 	if err != nil {
-		return plainly(ctx, err)
+		return err
 	}
 	switch {
 	case len(b) > 0 && b[0] == 0xff:

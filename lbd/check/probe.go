@@ -58,6 +58,8 @@ func dial(ctx context.Context, network string, t Target) (net.Conn, error) {
 func plainly(ctx context.Context, err error) error {
 	var late net.Error
 	switch {
+	case err == nil, errors.Is(err, ErrBad), isRemark(err):
+		return err // an answer, however late
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return errors.New("connection refused")
 	case errors.Is(err, syscall.ECONNRESET):

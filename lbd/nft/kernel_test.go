@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -334,5 +336,62 @@ func TestSettings(t *testing.T) {
 	}
 	if err := check(s); err != nil {
 		t.Error(err)
+	}
+}
+
+func drawTable(t *rapid.T) Table {
+	var tab Table
+	for _, six := range []bool{false, true} {
+		for port := range uint16(3) {
+			if !rapid.Bool().Draw(t, "there") {
+				continue
+			}
+			s := service(TCP, six, rapid.SampledFrom([]Balance{Source, RoundRobin}).Draw(t, "balance"), 10+port)
+			s.Masquerade = rapid.Bool().Draw(t, "masquerade")
+			if rapid.Bool().Draw(t, "udp") {
+				s.Proto = UDP
+			}
+			for i := range 3 {
+				switch rapid.IntRange(0, 2).Draw(t, "state") {
+				case 1:
+					s.Backends = append(s.Backends, Backend{Addr: backendAddr(i, six), Port: 80, State: In, Weight: rapid.IntRange(0, 2).Draw(t, "weight")})
+				case 2:
+					s.Backends = append(s.Backends, Backend{Addr: backendAddr(i, six), Port: 80, State: Draining})
+				}
+			}
+			tab.Services = append(tab.Services, s)
+		}
+	}
+	return tab
+}
+
+// TestAnyTableAfterAnyOther: the kernel takes every change from one table to another as one transaction, and then has what it should; with what
+// is known of it, and with what is read anew.
+func TestAnyTableAfterAnyOther(t *testing.T) {
+	b, _ := open(t)
+	rapid.Check(t, func(t *rapid.T) {
+		tab := drawTable(t)
+		if rapid.Bool().Draw(t, "forget") {
+			b.have = nil
+		}
+		before := b.counts.transactions
+		if err := b.Apply(context.Background(), tab); err != nil {
+			t.Fatal(err)
+		}
+		if n := b.counts.transactions - before; n > 1 {
+			t.Fatalf("it took %d transactions", n)
+		}
+		for _, f := range []family{ip4, ip6} {
+			have, err := b.kernel.read(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(encode(b.table, f).dump(), have.dump()); d != "" {
+				t.Fatal(d)
+			}
+		}
+	})
+	if b.counts.repairs+b.counts.errors > 0 {
+		t.Errorf("%+v", b.counts)
 	}
 }
