@@ -33,6 +33,7 @@ const (
 	goldap     = "github.com/go-ldap/ldap/v3"
 	raft       = "github.com/hashicorp/raft"
 	netlink    = "github.com/vishvananda/netlink"
+	nftables   = "github.com/google/nftables"
 )
 
 // forAll may be imported by everybody: pure structs that several daemons share. (hostdb itself cannot, by cycle.)
@@ -64,6 +65,8 @@ var rules = map[string]rule{
 	"dnsd/transfer":        {[]string{"dnsd/zone", "hostdb", "mesh"}, []string{badger, serf}, "what may be copied follows from zones and their tags; sockets are dnsd's, and who seals keys is node's"},
 	"dnsd/zonefile":        {[]string{"hostdb"}, []string{badger, serf}, "what a file becomes is a pure function of it and of a view; zones are made of the result as of any other tag"},
 	"dnsd/zone":            {[]string{"hostdb", "hostdb/section", "mesh"}, []string{badger, serf}, "zones are a pure function of two views"},
+	"lbd/check":            {nil, []string{badger, serf, memberlist, miekgdns, raft, huma, netlink, nftables}, "whether a member answers does not depend on why it is asked; what two have seen is judged where reports are"},
+	"lbd/nft":              {nil, []string{badger, serf, memberlist, miekgdns, raft, huma}, "the kernel is told a table; who is in it, and whether this box may hold the address, is settled before"},
 	"lbd/vip":              {nil, []string{badger, serf, memberlist, miekgdns, raft, huma}, "whether an address may be here a lease says, by an interface: neither HostDB nor how leases are kept can make it wrong"},
 	"lbd/vip/viptest":      {[]string{"lbd/vip"}, []string{badger, serf, memberlist, netlink}, "the fake must not need the real one"},
 	"vmd":                  {[]string{"vmd/...", "hostdb", "mesh", "mesh/lease"}, []string{badger, serf, miekgdns, libvirt}, "it makes machines by interfaces: a hypervisor, a lease, two views"},
@@ -101,6 +104,7 @@ var owners = map[string][]string{
 	goldap:     {"hostdb/auth"},
 	raft:       {"mesh/lease", "mesh/lease/raftdisk"},
 	netlink:    {"lbd/vip", "lbd/nft"}, // addresses; flows that are tracked
+	nftables:   {"lbd/nft"},
 }
 
 type goPackage struct {

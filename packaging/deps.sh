@@ -9,6 +9,7 @@ test="$demo bind9-utils iproute2 libvirt0 git" # named-checkzone; network namesp
 test="$test nsd knot knot-dnssecutils bind9 unbound" # secondaries and a resolver; nsd-checkzone, kzonecheck
 test="$test slapd"                            # a directory to log in by
 test="$test e2fsprogs mount"                  # small file systems, which can be full
+test="$test nftables"                         # rules of the kernel, as people read and write them
 test="$test qemu-system-x86 busybox-static"   # a machine whose power is cut; what lives in small ones
 test="$test libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-utils genisoimage" # machines that come and go
 
