@@ -64,6 +64,8 @@ var rules = map[string]rule{
 	"dnsd/transfer":        {[]string{"dnsd/zone", "hostdb", "mesh"}, []string{badger, serf}, "what may be copied follows from zones and their tags; sockets are dnsd's, and who seals keys is node's"},
 	"dnsd/zonefile":        {[]string{"hostdb"}, []string{badger, serf}, "what a file becomes is a pure function of it and of a view; zones are made of the result as of any other tag"},
 	"dnsd/zone":            {[]string{"hostdb", "hostdb/section", "mesh"}, []string{badger, serf}, "zones are a pure function of two views"},
+	"lbd/plan":             {[]string{"hostdb", "mesh"}, []string{badger, serf, miekgdns}, "what is balanced, and onto what, is a pure function of two views and of what was planned before"},
+	"lbd/haproxy":          {[]string{"lbd/plan"}, []string{badger, serf, memberlist, miekgdns}, "what HAProxy is told follows from a plan; who holds an address, and what HostDB says, is settled before"},
 	"lbd/vip":              {nil, []string{badger, serf, memberlist, miekgdns, raft, huma}, "whether an address may be here a lease says, by an interface: neither HostDB nor how leases are kept can make it wrong"},
 	"lbd/vip/viptest":      {[]string{"lbd/vip"}, []string{badger, serf, memberlist, netlink}, "the fake must not need the real one"},
 	"vmd":                  {[]string{"vmd/...", "hostdb", "mesh", "mesh/lease"}, []string{badger, serf, miekgdns, libvirt}, "it makes machines by interfaces: a hypervisor, a lease, two views"},
