@@ -50,6 +50,7 @@ type Balancer struct {
 	log     *slog.Logger
 	program string
 	users   []int
+	group   string // of cfg.User
 	wake    chan struct{}
 
 	seen atomic.Pointer[snapshot]
@@ -125,7 +126,11 @@ func Open(ctx context.Context, cfg Config) (*Balancer, error) {
 			if err != nil {
 				return nil, fmt.Errorf("user %s: %w", name, err)
 			}
-			b.cfg.User = name
+			group, err := user.LookupGroupId(u.Gid)
+			if err != nil {
+				return nil, fmt.Errorf("user %s: its group: %w", name, err)
+			}
+			b.cfg.User, b.group = name, group.Name
 			b.users = append(b.users, uid)
 		case cfg.User != "":
 			return nil, fmt.Errorf("haproxy's user: %w", err)
@@ -529,7 +534,7 @@ func (b *Balancer) settings(socket string) Settings {
 	set := Settings{Socket: socket, TLSDir: b.cfg.TLSDir, Timeouts: b.cfg.Timeouts, Files: DefaultFiles, Prints: map[string]string{}}
 	if os.Geteuid() == 0 {
 		set.Root = b.path("root")
-		set.User = b.cfg.User
+		set.User, set.Group = b.cfg.User, b.group
 	}
 	names, err := filepath.Glob(filepath.Join(b.cfg.TLSDir, "*.pem"))
 	if err != nil {

@@ -153,8 +153,8 @@ func renderService(b *strings.Builder, set Settings, s *plan.Service) error {
 			line("# certificate %s", strconv.QuoteToASCII(set.Prints[s.TLS]))
 		}
 		line("bind %s transparent%s", netip.AddrPortFrom(s.VIP, f.Port), bind)
-		if s.Mode == section.HTTP && s.TLS != "" {
-			line("http-request set-header X-Forwarded-Proto https")
+		if s.Mode == section.HTTP {
+			line("http-request set-header X-Forwarded-Proto %s", map[bool]string{true: "https", false: "http"}[s.TLS != ""])
 		}
 		line("default_backend b.%s", id)
 		fmt.Fprintf(b, "\nbackend b.%s from %s\n", id, s.Mode)

@@ -34,7 +34,7 @@ func try(t interface {
 }
 
 func TestRenderGolden(t *testing.T) {
-	set := Settings{Socket: "/run/hostmesh/1.sock", User: "haproxy", Root: "/run/hostmesh/root", TLSDir: "/etc/hostmesh/balancer.d", Timeouts: DefaultTimeouts(), Files: DefaultFiles, Prints: map[string]string{"shop": "2048 bytes of 2026-11-29T10:00:00Z"}}
+	set := Settings{Socket: "/run/hostmesh/1.sock", User: "haproxy", Group: "haproxy", Root: "/run/hostmesh/root", TLSDir: "/etc/hostmesh/balancer.d", Timeouts: DefaultTimeouts(), Files: DefaultFiles, Prints: map[string]string{"shop": "2048 bytes of 2026-11-29T10:00:00Z"}}
 	shop := with(web(443, 8080, 3), func(s *plan.Service) {
 		s.Tag, s.TLS, s.Balance, s.Drain = "shop", "shop", section.BySource, 20*time.Minute
 		s.Ports = append(s.Ports, plan.Forward{Port: 8443, Proto: section.TCP, To: 9090})
@@ -55,7 +55,7 @@ func TestRenderGolden(t *testing.T) {
 	if err != nil || again != text {
 		t.Errorf("in another order it is another file: %v", err)
 	}
-	set.Root, set.User = "", ""
+	set.Root, set.User, set.Group = "", "", ""
 	text, err = Render(set, []*plan.Service{six, empty})
 	if err != nil {
 		t.Fatal(err)
