@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -444,5 +445,32 @@ func TestHoldersAndObservers(t *testing.T) {
 		if len(have) != c.n || c.holder != "" && have[0] != c.holder || len(have) == 2 && (have[1] == have[0] || !strings.Contains(c.allow, have[1])) {
 			t.Errorf("holder %q: %v, want one of %s", c.holder, have, c.allow)
 		}
+	}
+}
+
+// TestRestart writes a plan as a node would keep it, and goes on from that.
+func TestRestart(t *testing.T) {
+	w := newWorld(t)
+	defer w.store.Close()
+	w.write(web(6))
+	w.plan()
+	w.drained[name(6)] = "new disks"
+	w.write(map[string]string{"tags/web/members": listOf(4, 6)})
+	w.plan()
+	before := w.plan() // who is drained counts no more
+	if !hasProblem(before, "web", ShrinkHeld) {
+		t.Fatal(show(before))
+	}
+	text, err := json.Marshal(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept Result
+	if err := json.Unmarshal(text, &kept); err != nil {
+		t.Fatal(err)
+	}
+	after := Plan(w.store.View(), w.mesh(), w.input(), kept)
+	if a, b := show(before), show(after); a != b || len(after.Changed) != 0 {
+		t.Errorf("before:\n%safter:\n%s%v", a, b, after.Changed)
 	}
 }
