@@ -623,3 +623,19 @@ func TestTransparent(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDeadBackend has a backend die that nobody noticed yet: no client hears of it.
+func TestDeadBackend(t *testing.T) {
+	h := open(t)
+	to, _ := webs(t, 2)
+	port := freePort(t, vip)
+	h.apply(web(port, to, 3)) // nothing listens at the third
+	if have := who(t, url(port), 12); have["1"] == 0 || have["2"] == 0 || have["1"]+have["2"] != 12 {
+		t.Errorf("%v answer", have)
+	}
+	stats, err := h.b.Stats(context.Background())
+	i := slices.IndexFunc(stats, func(s Stat) bool { return s.Host == "web3" })
+	if err != nil || i < 0 || stats[i].ConnectErrors == 0 {
+		t.Errorf("%+v %v", stats, err)
+	}
+}

@@ -13,12 +13,11 @@ import (
 
 // draft is what HostDB says of one balanced tag.
 type draft struct {
-	tag      string
-	service  Service // without backends
-	refused  *Problem
-	problems []Problem // that do not refuse it
-	members  []member  // by host
-	watched  []string  // what its plan looks at beside HostDB
+	tag     string
+	service Service // without backends
+	refused *Problem
+	members []member // by host
+	watched []string // what its plan looks at beside HostDB
 }
 
 // member is a host of a balanced tag.
