@@ -39,7 +39,7 @@ func (b *Balancer) Collectors() []prometheus.Collector {
 		total:       desc("connections_total", "Connections, in mode http requests to a host, since HAProxy was loaded.", at...),
 		in:          desc("received_bytes_total", "Bytes from clients.", at...),
 		out:         desc("sent_bytes_total", "Bytes to clients.", at...),
-		failed:      desc("connect_errors_total", "Connections to a host that failed.", at...),
+		failed:      desc("connect_errors_total", "Attempts to connect to a host that failed; another try or host may have made good for them.", at...),
 		bad:         desc("http_errors_total", "Answers of 500 and above.", at...),
 	}}
 }

@@ -164,7 +164,8 @@ type Stat struct {
 	Connections, Total uint64
 	// In and Out are bytes from and to clients.
 	In, Out uint64
-	// ConnectErrors are connections to the server that failed, Errors answers of 500 and above.
+	// ConnectErrors are attempts to connect to the server that failed, those made good by another try or server included; Errors are
+	// answers of 500 and above.
 	ConnectErrors, Errors uint64
 	Status                string `json:"status"` // in HAProxy's words
 }
@@ -209,7 +210,7 @@ func readStats(answer string) ([]statRow, error) {
 			proxy: text("pxname"), server: text("svname"),
 			Stat: Stat{
 				Connections: number("scur"), Total: number("stot"), In: number("bin"), Out: number("bout"),
-				ConnectErrors: number("econ"), Errors: number("hrsp_5xx"), Status: text("status"),
+				ConnectErrors: number("econ") + number("wretr") + number("wredis"), Errors: number("hrsp_5xx"), Status: text("status"),
 			},
 		})
 	}
