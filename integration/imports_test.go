@@ -67,6 +67,8 @@ var rules = map[string]rule{
 	"dnsd/zone":            {[]string{"hostdb", "hostdb/section", "mesh"}, []string{badger, serf}, "zones are a pure function of two views"},
 	"lbd/check":            {nil, []string{badger, serf, memberlist, miekgdns, raft, huma, netlink, nftables}, "whether a member answers does not depend on why it is asked; what two have seen is judged where reports are"},
 	"lbd/nft":              {nil, []string{badger, serf, memberlist, miekgdns, raft, huma}, "the kernel is told a table; who is in it, and whether this box may hold the address, is settled before"},
+	"lbd/plan":             {[]string{"hostdb", "mesh"}, []string{badger, serf, miekgdns}, "what is balanced, and onto what, is a pure function of two views and of what was planned before"},
+	"lbd/haproxy":          {[]string{"lbd/plan"}, []string{badger, serf, memberlist, miekgdns}, "what HAProxy is told follows from a plan; who holds an address, and what HostDB says, is settled before"},
 	"lbd/vip":              {nil, []string{badger, serf, memberlist, miekgdns, raft, huma}, "whether an address may be here a lease says, by an interface: neither HostDB nor how leases are kept can make it wrong"},
 	"lbd/vip/viptest":      {[]string{"lbd/vip"}, []string{badger, serf, memberlist, netlink}, "the fake must not need the real one"},
 	"vmd":                  {[]string{"vmd/...", "hostdb", "mesh", "mesh/lease"}, []string{badger, serf, miekgdns, libvirt}, "it makes machines by interfaces: a hypervisor, a lease, two views"},
