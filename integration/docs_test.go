@@ -345,7 +345,7 @@ func TestDocsPages(t *testing.T) {
 	t.Parallel()
 	metric := regexp.MustCompile(`hostmesh_[a-z_]*[a-z]`)
 	endpoint := regexp.MustCompile(`/api/v1/[a-zA-Z0-9/{}._-]*[a-zA-Z0-9}]`)
-	for _, name := range []string{"docs/http.md", "docs/dns.md", "docs/operating.md", "docs/doctor.md", "docs/access.md", "docs/api.md", "docs/query.md", "docs/history.md", "docs/duties.md"} {
+	for _, name := range []string{"docs/http.md", "docs/dns.md", "docs/operating.md", "docs/doctor.md", "docs/access.md", "docs/api.md", "docs/query.md", "docs/history.md", "docs/duties.md", "docs/vms.md", "docs/images.md"} {
 		t.Run(path.Base(name), func(t *testing.T) {
 			t.Parallel()
 			p := readPage(t, name)

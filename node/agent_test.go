@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -25,6 +26,7 @@ import (
 
 	"hostmesh/hostdb"
 	"hostmesh/node/api"
+	"hostmesh/vmd"
 )
 
 func TestMain(m *testing.M) {
@@ -403,7 +405,7 @@ func TestSocketAndHTTP(t *testing.T) {
 // Under --observe the agent answers, and only looks.
 func TestObserve(t *testing.T) {
 	cfg := testConfig(t, "box1")
-	cfg.Dev, cfg.Observe = true, true
+	cfg.Dev, cfg.Observe, cfg.Libvirt = true, true, "test:///default"
 	a := runAgent(t, cfg)
 	wait(t, "ready", a.ready)
 	a.put("hosts/web1.example.com", "Network: {IP: 10.0.0.1}\n")
@@ -412,6 +414,31 @@ func TestObserve(t *testing.T) {
 	wait(t, "DNS answers", func() bool { return resolve(a, "web1.example.com") == "10.0.0.1" })
 	if s := a.Status(); !s.Node.Observe {
 		t.Errorf("status does not tell: %+v", s.Node)
+	}
+	// The hypervisor is looked at, and nothing is made for machines or images.
+	if a.virt == nil {
+		t.Fatal("there is no hypervisor")
+	}
+	list, err := a.virt.List(t.Context())
+	if err != nil || len(list) == 0 {
+		t.Errorf("the domain of the test driver is not seen: %v, %v", list, err)
+	}
+	if names, err := a.virt.Volumes(t.Context()); err != nil || len(names) > 0 {
+		t.Errorf("volumes: %v, %v", names, err)
+	}
+	if h, err := a.virt.Host(t.Context()); err != nil || h.DiskFree == 0 || h.DiskOwn != 0 {
+		t.Errorf("host: %+v, %v", h, err)
+	}
+	if err := a.virt.Destroy(t.Context(), list[0].UUID); err == nil {
+		t.Error("a domain was ended")
+	}
+	if _, err := a.virt.WriteVolume(t.Context(), "x", strings.NewReader("x"), 1); !errors.Is(err, vmd.ErrUnsupported) {
+		t.Errorf("a volume is written: %v", err)
+	}
+	for _, path := range []string{a.cfg.VM.Dir, filepath.Join(cfg.DataDir, ledgerDir)} {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s was made: %v", path, err)
+		}
 	}
 }
 

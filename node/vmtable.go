@@ -229,7 +229,8 @@ func (t *vmTable) reported(uuid, box string) (vm report.VM, m mesh.Member, ok bo
 		r, _ := t.mv.Report(id)
 		v, has := r.VMs[uuid]
 		by, _ := t.mv.Get(id)
-		if has && (!ok || rank(v, by) > rank(vm, m) || rank(v, by) == rank(vm, m) && v.Since > vm.Since) {
+		// The id decides what nothing else does, so that all nodes say the same whatever they heard first.
+		if has && (!ok || cmp.Or(rank(v, by)-rank(vm, m), cmp.Compare(v.Since, vm.Since), strings.Compare(m.ID, by.ID)) > 0) {
 			vm, m, ok = v, by, true
 		}
 	}
