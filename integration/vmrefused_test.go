@@ -149,7 +149,7 @@ func TestVirtualMachineRefused(t *testing.T) {
 		return nil
 	})
 	first.says(nil, "vm", "destroy", "web5.lab.test")
-	s.wait("only the first is left", func() error {
+	s.patiently("only the first is left", func() error {
 		if got := s.of(b); len(got) != 4 {
 			return fmt.Errorf("there is %q", got)
 		}

@@ -309,10 +309,11 @@ func (s *vmSite) nothingLeft() {
 	})
 }
 
-// noMachine waits until no box has anything of any machine, and no agent shows one.
+// noMachine waits until no box has anything of any machine, and no agent shows one. A box waits for a minute before it takes an entry
+// that it never saw for one that is deleted.
 func (s *vmSite) noMachine() {
 	s.t.Helper()
-	s.wait("no machine is left", func() error {
+	s.patiently("no machine is left", func() error {
 		var errs []error
 		for b := range s.carries {
 			for _, what := range s.of(b) {
