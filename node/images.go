@@ -240,7 +240,7 @@ func (m *images) where(ctx context.Context, mv mesh.View, list []image.Image, al
 	for x := range mv.Alive() {
 		alive = append(alive, x.ID)
 		r, ok := mv.Report(x.ID)
-		if !ok || r.Box == nil {
+		if !ok || r.Box == nil || r.Box.Hypervisor == "" { // one that only keeps images tells them when HostDB changes
 			silent = append(silent, x.ID)
 			continue
 		}
