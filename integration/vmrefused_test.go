@@ -22,7 +22,7 @@ func TestVirtualMachineRefused(t *testing.T) {
 		return
 	}
 	// One box, whose disk is small. It keeps 256 MiB free.
-	s := newVMSite(t, 1, ", shutdown: 2s")
+	s := emptyVMSite(t, 2)
 	b, first := s.boxes[1], s.boxes[0]
 	disk := vmdisk.Disk{Image: filepath.Join(s.site.dir, "vm.img"), Dir: s.vmDir(b), Size: 512 << 20}
 	if err := os.Mkdir(disk.Dir, 0o711); err != nil { //nolint:gosec // the emulator is another user
@@ -41,6 +41,7 @@ func TestVirtualMachineRefused(t *testing.T) {
 	if err := os.Chmod(disk.Dir, 0o711); err != nil { //nolint:gosec // the emulator is another user
 		t.Fatal(err)
 	}
+	s.carry(b, s.libvirtd(b, ""), ", shutdown: 2s") // which sees the mounts that there were when it started
 	s.open()
 	s.addImage(first)
 
@@ -148,7 +149,7 @@ func TestVirtualMachineRefused(t *testing.T) {
 		return nil
 	})
 	first.says(nil, "vm", "destroy", "web5.lab.test")
-	s.wait("only the first is left", func() error {
+	s.patiently("only the first is left", func() error {
 		if got := s.of(b); len(got) != 4 {
 			return fmt.Errorf("there is %q", got)
 		}

@@ -63,16 +63,23 @@ func withOwnNet(t *testing.T) bool {
 // share one bridge.
 func newVMSite(t *testing.T, carrying int, more string) *vmSite {
 	t.Helper()
+	s := emptyVMSite(t, 1+carrying)
+	for _, b := range s.boxes[1:] {
+		s.carry(b, s.libvirtd(b, ""), more)
+	}
+	return s
+}
+
+// emptyVMSite has a bridge, and boxes none of which carries machines yet; the first keeps images.
+func emptyVMSite(t *testing.T, n int) *vmSite {
+	t.Helper()
 	w := wires{t}
 	w.ip("link", "add", guestBridge, "type", "bridge")
 	w.ip("address", "add", guestGateway+"/16", "dev", guestBridge)
 	w.ip("link", "set", guestBridge, "up")
-	s := &vmSite{site: newSite(t, 1+carrying), carries: map[*box]*libvirtd.Daemon{}}
+	s := &vmSite{site: newSite(t, n), carries: map[*box]*libvirtd.Daemon{}}
 	s.newDir()
 	s.keep(s.boxes[0])
-	for _, b := range s.boxes[1:] {
-		s.carry(b, s.libvirtd(b, ""), more)
-	}
 	return s
 }
 
@@ -302,10 +309,11 @@ func (s *vmSite) nothingLeft() {
 	})
 }
 
-// noMachine waits until no box has anything of any machine, and no agent shows one.
+// noMachine waits until no box has anything of any machine, and no agent shows one. A box waits for a minute before it takes an entry
+// that it never saw for one that is deleted.
 func (s *vmSite) noMachine() {
 	s.t.Helper()
-	s.wait("no machine is left", func() error {
+	s.patiently("no machine is left", func() error {
 		var errs []error
 		for b := range s.carries {
 			for _, what := range s.of(b) {

@@ -236,10 +236,11 @@ func (p imagePeers) Holders(ctx context.Context, img image.Image) []string {
 // asked, for theirs may be late; else, when all is set, those that report nothing.
 func (m *images) where(ctx context.Context, mv mesh.View, list []image.Image, all bool) [][]string {
 	out := make([][]string, len(list))
-	var silent []string
+	var silent, alive []string
 	for x := range mv.Alive() {
+		alive = append(alive, x.ID)
 		r, ok := mv.Report(x.ID)
-		if !ok || r.Box == nil {
+		if !ok || r.Box == nil || r.Box.Hypervisor == "" { // one that only keeps images tells them when HostDB changes
 			silent = append(silent, x.ID)
 			continue
 		}
@@ -257,11 +258,8 @@ func (m *images) where(ctx context.Context, mv mesh.View, list []image.Image, al
 		return out
 	}
 	var mu sync.Mutex
-	if !known { // a report may not have come yet
-		silent = silent[:0]
-		for x := range mv.Alive() {
-			silent = append(silent, x.ID)
-		}
+	if !known {
+		silent = alive
 	}
 	m.each(ctx, silent, func(ctx context.Context, node string) {
 		ctx, cancel := context.WithTimeout(ctx, imageAsk)

@@ -18,6 +18,23 @@ import (
 	"hostmesh/vmd/vmdtest"
 )
 
+// TestGivenUpSoon: the next box is tried when the one before has given a machine up, and not some time later.
+func TestGivenUpSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "box1", "box2", "box3")
+		w.place("box1", newTripwire(0, false))
+		for _, b := range w.boxes {
+			b.images.fault["debian"] = vmd.ErrBadImage
+		}
+		id := uuidOf(1)
+		w.vm("web1", id, "")
+		w.until("three boxes tried it", 30*time.Second, func() bool {
+			r, _ := w.record(id)
+			return len(r.Tried) == 3
+		})
+	})
+}
+
 // TestWhatFails: a machine that cannot be made on a box leaves nothing there, its record has the reason, and another box is
 // tried, three at most.
 func TestWhatFails(t *testing.T) {

@@ -30,7 +30,7 @@ const (
 	placeAgain   = 5 * time.Second  // between two tries to place one machine
 	placeSoon    = time.Second      // where only a box is missing: another report may come any moment
 	tidyEvery    = time.Minute
-	flightKept   = 30 * time.Second // after a box took a machine, until its report says so at the latest
+	flightKept   = 5 * time.Second // after a box took a machine, until its report or HostDB says so; then its record is asked what became of it
 	offersAtOnce = 32
 )
 

@@ -225,7 +225,7 @@ type virsh struct {
 }
 
 func newVirsh(uri string) (*virsh, error) {
-	v := &virsh{cmd: exec.Command("virsh", "-q", "-c", uri)}
+	v := &virsh{cmd: exec.Command("stdbuf", "-o0", "virsh", "-q", "-c", uri)}
 	var err error
 	if v.in, err = v.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -249,19 +249,18 @@ func (v *virsh) do(commands ...string) error {
 	if _, err := io.WriteString(v.in, strings.Join(commands, "\n")+"\necho "+mark+"\n"); err != nil {
 		return fmt.Errorf("virsh: %w", err)
 	}
-	var said strings.Builder
-	for {
-		line, err := v.out.ReadString('\n')
-		said.WriteString(line)
-		switch {
-		case err != nil:
+	var said strings.Builder // with what it was told, which it repeats
+	for !strings.Contains(said.String(), "\n"+mark) {
+		c, err := v.out.ReadByte()
+		if err != nil {
 			return fmt.Errorf("virsh: %w: %s", err, said.String())
-		case strings.Contains(line, "error:"):
-			return fmt.Errorf("virsh %s: %s", strings.Join(commands, "; "), said.String())
-		case strings.HasPrefix(strings.TrimPrefix(line, "virsh # "), mark):
-			return nil
 		}
+		said.WriteByte(c)
 	}
+	if strings.Contains(said.String(), "error:") {
+		return fmt.Errorf("virsh %s: %s", strings.Join(commands, "; "), said.String())
+	}
+	return nil
 }
 
 func (v *virsh) close() {

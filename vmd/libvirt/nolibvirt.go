@@ -18,3 +18,6 @@ func Open(Config) (*Hypervisor, error) { return nil, ErrNoLibvirt }
 
 // Load returns nothing.
 func (h *Hypervisor) Load() Hanging { return Hanging{} }
+
+// SetMesh tells the id of the mesh where Open could not.
+func (h *Hypervisor) SetMesh(string) {}
