@@ -149,6 +149,17 @@ func (k *killing) destroy(name string, meanwhile func()) {
 	}
 }
 
+// purge has a machine go, as soon as its box can be asked again.
+func (k *killing) purge(name string) {
+	k.t.Helper()
+	k.patiently(name+" is purged", func() error {
+		if out, errs, code := k.boxes[0].hostmesh("vm", "purge", name, "--yes"); code != 0 {
+			return fmt.Errorf("exit code %d: %s%s", code, out, errs)
+		}
+		return nil
+	})
+}
+
 // TestVirtualMachineKilled kills the agent of a box at each step of a machine's way, then its libvirtd: the way is gone to its end all
 // the same, once, and nothing is left behind. What somebody made by hand is never touched.
 func TestVirtualMachineKilled(t *testing.T) {
@@ -188,7 +199,7 @@ func TestVirtualMachineKilled(t *testing.T) {
 			k.crash()
 		})
 		p := purging[i%len(purging)]
-		first.says(nil, "vm", "purge", name, "--yes")
+		k.purge(name)
 		k.at(p, name, uuid)
 		k.crash()
 		s.nothingLeft()
@@ -216,7 +227,7 @@ func TestVirtualMachineKilled(t *testing.T) {
 		}
 		k.one(name, uuid)
 		k.destroy(name, func() {})
-		first.says(nil, "vm", "purge", name, "--yes")
+		k.purge(name)
 		s.nothingLeft()
 		t.Logf("libvirtd killed when %s", m.name)
 	}
