@@ -461,6 +461,15 @@ func (a *Agent) hasCopy() error {
 	return errNoCopy
 }
 
+// caughtUp reports whether this node's copy of HostDB is as new as that of another, as far as it can know: it was compared with
+// one in this run, or there was nobody to compare it with for a while. What was put back from a backup is whole, and old.
+func (a *Agent) caughtUp() bool {
+	if a.hasCopy() != nil {
+		return false
+	}
+	return a.replica.Synced() || a.aloneWithIt() && len(replicaPeers{a.mesh}.Alive()) == 0
+}
+
 // aloneWithIt reports whether nobody else has a copy of HostDB, as far as a founder can know.
 func (a *Agent) aloneWithIt() bool {
 	if !a.knewPeers {

@@ -74,7 +74,7 @@ func (a *Agent) openVM() error {
 	cfg.Node, cfg.Name, cfg.Mesh, cfg.Datacenter = a.dir.nodeID, a.cfg.Name, a.dir.mesh.ID, a.cfg.Labels.Datacenter
 	cfg.Dir, cfg.Look = a.dir.file(ledgerDir), a.cfg.Observe
 	cfg.DB, cfg.Calls, cfg.Clock, cfg.Logger = a.store, a.mesh, a.clock, a.log
-	cfg.Complete = func() bool { return a.hasCopy() == nil }
+	cfg.Complete = a.caughtUp
 	cfg.Keep, _ = a.cfg.VM.keep() // validate has seen them
 	cfg.Shutdown, _ = a.cfg.VM.shutdown()
 	if a.lease != nil {

@@ -113,7 +113,7 @@ type Config struct {
 	Calls   Calls
 	// Reports is told what is here; nil = nobody.
 	Reports Reporter
-	// Complete reports whether this replica of HostDB is whole; nil = it is. An entry that is missing in one that is not says nothing.
+	// Complete reports whether this replica of HostDB is whole and as new as that of others; nil = it is. An entry that is missing in one that is not says nothing.
 	Complete func() bool
 	// Keep is how long the disks of a deleted machine are kept.
 	Keep time.Duration

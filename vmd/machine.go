@@ -217,7 +217,7 @@ func seedName(uuid string) string { return uuid + "-seed.iso" }
 func (m *machine) look(ctx context.Context, e Entry) (situation, sight, error) {
 	b := m.box
 	now := b.cfg.Clock.Now()
-	s := situation{Stage: e.Stage, Ran: e.Ran, Domain: absent}
+	s := situation{Stage: e.Stage, Ran: e.Ran, Domain: absent, Blind: b.cfg.Complete != nil && !b.cfg.Complete()}
 	var seen sight
 	seen.wish, s.Wish, seen.clash = b.wish(e)
 	if e.Stage == Reserving {

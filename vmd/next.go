@@ -62,6 +62,8 @@ type situation struct {
 	Rest bool
 	// Over: the time of a Kept one has come, or somebody asked for it.
 	Over bool
+	// Blind: this replica is not whole, so that nothing follows from what it lacks.
+	Blind bool
 }
 
 // action is one thing that a box does for a machine. People see its name as the step of a machine that is being made, in the log,
@@ -88,6 +90,7 @@ const (
 	actUndo      action = "undo"      // what was made, and give the machine up
 	actTicket    action = "approve"   // ask whether it may be destroyed, and write down that it may
 	actReinstate action = "reinstate" // write down that it is wanted again
+	actRegain    action = "regain"    // write down that it is no disks alone: there is a domain
 	actUndefine  action = "undefine"  //
 	actKeep      action = "keep"      // write down until when its disks stay
 	actDoom      action = "doom"      // write down that all of it goes
@@ -118,18 +121,34 @@ func next(s situation) action {
 			return actWait
 		}
 		return ended(s, actKeep)
-	case Kept:
-		switch {
-		case s.Wish == wantOn || s.Wish == wantOff:
-			return actReinstate
-		case s.Over:
-			return actDoom
-		}
-		return actNone
-	case Purging:
-		return ended(s, actPurge)
+	case Kept, Purging:
+		return nextGone(s)
 	}
 	return actWait
+}
+
+// nextGone is what follows for a machine of which the ledger says that only its disks are left, or less. A ledger may be older
+// than the world, when a data directory was put back: what the world and HostDB say counts more, and nothing is deleted that has
+// a domain or is wanted.
+func nextGone(s situation) action {
+	switch {
+	case s.Wish == wantOn || s.Wish == wantOff:
+		return actReinstate
+	case s.Blind, s.Domain == unknown:
+		return actWait
+	case s.Domain == off && !s.Ran: // made, and never started
+		if s.Stage == Purging {
+			return actUndefine
+		}
+		return actRegain
+	case s.Domain == off, s.Domain == running, s.Domain == paused, s.Domain == dying:
+		return actRegain
+	case s.Stage == Purging:
+		return actPurge
+	case s.Over:
+		return actDoom
+	}
+	return actNone
 }
 
 // ended takes a domain away, and then does the rest. What is alien is not touched.

@@ -42,6 +42,8 @@ func TestNextIsSafe(t *testing.T) {
 			}
 		}
 		switch {
+		case (a == actDoom || a == actPurge || a == actUndefine) && (s.Stage == Kept || s.Stage == Purging) && (wanted(s) || s.Ran && s.Domain != absent && s.Domain != alien):
+			fail(s, a, "what the ledger says is gone, and the world or HostDB does not")
 		case s.Domain == unknown && a != actWait && a != actNone && a != actReinstate && a != actTicket && a != actDoom && a != actSettle:
 			fail(s, a, "nothing is done while the hypervisor is away but what the ledger and the lease log are for")
 		case s.Domain == alien && (a == actCut || a == actUndefine || a == actShutdown || a == actDefine || a == actStart || a == actResize):

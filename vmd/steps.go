@@ -82,6 +82,9 @@ func (m *machine) act(ctx context.Context, a action, e Entry, seen sight) error 
 			e.Stage, e.Until = Held, 0
 			e.Name = seen.wish.Name
 		})
+	case actRegain:
+		b.log.Warn("the ledger says that a machine was destroyed, and it has a domain: it counts as one that runs here", "vm", e.Name, "uuid", e.UUID)
+		return b.note(e.UUID, func(e *Entry) { e.Stage, e.Ran, e.Until = Held, true, 0 })
 	case actUndefine:
 		return hv.Undefine(ctx, e.UUID)
 	case actKeep:
@@ -253,7 +256,7 @@ func (b *Box) reserveFor(uuid string, want plan.Room, change func(*Entry)) error
 	b.mu.Unlock()
 	// What it has already cannot be taken from it by a smaller Box.
 	has := plan.Room{CPUs: e.CPUs, Memory: e.Memory, Disk: e.Disk}
-	if e.Stage == Kept { // only its disks were counted
+	if e.Stage == Kept || e.Stage == Purging { // only its disks were counted
 		has.CPUs, has.Memory = 0, 0
 	}
 	over := want.CPUs > has.CPUs && used.CPUs+want.CPUs > total.CPUs ||
