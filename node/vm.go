@@ -79,6 +79,13 @@ func (a *Agent) openVM() error {
 	cfg.Shutdown, _ = a.cfg.VM.shutdown()
 	if a.lease != nil {
 		cfg.Records = a.lease
+		cfg.Group = func() string {
+			g, known := a.lease.Group()
+			if !known {
+				return ""
+			}
+			return fmt.Sprintf("%s/%d/%d", g.ID, g.Generation, g.Branch)
+		}
 	}
 	if a.cfg.Libvirt == "" {
 		cfg.Unfit = "libvirt is not set in its configuration"

@@ -28,8 +28,8 @@ func changeDestroys(ctx context.Context, records Records, now time.Time, change 
 		if err != nil {
 			return err
 		}
-		d = d.fresh(now)
-		if !change(&d) {
+		far := d.future(now)
+		if d = d.fresh(now); !change(&d) && !far {
 			return nil
 		}
 		_, err = records.Put(ctx, DestroysKey, Encode(d), version)
@@ -43,10 +43,20 @@ func changeDestroys(ctx context.Context, records Records, now time.Time, change 
 	return fmt.Errorf("record %s: %w: %d times", DestroysKey, lease.ErrConflict, casTries)
 }
 
-// fresh leaves out what is over.
+// future reports whether there are tickets of a clock that was far ahead: they would count until that time comes.
+func (d Destroys) future(now time.Time) bool {
+	return slices.ContainsFunc(d.Recent, func(t Ticket) bool { return time.UnixMilli(t.At).Sub(now) > destroyWithin })
+}
+
+// fresh leaves out what is over. Tickets of a clock that was far ahead count from now.
 func (d Destroys) fresh(now time.Time) Destroys {
 	old := func(at int64, keep time.Duration) bool { return now.Sub(time.UnixMilli(at)) > keep }
 	d.Recent = slices.DeleteFunc(slices.Clone(d.Recent), func(t Ticket) bool { return old(t.At, destroyWithin) })
+	for i, t := range d.Recent { // a clone
+		if time.UnixMilli(t.At).Sub(now) > destroyWithin {
+			d.Recent[i].At = now.UnixMilli()
+		}
+	}
 	d.Approved = slices.DeleteFunc(slices.Clone(d.Approved), func(a Approval) bool { return old(a.At, approvalRest) })
 	return d
 }
@@ -80,8 +90,9 @@ func (b *Box) mayDestroy(ctx context.Context, e Entry) error {
 		return errNoRecords
 	}
 	granted := false
-	err := changeDestroys(ctx, b.cfg.Records, b.cfg.Clock.Now(), func(d *Destroys) (changed bool) {
-		granted, changed = d.take(e.UUID, b.cfg.Clock.Now())
+	now, _ := b.wall() // others' tickets are by it
+	err := changeDestroys(ctx, b.cfg.Records, now, func(d *Destroys) (changed bool) {
+		granted, changed = d.take(e.UUID, now)
 		return changed
 	})
 	if err != nil {

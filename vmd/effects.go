@@ -109,8 +109,10 @@ type Config struct {
 	Images     Images
 	// Records are nil where this node takes no part in a lease group: then nothing new is taken, and nothing destroyed.
 	Records Records
-	DB      DB
-	Calls   Calls
+	// Group names the lease group and how often it was recovered; nil = that is not known. Records may have been lost when it changes.
+	Group func() string
+	DB    DB
+	Calls Calls
 	// Reports is told what is here; nil = nobody.
 	Reports Reporter
 	// Complete reports whether this replica of HostDB is whole and as new as that of others; nil = it is. An entry that is missing in one that is not says nothing.

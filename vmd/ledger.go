@@ -62,6 +62,9 @@ type Entry struct {
 	Ran    bool   `json:"ran,omitempty"`
 	Reason string `json:"reason,omitempty"`   // why it leaves
 	Until  int64  `json:"until_ms,omitempty"` // when its disks go, Unix milliseconds
+	// KeepFor is how long they were to stay, Waited how much of that this agent saw pass; milliseconds.
+	KeepFor int64 `json:"keep_for_ms,omitempty"`
+	Waited  int64 `json:"waited_ms,omitempty"`
 }
 
 // rested is an address that was freed.

@@ -41,9 +41,11 @@ type machine struct {
 	rest    time.Time   // until when it is not started
 	fails   int         // of the present step in a row
 	failed  action
-	not     plan.Room // what it could not be given when that was asked for last
-	settled bool      // a reservation of a former run was looked at
-	mine    bool      // this run wrote the entry down
+	not     plan.Room     // what it could not be given when that was asked for last
+	settled bool          // a reservation of a former run was looked at
+	mine    bool          // this run wrote the entry down
+	looked  time.Time     // when a Kept one was looked at last
+	waited  time.Duration // for how long it was kept since that was written down
 
 	mu     sync.Mutex // guards the fields below
 	status report.VM
@@ -51,6 +53,19 @@ type machine struct {
 	urgent bool         // and shall not
 	purge  bool         // somebody asked for it
 	stamp  hostdb.Stamp // of the entry in HostDB when it was looked at last
+	owned  bool         // its record was seen to say that this box took it
+	rival  string       // who else has it, by its record or HostDB; "" = nobody is known to
+}
+
+// own sets what is known of its record.
+func (m *machine) own(owned bool, rival string) {
+	m.mu.Lock()
+	changed := m.owned != owned || m.rival != rival
+	m.owned, m.rival = owned, rival
+	m.mu.Unlock()
+	if changed {
+		m.wake()
+	}
 }
 
 func newMachine(b *Box, uuid string) *machine {
@@ -152,7 +167,7 @@ func (m *machine) turn(ctx context.Context) (wait time.Duration, done bool) {
 	}
 	m.mu.Lock()
 	if m.urgent {
-		m.fails, m.rest, m.ends, m.not = 0, time.Time{}, nil, plan.Room{}
+		m.fails, m.rest, m.ends, m.not, m.rival = 0, time.Time{}, nil, plan.Room{}, ""
 	}
 	m.urgent, m.until = false, time.Time{}
 	m.mu.Unlock()
@@ -161,6 +176,9 @@ func (m *machine) turn(ctx context.Context) (wait time.Duration, done bool) {
 	cancel()
 	if err != nil {
 		return m.fail(ctx, e, seen, actNone, err)
+	}
+	if err := m.noteWaited(e); err != nil {
+		return m.fail(ctx, e, seen, actKeep, err)
 	}
 	a := next(s)
 	if a == actNone || a == actWait {
@@ -239,8 +257,12 @@ func (m *machine) look(ctx context.Context, e Entry) (situation, sight, error) {
 	s.Asked = !m.asked.IsZero()
 	s.Late = s.Asked && now.Sub(m.asked) >= b.cfg.Shutdown || s.Domain == dying && !s.Asked
 	s.Rest = now.Before(m.rest)
+	if e.Stage == Kept {
+		s.Over = m.keptEnough(e, now)
+	}
 	m.mu.Lock()
-	s.Over = m.purge || !now.Before(time.UnixMilli(e.Until))
+	s.Over = s.Over || m.purge
+	s.Unowned, s.Rival = !m.owned, m.rival != ""
 	m.mu.Unlock()
 	if e.Stage != Held || s.Wish != wantOn && s.Wish != wantOff {
 		return s, seen, nil
@@ -345,8 +367,11 @@ func (m *machine) show(e Entry, s situation, seen sight) {
 	if m.not != (plan.Room{}) {
 		notes = append(notes, fmt.Sprintf("this box has no room for %d CPUs, %s of memory and %s of disk: it keeps what it has", m.not.CPUs, size(m.not.Memory), size(m.not.Disk)))
 	}
-	note := strings.Join(notes, "; ")
 	m.mu.Lock()
+	if m.rival != "" {
+		notes = append(notes, m.rival)
+	}
+	note := strings.Join(notes, "; ")
 	was := m.status
 	m.mu.Unlock()
 	if s.Domain == unknown {
@@ -379,6 +404,8 @@ func (m *machine) showHeld(e Entry, s situation, note string) {
 		m.say(report.Running, "", "hosts/"+e.Name+" is not in this agent's copy of HostDB yet")
 	case s.Wish == unseen:
 		m.say(report.Reserved, "", "hosts/"+e.Name+" is not in this agent's copy of HostDB yet")
+	case s.Rival && s.Domain != running:
+		m.say(report.Failed, actOwn, note)
 	case s.Domain == alien:
 		m.say(report.Failed, "", "a domain that somebody else made has its UUID: undefine that, and hostmesh goes on")
 	case s.Rest && len(m.ends) >= loopEnds:

@@ -62,6 +62,9 @@ type situation struct {
 	Rest bool
 	// Over: the time of a Kept one has come, or somebody asked for it.
 	Over bool
+	// Unowned: in this run, and since the lease group is as it is, the record was not seen to say that this box took it. Rival: it says
+	// that another did.
+	Unowned, Rival bool
 	// Blind: this replica is not whole, so that nothing follows from what it lacks.
 	Blind bool
 }
@@ -74,6 +77,7 @@ const (
 	actNone      action = ""          // as it should be
 	actWait      action = "wait"      // for the hypervisor, the guest, HostDB, or some time
 	actSettle    action = "reserve"   // find out what the record says of a reservation
+	actOwn       action = "record"    // see to it that its record says that this box took it, or leave it
 	actRename    action = "name"      // claim the new name, write it down, free the old one
 	actAddress   action = "address"   // choose an address, asking for a block if need be, and write it down
 	actSay       action = "entry"     // write box and address into HostDB
@@ -178,6 +182,10 @@ func nextHeld(s situation) action {
 		return actWait
 	case s.Domain == alien:
 		return actLeave
+	case s.Rival && s.Domain != running:
+		return actWait
+	case s.Unowned && !s.Ran && s.Domain != running:
+		return actOwn
 	case s.Renamed:
 		return actRename
 	}

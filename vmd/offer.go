@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,6 +82,9 @@ func (p *Placer) tryPlace(ctx context.Context, office Office, w plan.Wish, drain
 	case rec.State == Offered && now.Before(time.UnixMilli(rec.Expires)):
 		first = rec.Node
 	}
+	if why := p.carried(w, rec); why != "" {
+		return false, fmt.Errorf("%w: %s", errPatience, why)
+	}
 	if why := failures(rec.Tried); why != "" {
 		return false, errors.New(why)
 	}
@@ -136,6 +140,32 @@ func (p *Placer) tryPlace(ctx context.Context, office Office, w plan.Wish, drain
 		}
 	}
 	return false, ctx.Err()
+}
+
+// carried says who has a machine although its record does not say so: the lease log may have been recovered without it, and then
+// the boxes write it down again; "" = nobody is known to. What a box said before it gave the machine up counts no more.
+func (p *Placer) carried(w plan.Wish, rec Record) string {
+	if box := p.cfg.DB.View().Data(hostdb.Hosts, w.Name).Text("VM", "Box"); box != "" {
+		return "HostDB says that it is on " + box
+	}
+	p.mu.Lock()
+	m := p.mesh
+	p.mu.Unlock()
+	for r := range m.Reports() {
+		vm, speaks := r.VMs[w.UUID]
+		if !speaks || vm.Step == stepPlace || vm.Phase == report.Reserved || vm.Phase == report.Failed && vm.Memory == 0 {
+			continue
+		}
+		if slices.ContainsFunc(rec.Tried, func(a Attempt) bool { return a.Node == r.Node && vm.Since <= a.At }) {
+			continue
+		}
+		name := r.Node
+		if member, ok := m.Get(r.Node); ok {
+			name = member.Name
+		}
+		return fmt.Sprintf("%s reports it as %s, though the lease log does not say that it is there", name, vm.Phase)
+	}
+	return ""
 }
 
 // failures sums up what boxes said who could not make a machine; "" while another may try.

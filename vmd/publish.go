@@ -17,13 +17,26 @@ func (b *Box) publish(ctx context.Context, e Entry, w plan.Wish) error {
 			return err
 		}
 	}
+	mine := false // whatever HostDB says
+	if w.Box != "" && w.Box != b.cfg.Name {
+		r, _, err := readRecord(ctx, b.cfg.Records, e.UUID)
+		if err != nil {
+			return err
+		}
+		if mine = r.Node == b.cfg.Node && r.State == Taken; !mine {
+			return fmt.Errorf("HostDB says that %s is on %s, and the lease log does not say that it is here: it is not written over", w.Name, w.Box)
+		}
+	}
 	req := hostdb.Request{User: "vmd", Log: fmt.Sprintf("vm: %s carries it", b.cfg.Name)}
 	_, err := b.cfg.DB.Update(ctx, req, func(tx *hostdb.Tx) error {
 		doc := tx.View().Data(hostdb.Hosts, w.Name)
 		if !strings.EqualFold(doc.Text("VM", "UUID"), e.UUID) {
 			return hostdb.ErrNotFound // deleted meanwhile
 		}
-		if doc.Text("VM", "Box") != b.cfg.Name {
+		if is := doc.Text("VM", "Box"); is != b.cfg.Name {
+			if is != "" && !mine {
+				return hostdb.ErrNotFound // another box wrote it meanwhile
+			}
 			if err := putText(tx, w.Name, b.cfg.Name, "VM", "Box"); err != nil {
 				return err
 			}

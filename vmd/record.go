@@ -29,6 +29,9 @@ func decodeRecord(b []byte) (Record, error) {
 
 // readRecord reads a machine's record and its version; both are zero when there is none.
 func readRecord(ctx context.Context, records Records, uuid string) (Record, uint64, error) {
+	if records == nil {
+		return Record{}, 0, errNoRecords
+	}
 	raw, err := records.Get(ctx, RecordKey(uuid))
 	switch {
 	case errors.Is(err, lease.ErrNotFound):

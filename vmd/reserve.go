@@ -119,10 +119,10 @@ func (b *Box) take(ctx context.Context, o Offer) ([]byte, error) {
 		switch {
 		case version != 0 && r.Node == b.cfg.Node && r.State == Taken:
 			return b.taken(o)
-		case version == 0, r.Node != b.cfg.Node, r.State != Offered, r.Fence != o.Fence:
+		case version == 0, r.Node != b.cfg.Node, r.State != Offered, r.Fence != o.Fence, r.Expires != o.Expires:
 			b.disk.Lock()
 			defer b.disk.Unlock()
-			if e, ok := b.entry(o.UUID); ok && e.Stage == Reserving && e.Fence == o.Fence {
+			if e, ok := b.entry(o.UUID); ok && e.Stage == Reserving && e.Fence == o.Fence && e.Expires == o.Expires {
 				if err := b.drop(e); err != nil {
 					return nil, err
 				}
@@ -151,13 +151,17 @@ func (b *Box) taken(o Offer) ([]byte, error) {
 			e.Stage = Held
 		}
 	})
-	if err != nil && !errors.Is(err, errGone) {
+	if errors.Is(err, errGone) { // takeUp gives it up
+		return nil, coded(CodeState, "the record says that %s took %s, and its ledger has it no more: it is offered anew in a while", b.cfg.Name, o.Name)
+	}
+	if err != nil {
 		return nil, err
 	}
 	b.mu.Lock()
 	m := b.machines[o.UUID]
 	b.mu.Unlock()
 	if m != nil {
+		m.own(true, "")
 		m.wake()
 	}
 	b.stats.taken.Add(1)

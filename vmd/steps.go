@@ -32,6 +32,8 @@ func (m *machine) act(ctx context.Context, a action, e Entry, seen sight) error 
 	switch a {
 	case actSettle:
 		return m.settle(ctx, e)
+	case actOwn:
+		return m.claim(ctx, e, seen)
 	case actRename:
 		return b.rename(ctx, e, seen.wish.Name)
 	case actAddress:
@@ -95,8 +97,10 @@ func (m *machine) act(ctx context.Context, a action, e Entry, seen sight) error 
 		if err := b.cfg.Records.FreeName(ctx, NameSpace, e.Name, e.UUID); err != nil {
 			return err
 		}
-		until := b.cfg.Clock.Now().Add(b.cfg.Keep).UnixMilli()
-		return b.note(e.UUID, func(e *Entry) { e.Stage, e.Until = Kept, until })
+		now, _ := b.wall()
+		return b.note(e.UUID, func(e *Entry) {
+			e.Stage, e.Until, e.KeepFor, e.Waited = Kept, now.Add(b.cfg.Keep).UnixMilli(), b.cfg.Keep.Milliseconds(), 0
+		})
 	case actDoom:
 		return b.note(e.UUID, func(e *Entry) { e.Stage = Purging })
 	case actPurge:
@@ -138,6 +142,7 @@ func (m *machine) settle(ctx context.Context, e Entry) error {
 	over := b.cfg.Clock.Now().After(time.UnixMilli(max(e.Expires, r.Expires)).Add(settleTime))
 	switch {
 	case version != 0 && r.Node == b.cfg.Node && r.State == Taken:
+		m.own(true, "")
 		return b.note(e.UUID, func(e *Entry) { e.Stage = Held })
 	case version != 0 && r.Node == b.cfg.Node && r.State == Offered && !over:
 		m.settled = true // the placer may ask again until it is over
@@ -152,7 +157,7 @@ func (m *machine) settle(ctx context.Context, e Entry) error {
 	}
 	b.disk.Lock()
 	defer b.disk.Unlock()
-	if now, ok := b.entry(e.UUID); !ok || now.Stage != Reserving || now.Fence != e.Fence {
+	if now, ok := b.entry(e.UUID); !ok || now.Stage != Reserving || now.Fence != e.Fence || now.Expires != e.Expires {
 		return errAgain // offered anew meanwhile
 	}
 	return b.drop(e)

@@ -3,6 +3,8 @@ package vmd
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -12,20 +14,39 @@ import (
 	"hostmesh/vmd/plan"
 )
 
-// recover finds what the lease log says this box has, and its ledger does not. It goes on until it had an answer, and again
-// when a domain of this mesh turns up that the ledger does not know.
+const (
+	groupEvery  = 5 * time.Second  // how often it is looked whether the lease group is another
+	takeUpEvery = 10 * time.Minute // how often ledger and records are compared though nothing asks for it
+)
+
+// recover compares what the lease log says this box has with what its ledger says: until it had an answer, when the lease group was
+// recovered, when a domain of this mesh turns up that the ledger does not know, and now and then.
 func (b *Box) recover(ctx context.Context) {
-	t := time.NewTicker(lookEvery)
+	t := time.NewTicker(groupEvery)
 	defer t.Stop()
-	done := false
+	group, done := "", false
+	var at time.Time // of the last try
 	for {
+		if b.cfg.Group != nil {
+			if g := b.cfg.Group(); g != "" && g != group {
+				if group != "" {
+					b.log.Warn("the lease group is another, or was recovered: records of machines are compared with the ledger", "was", group, "is", g)
+					b.disown()
+					done, at = false, time.Time{}
+				}
+				group = g
+			}
+		}
 		b.mu.Lock()
 		unknown := b.strays()
 		ready := b.have.known && (b.cfg.Complete == nil || b.cfg.Complete()) && b.cfg.Records != nil
 		b.mu.Unlock()
-		if ready && (!done || len(unknown) > 0) {
+		since := time.Since(at)
+		if ready && (since >= takeUpEvery || since >= lookEvery && (!done || len(unknown) > 0)) {
+			at = time.Now()
 			if err := b.takeUp(ctx); err != nil {
 				b.log.Debug("records cannot be read", "err", err)
+				done = false
 			} else {
 				done = true
 			}
@@ -35,6 +56,15 @@ func (b *Box) recover(ctx context.Context) {
 			return
 		case <-t.C:
 		}
+	}
+}
+
+// disown has nothing new made before the records say again that it is this box's.
+func (b *Box) disown() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, m := range b.machines {
+		m.own(false, "")
 	}
 }
 
@@ -57,15 +87,106 @@ func (b *Box) takeUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	said := map[string]bool{}
 	for _, raw := range list.Records {
 		r, err := decodeRecord(raw.Value)
 		if err != nil || r.Node != b.cfg.Node || r.State != Taken {
+			continue
+		}
+		said[r.UUID] = true
+		if _, known := b.entry(r.UUID); known {
+			continue
+		}
+		// Since the list was made it may have been purged: the record goes before the entry.
+		if _, version, err := readRecord(ctx, b.cfg.Records, r.UUID); err != nil {
+			return err
+		} else if version != raw.Version {
 			continue
 		}
 		if err := b.takeUpOne(ctx, r, raw); err != nil {
 			return err
 		}
 	}
+	return b.reclaim(ctx, said)
+}
+
+// reclaim has the records say again what this box has; said are the machines of which they do.
+func (b *Box) reclaim(ctx context.Context, said map[string]bool) error {
+	b.mu.Lock()
+	entries := slices.Collect(maps.Values(b.entries))
+	b.mu.Unlock()
+	for _, e := range entries {
+		b.mu.Lock()
+		m := b.machines[e.UUID]
+		b.mu.Unlock()
+		if m == nil || e.Stage != Held && e.Stage != Destroying && e.Stage != Kept {
+			continue
+		}
+		if said[e.UUID] {
+			m.own(true, "")
+			continue
+		}
+		if !e.Ran { // its worker asks before it goes on
+			m.own(false, "")
+			continue
+		}
+		rival, err := b.claim(ctx, e, "")
+		if errors.Is(err, errAgain) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		m.own(rival == "", rival)
+		if rival != "" {
+			b.log.Error("a machine that ran here is another box's by now", "vm", e.Name, "uuid", e.UUID, "reason", rival)
+		}
+	}
+	return nil
+}
+
+// claim has a machine's record say that this box took it. Where that is another's, rival says whose; of a machine that never ran
+// also where this box gave it up, or HostDB names another box.
+func (b *Box) claim(ctx context.Context, e Entry, box string) (rival string, err error) {
+	r, version, err := readRecord(ctx, b.cfg.Records, e.UUID)
+	if err != nil {
+		return "", err
+	}
+	mine := r.Node == b.cfg.Node
+	switch {
+	case version != 0 && mine && r.State == Taken:
+		return "", nil
+	case version != 0 && !mine && (r.State == Taken || !e.Ran):
+		return fmt.Sprintf("the lease log says %s of it for %s", r.State, r.Box), nil
+	case version != 0 && r.State == Refused && !e.Ran:
+		return "the lease log says that this box gave it up", nil
+	case version == 0 && !e.Ran && box != "" && box != b.cfg.Name:
+		return "HostDB says that it is on " + box, nil
+	}
+	is := Record{Format: recordFormat, UUID: e.UUID, Name: e.Name, State: Taken, Node: b.cfg.Node, Box: b.cfg.Name, Fence: e.Fence,
+		CPUs: e.CPUs, Memory: e.Memory, Disk: e.Disk, Tried: r.Tried, Wish: r.Wish}
+	_, err = b.cfg.Records.Put(ctx, RecordKey(e.UUID), Encode(is), version)
+	if errors.Is(err, lease.ErrConflict) || errors.Is(err, lease.ErrUnknown) {
+		return "", errAgain
+	}
+	if err != nil {
+		return "", err
+	}
+	b.log.Warn("the lease log had lost that a machine is here; it says so again", "vm", e.Name, "uuid", e.UUID)
+	return "", nil
+}
+
+// claim does that for a machine that never ran. One of which nothing is here, and which is another's, is left.
+func (m *machine) claim(ctx context.Context, e Entry, seen sight) error {
+	rival, err := m.box.claim(ctx, e, seen.wish.Box)
+	if err != nil {
+		return err
+	}
+	if rival != "" && seen.domain.UUID == "" {
+		m.box.log.Warn("a machine in the ledger is another box's", "vm", e.Name, "uuid", e.UUID, "reason", rival)
+		return m.box.note(e.UUID, func(e *Entry) { e.Stage, e.Reason = Leaving, rival })
+	}
+	m.own(rival == "", rival)
 	return nil
 }
 
