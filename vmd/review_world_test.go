@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,75 +47,6 @@ func (w *world) runningOn(uuid string) (list []string) {
 	}
 	slices.Sort(list)
 	return list
-}
-
-// TestReviewRestoredLedgerMakesASecondCopy: a box whose data directory was restored from a backup has a Held entry of a machine
-// that it gave up since, and that another box took. The record says so, and must be believed.
-func TestReviewRestoredLedgerMakesASecondCopy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1", "box2")
-		w.wires.cut["box1"] = true // so that box2 takes it
-		w.place("elsewhere", newTripwire(0, false))
-		id := uuidOf(1)
-		w.vm("web1", id, "")
-		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
-		if on := w.runs(id, "web1"); on != "box2" {
-			t.Fatal(on)
-		}
-		time.Sleep(5 * time.Minute)
-		w.boxes["box1"].stop()
-		w.entryFile("box1", vmd.Entry{UUID: id, Name: "web1", Stage: vmd.Held, Group: "g", Fence: 1, At: time.Now().Add(-24 * time.Hour).UnixMilli(),
-			CPUs: 1, Memory: 1 << 30, Disk: 2 << 30, Subnet: "prod", IP: netip.MustParseAddr("10.1.128.20"), MAC: plan.MAC(vmdtest.Mesh, id).String(), Seen: true})
-		w.wires.mu.Lock()
-		w.wires.cut["box1"] = false
-		w.wires.mu.Unlock()
-		w.open("box1", w.boxes["box1"].hv, newTripwire(0, false))
-		time.Sleep(5 * time.Minute)
-		if on := w.runningOn(id); len(on) != 1 {
-			t.Fatalf("one machine runs on %v; HostDB says %s", on, w.store.View().Data(hostdb.Hosts, "web1").Text("VM", "Box"))
-		}
-	})
-}
-
-// TestReviewRecoveredGroupMakesASecondCopy: the lease group is recovered from a voter that lacks the newest records; the placer's
-// replica has not heard of VM.Box yet. The box that took the machine reports it as running, and the placer must not give it away.
-func TestReviewRecoveredGroupMakesASecondCopy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1", "box2")
-		first := w.place("elsewhere", newTripwire(0, false))
-		id := uuidOf(1)
-		w.vm("web1", id, "")
-		w.mu.Lock()
-		w.frozen["elsewhere"] = w.store.View() // it will not hear of VM.Box for a while
-		w.mu.Unlock()
-		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
-		on := w.runs(id, "web1")
-		first.stop()
-		w.group.mu.Lock()
-		delete(w.group.records, vmd.RecordKey(id)) // lost with the majority; names and grants are claimed again, this is not
-		w.group.mu.Unlock()
-		w.wires.mu.Lock()
-		w.wires.cut[on] = true // it is on the other side of the cut
-		w.wires.mu.Unlock()
-		w.place("elsewhere", newTripwire(0, false))
-		time.Sleep(2 * time.Minute)
-		if list := w.runningOn(id); len(list) != 1 {
-			t.Errorf("one machine runs on %v", list)
-		}
-		// The cut heals.
-		w.wires.mu.Lock()
-		w.wires.cut[on] = false
-		w.wires.mu.Unlock()
-		w.mu.Lock()
-		delete(w.frozen, "elsewhere")
-		w.mu.Unlock()
-		time.Sleep(time.Minute)
-		before := w.store.View().Version().String()
-		time.Sleep(10 * time.Second)
-		if after := w.store.View().Version().String(); after != before {
-			t.Errorf("the two boxes write VM.Box in turns for ever: version %s -> %s in 10 s", before, after)
-		}
-	})
 }
 
 // TestReviewBusyLoopOfAWrongAddress: somebody spoils Network/IP of a machine that runs. Nobody can mend that but people; the box
@@ -360,38 +290,6 @@ func TestReviewSlowLeaseHoldsUpEverybody(t *testing.T) {
 		}
 		w.group.slow = 0
 	})
-}
-
-// TestReviewRestoredLedgerPurgesARunningMachine: a data directory of last week is put back. Then web1 was deleted and kept; since,
-// it was undeleted and runs. The old HostDB in that directory counts as whole at once (hasCopy: it had data), so until the first
-// exchange with a peer web1 is gone, and the time of its disks has passed. A machine that runs is not one whose disks are kept.
-func TestReviewRestoredLedgerPurgesARunningMachine(t *testing.T) {
-	for _, stage := range []vmd.Stage{vmd.Kept, vmd.Purging} {
-		t.Run(string(stage), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, "box1")
-				w.place("elsewhere", newTripwire(0, false))
-				id := uuidOf(1)
-				w.vm("web1", id, "")
-				w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
-				old := w.boxes["box1"]
-				e := old.Entries()[id]
-				doc := w.store.View().Data(hostdb.Hosts, "web1")
-				time.Sleep(5 * time.Minute)
-				old.stop()
-				e.Stage, e.Until = stage, time.Now().Add(-24*time.Hour).UnixMilli()
-				w.entryFile("box1", e)
-				w.delete("web1") // as the restored replica has it
-				w.open("box1", old.hv, newTripwire(0, false))
-				time.Sleep(2 * time.Second)
-				w.update(func(tx *hostdb.Tx) error { return tx.Put(hostdb.Hosts, "web1", doc) }) // and now it has caught up
-				time.Sleep(time.Minute)
-				if v := w.volumes("box1"); len(v) == 0 {
-					t.Errorf("the disk of a running machine was deleted within two seconds of the start; domains %+v", w.domains("box1"))
-				}
-			})
-		})
-	}
 }
 
 // TestReviewTakenOverByAnotherEntry: hosts/evil has the UUID of web1, by a slip or by ill will. When web1 is deleted, its machine,

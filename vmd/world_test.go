@@ -140,13 +140,14 @@ func (h tripped) DeleteVolume(ctx context.Context, name string) error {
 
 // group is a lease group in memory: what leasetest.Records says of one, with a duty.
 type group struct {
-	mu      sync.Mutex
-	records map[string]lease.Record
-	version uint64
-	fence   uint64
-	owned   map[string]map[string][]string // node, pool
-	down    map[string]bool                // nodes that reach no leader
-	slow    time.Duration
+	mu        sync.Mutex
+	records   map[string]lease.Record
+	version   uint64
+	fence     uint64
+	recovered int                            // how often
+	owned     map[string]map[string][]string // node, pool
+	down      map[string]bool                // nodes that reach no leader
+	slow      time.Duration
 }
 
 func newGroup() *group {
@@ -573,6 +574,11 @@ func (w *world) open(name string, hv *vmdtest.Hypervisor, trip *tripwire) *boxRu
 	}
 	cfg.Hypervisor, cfg.Images = tripped{hv, trip}, b.images
 	cfg.Records, cfg.DB, cfg.Calls = leases{w.group, name, trip}, trippedDB{w.store, trip}, wire{w.wires, name, trip}
+	cfg.Group = func() string {
+		w.group.mu.Lock()
+		defer w.group.mu.Unlock()
+		return fmt.Sprint("g/", w.group.recovered)
+	}
 	cfg.Reports, cfg.Keep, cfg.Logger = reporter{w, name, trip}, w.keep, quiet
 	box, err := vmd.Open(cfg)
 	if err != nil {
