@@ -596,6 +596,35 @@ func TestFounderWithoutData(t *testing.T) {
 	}
 }
 
+// What a data directory holds may be old: from its absence there nothing follows for machines before it was compared with another
+// member's copy in this run, or nobody is left to compare it with.
+func TestCopyOfAnEarlierRunIsCompared(t *testing.T) {
+	first := founder(t)
+	a := runAgent(t, first)
+	wait(t, "a founder alone has all there is", func() bool { return a.ready() && a.caughtUp() })
+	b := runAgent(t, joiner(t, "box2", first))
+	wait(t, "the joiner is ready", b.ready)
+	wait(t, "the joiner compared", b.caughtUp)
+	b.stop()
+	a.stop()
+	now := time.Now()
+	var ahead atomic.Int64
+	again := first
+	again.Clock = clockFunc(func() time.Time { return now.Add(time.Duration(ahead.Load())) })
+	a = runAgent(t, again)
+	wait(t, "it serves what it has", a.ready)
+	if a.caughtUp() {
+		t.Error("it takes a copy that was compared with nobody's for the newest")
+	}
+	ahead.Store(int64(foundersPatience))
+	wait(t, "the last that is left", a.caughtUp)
+	a.stop()
+	ahead.Store(0)
+	a = runAgent(t, again)
+	b = runAgent(t, b.Config())
+	wait(t, "it compared in this run", a.caughtUp)
+}
+
 // clockFunc is a hostdb.Clock.
 type clockFunc func() time.Time
 

@@ -1,10 +1,14 @@
 package vmd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -437,3 +441,54 @@ func TestClockLeapPurgesNothing(t *testing.T) {
 type leaping struct{ by time.Duration }
 
 func (l *leaping) Now() time.Time { return time.Now().Add(l.by) }
+
+// TestLedgerIsDurable: a file of the ledger is on the disk before it gets its name, and its name before the caller hears of it. Where
+// the disk fails, what was there stays.
+func TestLedgerIsDurable(t *testing.T) {
+	l, _, _, _, err := openLedger(t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(l.dir, loneUUID+entrySuffix)
+	var synced []string
+	var fail error
+	l.sync = func(f *os.File) error {
+		what := "directory"
+		if f.Name() != l.dir {
+			body, err := os.ReadFile(f.Name())
+			if err != nil {
+				t.Error(err)
+			}
+			old, _ := os.ReadFile(path)
+			what = fmt.Sprintf("file, whole %t, before its name %t", bytes.Contains(body, []byte(loneUUID)), !bytes.Equal(body, old))
+		} else if _, err := os.Stat(path); err == nil {
+			what += " with it"
+		} else {
+			what += " without it"
+		}
+		synced = append(synced, what)
+		return fail
+	}
+	if err := l.save(Entry{UUID: loneUUID, Name: "web1"}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"file, whole true, before its name true", "directory with it"}; !slices.Equal(synced, want) {
+		t.Errorf("save: %q, want %q", synced, want)
+	}
+	fail = errors.New("no space")
+	if err := l.save(Entry{UUID: loneUUID, Name: "web2"}); !errors.Is(err, fail) {
+		t.Errorf("a disk that fails: %v", err)
+	}
+	fail = nil
+	_, entries, _, damaged, err := openLedger(l.dir, false)
+	if err != nil || len(damaged) > 0 || entries[loneUUID].Name != "web1" {
+		t.Errorf("%+v %v %v", entries, damaged, err)
+	}
+	synced = nil
+	if err := l.remove(loneUUID); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"directory without it"}; !slices.Equal(synced, want) {
+		t.Errorf("remove: %q, want %q", synced, want)
+	}
+}

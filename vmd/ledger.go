@@ -89,6 +89,8 @@ type ledger struct {
 	dir string
 	// after is called when something was written, before the caller hears of it: tests of crashes hook in here.
 	before, after func(what string) error
+	// sync is (*os.File).Sync, but in tests.
+	sync func(*os.File) error
 }
 
 const (
@@ -102,7 +104,7 @@ const (
 // With look nothing is made or removed.
 func openLedger(dir string, look bool) (l *ledger, entries map[string]Entry, a around, damaged []error, err error) {
 	none := func(string) error { return nil }
-	l = &ledger{dir: dir, before: none, after: none}
+	l = &ledger{dir: dir, before: none, after: none, sync: (*os.File).Sync}
 	entries, a = map[string]Entry{}, around{Format: ledgerFormat, Fences: map[string]uint64{}}
 	if !look {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -213,7 +215,7 @@ func (l *ledger) replace(name string, text []byte) (err error) {
 	}()
 	_, err = f.Write(text)
 	if err == nil {
-		err = f.Sync()
+		err = l.sync(f)
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
@@ -248,7 +250,7 @@ func (l *ledger) syncDir() error {
 		return err
 	}
 	defer d.Close()
-	return d.Sync()
+	return l.sync(d)
 }
 
 // rest adds a freed address, and drops those that rested long enough to be nothing special any more.

@@ -70,6 +70,31 @@ func TestNextIsSafe(t *testing.T) {
 	})
 }
 
+// TestNextOfAnOldLedger: what the world, the records and HostDB say counts more than a ledger that may have been put back.
+func TestNextOfAnOldLedger(t *testing.T) {
+	for name, c := range map[string]struct {
+		s    situation
+		want action
+	}{
+		"kept, over, and this replica is not whole": {situation{Stage: Kept, Ran: true, Wish: unseen, Domain: absent, Over: true, Blind: true}, actWait},
+		"purging, and this replica is not whole":    {situation{Stage: Purging, Ran: true, Wish: unseen, Domain: absent, Blind: true}, actWait},
+		"kept, over, and it runs":                   {situation{Stage: Kept, Ran: true, Wish: gone, Domain: running, Over: true}, actRegain},
+		"kept, over, and the hypervisor is away":    {situation{Stage: Kept, Ran: true, Wish: gone, Domain: unknown, Over: true}, actWait},
+		"purging, and it runs":                      {situation{Stage: Purging, Wish: gone, Domain: running}, actRegain},
+		"purging, and it is wanted":                 {situation{Stage: Purging, Ran: true, Wish: wantOn, Domain: absent}, actReinstate},
+		"purging, made and never started":           {situation{Stage: Purging, Wish: gone, Domain: off}, actUndefine},
+		"held, and the record was not read":         {situation{Stage: Held, Wish: wantOn, Domain: absent, Unowned: true, NoAddr: true}, actOwn},
+		"made, and the record was not read":         {situation{Stage: Held, Wish: wantOn, Domain: off, Unowned: true}, actOwn},
+		"ran, and the record was not read":          {situation{Stage: Held, Ran: true, Wish: wantOn, Domain: off, Unowned: true}, actStart},
+		"ran, and it is another box's":              {situation{Stage: Held, Ran: true, Wish: wantOn, Domain: off, Rival: true}, actWait},
+		"runs, and it is another box's":             {situation{Stage: Held, Ran: true, Wish: wantOn, Domain: running, Rival: true}, actNone},
+	} {
+		if got := next(c.s); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
 // TestNextGetsThere follows the table in a world in which everything works: from every situation it ends where it should, in
 // finitely many steps.
 func TestNextGetsThere(t *testing.T) {
