@@ -153,7 +153,7 @@ func (p *Placer) carried(w plan.Wish, rec Record) string {
 	p.mu.Unlock()
 	for r := range m.Reports() {
 		vm, speaks := r.VMs[w.UUID]
-		if !speaks || vm.Step == stepPlace || vm.Phase == report.Reserved || vm.Phase == report.Failed && vm.Memory == 0 {
+		if !speaks || vm.Step == stepPlace || vm.Phase == report.Reserved || vm.Phase == report.Foreign || vm.Phase == report.Failed && vm.Memory == 0 {
 			continue
 		}
 		if slices.ContainsFunc(rec.Tried, func(a Attempt) bool { return a.Node == r.Node && vm.Since <= a.At }) {
