@@ -152,6 +152,11 @@ func TestNotTakenOverByAnotherEntry(t *testing.T) {
 		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
 		w.vm("evil", id, "")
 		time.Sleep(time.Minute)
+		// Nor does it get in the way of the one that has it.
+		w.set("web1", "off", "VM", "Power")
+		w.until("it is off", 5*time.Minute, func() bool { return w.phase(id) == report.Stopped })
+		w.set("web1", "on", "VM", "Power")
+		w.until("it runs again", 5*time.Minute, func() bool { return w.phase(id) == report.Running })
 		w.delete("web1")
 		time.Sleep(5 * time.Minute)
 		if e := w.boxes["box1"].Entries()[id]; e.Name == "evil" && len(w.runningOn(id)) > 0 {
