@@ -20,7 +20,7 @@ import (
 
 // keepsImages gives a box a directory for images.
 func (b *box) keepsImages() {
-	b.settings = append(b.settings, "vm: {dir: "+b.imageDir()+"}")
+	b.settings = append(b.settings, "vm: {local_urls: true, dir: "+b.imageDir()+"}")
 }
 
 func (b *box) imageDir() string { return b.dir + "-vm" }

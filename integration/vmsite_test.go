@@ -120,12 +120,14 @@ func (s *vmSite) libvirtd(b *box, netns string) *libvirtd.Daemon {
 }
 
 // keep has a box keep images.
-func (s *vmSite) keep(b *box) { b.settings = append(b.settings, "vm: {dir: "+s.vmDir(b)+"}") }
+func (s *vmSite) keep(b *box) {
+	b.settings = append(b.settings, "vm: {local_urls: true, dir: "+s.vmDir(b)+"}")
+}
 
 // carry has a box carry machines with a libvirtd.
 func (s *vmSite) carry(b *box, d *libvirtd.Daemon, more string) {
 	s.carries[b] = d
-	b.settings = append(b.settings, fmt.Sprintf("libvirt: '%s'", d.URI()), fmt.Sprintf("vm: {dir: %s%s}", s.vmDir(b), more))
+	b.settings = append(b.settings, fmt.Sprintf("libvirt: '%s'", d.URI()), fmt.Sprintf("vm: {local_urls: true, dir: %s%s}", s.vmDir(b), more))
 }
 
 func (s *vmSite) vmDir(b *box) string { return filepath.Join(s.dir, filepath.Base(b.dir)) }

@@ -152,6 +152,10 @@ type VMConfig struct {
 	Keep string
 	// Shutdown is how long a guest may take to end before its power is cut. Empty: DefaultVMShutdown.
 	Shutdown string
+	// Bridges are the bridges of this box that machines may be connected to. None: all that it has.
+	Bridges []string
+	// LocalURLs lets images be fetched from web servers on this box itself.
+	LocalURLs bool
 	// Guests is the directory of the profiles that guests are made with. Empty: guestsDir.
 	Guests string
 }

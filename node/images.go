@@ -54,7 +54,7 @@ func (a *Agent) openImages() error {
 	case a.cfg.VM.Dir == "":
 		m.why = fmt.Errorf("%w: set vm.dir, or use a node with a hypervisor", api.ErrNoImages)
 	default:
-		s, err := image.Open(image.Config{Dir: filepath.Join(a.cfg.VM.Dir, "images"), Logger: a.log, Clock: a.clock, Peers: imagePeers{m}})
+		s, err := image.Open(image.Config{Dir: filepath.Join(a.cfg.VM.Dir, "images"), Logger: a.log, Clock: a.clock, Peers: imagePeers{m}, AllowLocal: a.cfg.Dev || a.cfg.VM.LocalURLs})
 		if err != nil {
 			a.log.Error("no images are kept here", "err", err)
 			m.why = fmt.Errorf("%w: %w", api.ErrNoImages, err)

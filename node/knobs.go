@@ -70,6 +70,8 @@ func knobs() []knob {
 		text("libvirt", "libvirt", "URI", "this box's hypervisor, such as qemu:///system (default: none)", func(c *Config) *string { return &c.Libvirt }),
 		text("vm-guests", "vm.guests", "DIR", "where the profiles are that guests are made with (default: /etc/hostmesh/guests.d)", func(c *Config) *string { return &c.VM.Guests }),
 		text("vm-dir", "vm.dir", "DIR", "where disks and base images are (default: /var/lib/libvirt/images/hostmesh with a hypervisor; vm in the data directory with --dev)", func(c *Config) *string { return &c.VM.Dir }),
+		list("vm-bridges", "vm.bridges", "BR0,BR1", "the bridges of this box that machines may be connected to (default: all)", func(c *Config) *[]string { return &c.VM.Bridges }),
+		on("vm-local-urls", "vm.local_urls", "let images be fetched from web servers on this box itself", func(c *Config) *bool { return &c.VM.LocalURLs }),
 		text("vm-keep", "vm.keep", "DURATION", "how long the disks of a deleted machine are kept (default: 7d)", func(c *Config) *string { return &c.VM.Keep }),
 		text("vm-shutdown", "vm.shutdown", "DURATION", "how long a guest may take to end before its power is cut (default: 1m)", func(c *Config) *string { return &c.VM.Shutdown }),
 		text("datacenter", "labels.datacenter", "NAME", "datacenter of the box, until HostDB says otherwise", func(c *Config) *string { return &c.Labels.Datacenter }),

@@ -77,6 +77,7 @@ func (a *Agent) openVM() error {
 	cfg.Complete = a.caughtUp
 	cfg.Keep, _ = a.cfg.VM.keep() // validate has seen them
 	cfg.Shutdown, _ = a.cfg.VM.shutdown()
+	cfg.Bridges = a.cfg.VM.Bridges
 	if a.lease != nil {
 		cfg.Records = a.lease
 		cfg.Group = func() string {
@@ -108,7 +109,7 @@ func (a *Agent) openVM() error {
 	a.vms = box
 	a.placer = vmd.NewPlacer(vmd.PlacerConfig{
 		Node: a.dir.nodeID, Datacenter: a.cfg.Labels.Datacenter, Home: a.isHome, Records: cfg.Records, DB: a.store, Calls: a.mesh,
-		Reports: a.mesh, Images: planImages, Drained: a.drained, Clock: a.clock, Logger: a.log,
+		Reports: a.mesh, Images: planImages, Drained: a.drained, Removed: nodeRemoved, Clock: a.clock, Logger: a.log,
 	})
 	if cfg.Hypervisor != nil || cfg.Images != nil || a.cfg.Libvirt != "" {
 		a.loop.add(box, false)
@@ -161,6 +162,11 @@ func (a *Agent) openHypervisor(cfg *vmd.Config) error {
 		return files, nil
 	}
 	return nil
+}
+
+// nodeRemoved reports whether a node was removed from the mesh.
+func nodeRemoved(db hostdb.View, node string) bool {
+	return db.Data(hostdb.System, removedKey).At(node).Exists()
 }
 
 // isHome reports whether this datacenter serves networks that belong to none.

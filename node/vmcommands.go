@@ -32,22 +32,91 @@ func (d *vmDesk) allowed(ctx context.Context, who api.Identity, name string) err
 	return who.Allow(v, hostdb.Hosts, name, hostdb.Data)
 }
 
-// machine finds a machine of a name that is in a box, and that is fit for what is asked. phases "" = any.
-func (d *vmDesk) machine(name string, fit func(api.VM) bool) (api.VM, error) {
-	var list []api.VM
-	d.look(func(t *vmTable) { list = t.find(name) })
+// named is a machine of a name, and what speaks against asking a box about it under that name.
+type named struct {
+	vm    api.VM
+	entry bool  // HostDB has it under this name
+	clash error // whose it is cannot be told
+}
+
+// machine finds the machine of a name that is in a box, that is fit for what is asked, and that somebody may ask about. Of
+// several that are fit, which only one that HostDB does not have any more can be, uuid says which; "" = the one of the entry.
+func (d *vmDesk) machine(ctx context.Context, who api.Identity, name, uuid string, fit func(api.VM) bool) (api.VM, error) {
+	var list []named
+	d.look(func(t *vmTable) { list = t.named(name) })
 	if len(list) == 0 {
+		if err := d.allowed(ctx, who, name); err != nil {
+			return api.VM{}, err
+		}
 		if _, err := vmd.Machine(d.db.View(), name); err != nil {
 			return api.VM{}, err
 		}
 		return api.VM{}, fmt.Errorf("machine %s: %w", name, api.ErrNotFound)
 	}
-	for _, vm := range list {
-		if fit(vm) {
-			return vm, nil
+	var may []named
+	var refused error
+	for _, n := range list {
+		switch err := d.allowedOf(ctx, who, n); {
+		case err == nil:
+			may = append(may, n)
+		case refused == nil:
+			refused = err
 		}
 	}
-	return list[0], fmt.Errorf("%w: %s", api.ErrVMState, stateText(list[0]))
+	if len(may) == 0 {
+		return api.VM{}, refused
+	}
+	var found []named
+	for _, n := range may {
+		if fit(n.vm) && (uuid == "" || strings.EqualFold(uuid, n.vm.UUID)) {
+			found = append(found, n)
+		}
+	}
+	switch {
+	case len(found) == 0 && uuid != "":
+		return may[0].vm, fmt.Errorf("machine %s with the UUID %s: %w", name, uuid, api.ErrNotFound)
+	case len(found) == 0:
+		return may[0].vm, fmt.Errorf("%w: %s", api.ErrVMState, stateText(may[0].vm))
+	case len(found) > 1 && !found[0].entry:
+		return found[0].vm, fmt.Errorf("%w: %s is the name of several machines that were deleted: %s; say which (--uuid)", api.ErrVMState, name, uuidsText(found))
+	}
+	return found[0].vm, found[0].clash
+}
+
+func uuidsText(list []named) string {
+	var out []string
+	for _, n := range list {
+		text := n.vm.UUID + " on " + n.vm.Box
+		if n.vm.Until != nil {
+			text += ", kept until " + n.vm.Until.Format("2006-01-02 15:04 MST")
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, "; ")
+}
+
+// allowedOf decides whether somebody may have something done to this machine of a name. Where HostDB has the name no more, or
+// gave it to another machine since, that is who could write the entry that had this one's UUID, when it was deleted.
+func (d *vmDesk) allowedOf(ctx context.Context, who api.Identity, n named) error {
+	v := d.db.View()
+	if !n.entry && !who.Admin {
+		del, err := vmd.FindDeletionOf(ctx, d.db, n.vm.Name, n.vm.UUID)
+		switch {
+		case err == nil:
+			v = del.Before
+		case errors.Is(err, hostdb.ErrNotFound):
+			return fmt.Errorf("machine %s (%s): %w: history does not tell whose it was, so an administrator must do that", n.vm.Name, n.vm.UUID, hostdb.ErrDenied)
+		default:
+			return err
+		}
+	}
+	return who.Allow(v, hostdb.Hosts, n.vm.Name, hostdb.Data)
+}
+
+// namedAs is a machine of a list, as machine looks at it.
+func (d *vmDesk) namedAs(vm api.VM) (n named) {
+	d.look(func(t *vmTable) { n = t.named1(vm) })
+	return n
 }
 
 // stateText tells how a machine stands, for those who wanted something else.
@@ -98,10 +167,7 @@ func (d *vmDesk) done(vm api.VM, who api.Identity, what string, answer vmd.Done)
 
 // RebootVM implements api.VMCommands.
 func (d *vmDesk) RebootVM(ctx context.Context, who api.Identity, name string, o api.VMReboot) (api.VMDone, error) {
-	if err := d.allowed(ctx, who, name); err != nil {
-		return api.VMDone{}, err
-	}
-	vm, err := d.machine(name, func(vm api.VM) bool { return vm.Wanted })
+	vm, err := d.machine(ctx, who, name, "", func(vm api.VM) bool { return vm.Wanted })
 	if err != nil {
 		return api.VMDone{}, err
 	}
@@ -117,10 +183,7 @@ func (d *vmDesk) RebootVM(ctx context.Context, who api.Identity, name string, o 
 
 // PurgeVM implements api.VMCommands.
 func (d *vmDesk) PurgeVM(ctx context.Context, who api.Identity, name string, o api.VMPurge) (api.VMDone, error) {
-	if err := d.allowed(ctx, who, name); err != nil {
-		return api.VMDone{}, err
-	}
-	vm, err := d.machine(name, func(vm api.VM) bool { return !vm.Wanted && vm.Phase != string(report.Foreign) })
+	vm, err := d.machine(ctx, who, name, o.UUID, func(vm api.VM) bool { return !vm.Wanted && vm.Phase != string(report.Foreign) })
 	if errors.Is(err, api.ErrVMState) && vm.Wanted {
 		return api.VMDone{}, fmt.Errorf("%w: %s is not deleted: hostmesh vm destroy %s first", api.ErrVMState, name, name)
 	}
@@ -136,10 +199,7 @@ func (d *vmDesk) PurgeVM(ctx context.Context, who api.Identity, name string, o a
 
 // RetryVM implements api.VMCommands.
 func (d *vmDesk) RetryVM(ctx context.Context, who api.Identity, name string) (api.VMDone, error) {
-	if err := d.allowed(ctx, who, name); err != nil {
-		return api.VMDone{}, err
-	}
-	vm, err := d.machine(name, func(vm api.VM) bool { return vm.Phase != string(report.Foreign) })
+	vm, err := d.machine(ctx, who, name, "", func(vm api.VM) bool { return vm.Phase != string(report.Foreign) })
 	if err != nil {
 		return api.VMDone{}, err
 	}
@@ -160,10 +220,7 @@ func (d *vmDesk) RetryVM(ctx context.Context, who api.Identity, name string) (ap
 
 // VMConsole implements api.VMCommands.
 func (d *vmDesk) VMConsole(ctx context.Context, who api.Identity, name string, from int64, wait time.Duration) (api.VMConsole, error) {
-	if err := d.allowed(ctx, who, name); err != nil {
-		return api.VMConsole{}, err
-	}
-	vm, err := d.machine(name, func(vm api.VM) bool { return vm.Box != "" && vm.Node != "" && vm.Phase != string(report.Foreign) })
+	vm, err := d.machine(ctx, who, name, "", func(vm api.VM) bool { return vm.Box != "" && vm.Node != "" && vm.Phase != string(report.Foreign) })
 	if err != nil {
 		return api.VMConsole{}, err
 	}
@@ -229,7 +286,7 @@ func (d *vmDesk) ApproveVMs(ctx context.Context, who api.Identity, names []strin
 	var uuids []string
 	mv := d.net.View()
 	for _, vm := range chosen {
-		if err := d.allowed(ctx, who, vm.Name); err != nil {
+		if err := d.allowedOf(ctx, who, d.namedAs(vm)); err != nil {
 			return api.VMApproved{}, fmt.Errorf("nothing was approved: %w", err)
 		}
 		// The record is of this datacenter's group, and another would not look into it.

@@ -141,12 +141,12 @@ func (d *vmDesk) CreateVM(ctx context.Context, who api.Identity, w api.VMWish) (
 	if err != nil {
 		return out, err
 	}
-	// The name belongs to a deleted machine until that is purged.
+	// The name belongs to a deleted machine until that is shut down and kept.
 	d.look(func(t *vmTable) {
 		for _, vm := range t.find(w.Name) {
 			if vm.UUID != out.UUID && vm.Phase == string(report.Deleted) && vm.Until != nil {
-				out.Warnings = append(out.Warnings, fmt.Sprintf("a deleted machine of this name is kept until %s: hostmesh vm purge %s gives the name up, hostmesh vm undelete (after destroying this one) brings the other back",
-					vm.Until.Format("2006-01-02 15:04 MST"), w.Name))
+				out.Warnings = append(out.Warnings, fmt.Sprintf("a deleted machine of this name is kept until %s: hostmesh vm purge %s --uuid %s removes its disks before that",
+					vm.Until.Format("2006-01-02 15:04 MST"), w.Name, vm.UUID))
 			}
 		}
 	})

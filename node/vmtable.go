@@ -362,3 +362,32 @@ func (t *vmTable) find(name string) []api.VM {
 	slices.SortStableFunc(out, byVMName)
 	return out
 }
+
+// named are the machines of a name, with what speaks against asking a box about them under it.
+func (t *vmTable) named(name string) (out []named) {
+	for _, vm := range t.find(name) {
+		out = append(out, t.named1(vm))
+	}
+	return out
+}
+
+// named1: whoever may write an entry can enter any UUID in it, that of another's machine too. So an entry speaks for a machine
+// only when no other has its UUID, and when the box has it under that name.
+func (t *vmTable) named1(vm api.VM) named {
+	uuid, is := t.hosts[vm.Name]
+	n := named{vm: vm, entry: is && uuid == vm.UUID}
+	if !n.entry || uuid == "" {
+		return n
+	}
+	if names := t.names[uuid]; len(names) > 1 {
+		names = slices.Sorted(slices.Values(names))
+		n.clash = fmt.Errorf("%w: hosts/%s have the same UUID, %s, so that nobody can tell whose the machine is: take VM/UUID out of the one that it is not",
+			api.ErrVMState, strings.Join(names, " and hosts/"), uuid)
+		return n
+	}
+	if r, by, ok := t.reported(uuid, vm.Box); ok && r.Step != stepPlace && r.Name != "" && r.Name != vm.Name {
+		n.clash = fmt.Errorf("%w: %s has the machine of hosts/%s, %s, as %s: it takes another name when its host is renamed, and then within seconds; else correct VM/UUID",
+			api.ErrVMState, cmp.Or(by.Name, by.ID), vm.Name, uuid, r.Name)
+	}
+	return n
+}

@@ -40,6 +40,17 @@ func (b *Box) address(ctx context.Context, uuid string, w plan.Wish) error {
 	if err != nil {
 		return err
 	}
+	byHand := w.IP == ip && !w.Subnet.Pool.Contains(ip)
+	if e.ByHand && (e.IP != ip || !byHand) {
+		if err := b.freeAddress(ctx, e); err != nil {
+			return err
+		}
+	}
+	if byHand {
+		if err := b.claimAddress(ctx, uuid, ip); err != nil {
+			return err
+		}
+	}
 	b.disk.Lock()
 	defer b.disk.Unlock()
 	if e, ok = b.entry(uuid); !ok {
@@ -51,8 +62,48 @@ func (b *Box) address(ctx context.Context, uuid string, w plan.Wish) error {
 		}
 	}
 	e.Subnet, e.IP, e.MAC, e.Seen = w.Subnet.Tag, ip, mac.String(), true
-	e.ByHand = w.IP == ip && !w.Subnet.Pool.Contains(ip)
+	e.ByHand = byHand
 	return b.save(e)
+}
+
+// addrSpace is the space of lease names that addresses entered by hand are unique in. Those of a pool rest on the grant of their
+// block; what HostDB says of the others is only what has come here, and the other side of a cut may say so of another machine.
+const addrSpace = "addr"
+
+func (b *Box) claimAddress(ctx context.Context, uuid string, ip netip.Addr) error {
+	err := b.cfg.Records.ClaimName(ctx, addrSpace, ip.String(), uuid)
+	if errors.Is(err, lease.ErrTaken) {
+		return fmt.Errorf("%w: Network/IP %s: the lease log has it for another machine; enter another, or destroy that one: %w", plan.ErrAddress, ip, err)
+	}
+	return err
+}
+
+// freeAddress gives up the claim on an address that was entered by hand.
+func (b *Box) freeAddress(ctx context.Context, e Entry) error {
+	if !e.ByHand || !e.IP.IsValid() {
+		return nil
+	}
+	return b.cfg.Records.FreeName(ctx, addrSpace, e.IP.String(), e.UUID)
+}
+
+// stillFree looks whether a machine that comes back may have the addresses that it had: while it was away, another may have
+// been given them.
+func (b *Box) stillFree(ctx context.Context, e Entry, w plan.Wish) error {
+	if mac, err := net.ParseMAC(e.MAC); err == nil {
+		if err := b.checkMAC(e, w.Name, mac); err != nil {
+			return err
+		}
+	}
+	if !e.IP.IsValid() {
+		return nil
+	}
+	if who := b.addressInput(e, w).InUse(e.IP); who != "" {
+		return fmt.Errorf("%w: Network/IP %s: it is that of hosts/%s since this machine was deleted; take it from that host, or destroy this machine again", plan.ErrAddress, e.IP, who)
+	}
+	if e.ByHand {
+		return b.claimAddress(ctx, e.UUID, e.IP)
+	}
+	return nil
 }
 
 func (b *Box) checkMAC(e Entry, name string, mac net.HardwareAddr) error {

@@ -52,7 +52,9 @@ type Box struct {
 	run      context.Context // of Run; nil while it does not run
 	stopped  bool
 	reported reported
-	wishless map[string]string // UUIDs that HostDB or the lease log has here and the ledger has not: why nothing is made of them
+	renamed  map[string]renaming // what was looked up of machines whose UUID only another entry has
+	nothing  map[string]string   // UUIDs of entries that name this box, of which it has nothing: why nothing is made of them
+	wishless map[string]string   // UUIDs that HostDB or the lease log has here and the ledger has not: why nothing is made of them
 
 	workers sync.WaitGroup
 	slots   chan struct{} // work on machines
@@ -80,7 +82,7 @@ func Open(cfg Config) (*Box, error) {
 	}
 	b := &Box{
 		cfg: cfg, log: cfg.Logger, ledger: l, entries: entries, around: a, damaged: damaged,
-		machines: map[string]*machine{}, planner: plan.NewPlanner(hostdb.View{}), wishless: map[string]string{},
+		machines: map[string]*machine{}, planner: plan.NewPlanner(hostdb.View{}), wishless: map[string]string{}, renamed: map[string]renaming{},
 		slots: make(chan struct{}, max(cfg.Workers, 1)), fetches: make(chan struct{}, max(cfg.Fetches, 1)), choosing: make(chan struct{}, 1),
 		tell: make(chan struct{}, 1), relook: make(chan struct{}, 1),
 	}
@@ -270,6 +272,7 @@ func (b *Box) drop(e Entry) error {
 	b.mu.Lock()
 	delete(b.entries, e.UUID)
 	delete(b.machines, e.UUID)
+	delete(b.renamed, e.UUID)
 	b.mu.Unlock()
 	b.changed()
 	return nil
@@ -313,14 +316,11 @@ func (b *Box) wishLocked(e Entry) (w plan.Wish, what wanting, clash string) {
 	}
 	young := b.cfg.Clock.Now().Sub(time.UnixMilli(e.At)) < seenWithin
 	names := b.planner.ByUUID(e.UUID)
-	if len(names) > 0 {
-		name := names[0]
-		if slices.Contains(names, e.Name) {
-			name = e.Name
-		}
-		if len(names) > 1 {
-			clash = fmt.Sprintf("%s have the UUID %s: it is %s; give the others none", strings.Join(names, " and "), e.UUID, name)
-		}
+	name, its := b.itsName(e, names)
+	if len(names) > 1 {
+		clash = fmt.Sprintf("%s have the UUID %s: it is %s; give the others none", strings.Join(names, " and "), e.UUID, name)
+	}
+	if its {
 		if w, ok := b.planner.Wish(name); ok {
 			// The box that gave it up took its own name and address out of HostDB before this one could take it.
 			if !e.Ran && young && w.Box != "" && w.Box != b.cfg.Name {
@@ -336,9 +336,9 @@ func (b *Box) wishLocked(e Entry) (w plan.Wish, what wanting, clash string) {
 	// Not there: deleted, or not come here yet. Only what was there can have been deleted.
 	was := b.db.Exists(hostdb.Hosts, e.Name) || b.db.WasDeleted(hostdb.Hosts, e.Name)
 	if !was || young && !e.Seen {
-		return plan.Wish{}, unseen, ""
+		return plan.Wish{}, unseen, clash
 	}
-	return plan.Wish{}, gone, ""
+	return plan.Wish{}, gone, clash
 }
 
 // Plan implements node.Planner: what would be done, a line each. It touches nothing.

@@ -117,6 +117,8 @@ type Config struct {
 	Reports Reporter
 	// Complete reports whether this replica of HostDB is whole and as new as that of others; nil = it is. An entry that is missing in one that is not says nothing.
 	Complete func() bool
+	// Bridges are those that machines may be connected to; none = all that the box has.
+	Bridges []string
 	// Keep is how long the disks of a deleted machine are kept.
 	Keep time.Duration
 	// Shutdown is how long a guest may take to end before its power is cut.

@@ -2,6 +2,7 @@ package vmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,6 +39,17 @@ func FindDeletion(ctx context.Context, db History, name string) (Deletion, error
 		}
 		return Deletion{}, wrong(hostdb.ErrExists, "hosts/%s is there, without a VM: see what changed with hostmesh db log hosts/%s, and go back with hostmesh db rollback", name, name)
 	}
+	return deletion(ctx, db, name, func(Deletion) bool { return true })
+}
+
+// FindDeletionOf looks up how the entry of a name with this UUID was deleted last. The name may have
+// been given to others since. hostdb.ErrNotFound when history knows of none.
+func FindDeletionOf(ctx context.Context, db History, name, uuid string) (Deletion, error) {
+	return deletion(ctx, db, name, func(d Deletion) bool { return strings.EqualFold(d.UUID, uuid) })
+}
+
+// deletion is the newest one of a name that is fit; the first one found ends the search of FindDeletion with what is wrong.
+func deletion(ctx context.Context, db History, name string, fit func(Deletion) bool) (Deletion, error) {
 	q := hostdb.RevisionQuery{Scope: hostdb.Scope{NS: hostdb.Hosts, Key: name}, Limit: deletionPage}
 	for more := true; more; {
 		var list []hostdb.Revision
@@ -47,11 +59,22 @@ func FindDeletion(ctx context.Context, db History, name string) (Deletion, error
 		}
 		for _, rev := range list {
 			q.Before = rev.ID
-			switch gone, to := wentBy(rev, name); {
-			case to != "":
-				return Deletion{}, wrong(hostdb.ErrNotFound, "hosts/%s was not deleted: it is called %s since revision %s", name, to, rev.ID)
-			case gone:
-				return deletionBy(ctx, db, rev, name)
+			gone, to := wentBy(rev, name)
+			if to == "" && !gone {
+				continue
+			}
+			if to != "" {
+				if fit(Deletion{}) {
+					return Deletion{}, wrong(hostdb.ErrNotFound, "hosts/%s was not deleted: it is called %s since revision %s", name, to, rev.ID)
+				}
+				continue
+			}
+			d, err := deletionBy(ctx, db, rev, name)
+			switch {
+			case err == nil && fit(d):
+				return d, nil
+			case err != nil && (fit(Deletion{}) || !errors.Is(err, hostdb.ErrInvalid)):
+				return Deletion{}, err
 			}
 		}
 	}

@@ -253,6 +253,12 @@ func (m *machine) look(ctx context.Context, e Entry) (situation, sight, error) {
 	default:
 		seen.domain, s.Domain = d, domainOf(d, b.cfg.Mesh)
 	}
+	if seen.wish.PowerUnknown && (e.Ran || s.Domain == running) && (s.Wish == wantOn || s.Wish == wantOff) { // it stays as it is
+		s.Wish = wantOn
+		if s.Domain == off || s.Domain == absent {
+			s.Wish = wantOff
+		}
+	}
 	m.witness(e, s, now)
 	s.Asked = !m.asked.IsZero()
 	s.Late = s.Asked && now.Sub(m.asked) >= b.cfg.Shutdown || s.Domain == dying && !s.Asked
@@ -315,7 +321,8 @@ func (m *machine) compare(ctx context.Context, e Entry, s *situation, seen sight
 	if s.Domain == running { // a disk grows when it is off
 		want.Disk = have.Disk
 	}
-	s.Changed = want != have && want != m.not && (e.Domain != nil || !e.Ran)
+	readable := w.Problem == "" || w.Twin // else a default stands where somebody meant something
+	s.Changed = readable && want != have && want != m.not && (e.Domain != nil || !e.Ran)
 	s.Composed = e.Domain != nil
 	if s.Domain != absent {
 		return nil
@@ -360,6 +367,9 @@ func (m *machine) show(e Entry, s situation, seen sight) {
 	var notes []string
 	if seen.clash != "" {
 		notes = append(notes, seen.clash)
+	}
+	if w := seen.wish; w.Problem != "" && !w.Twin {
+		notes = append(notes, w.Problem+"; it stays as it is")
 	}
 	if w := seen.wish; w.IP.IsValid() && e.IP.IsValid() && w.IP != e.IP {
 		notes = append(notes, fmt.Sprintf("HostDB says %s, but it was made with %s: a machine keeps its address; destroy it and create it to change that", w.IP, e.IP))
@@ -437,7 +447,7 @@ func size(n int64) string {
 
 // hopeless reports whether trying again on this box does not help.
 func hopeless(err error) bool {
-	for _, e := range []error{ErrRefused, ErrNotOurs, ErrUnsupported, ErrBadImage, plan.ErrAddress, errNoRoom} {
+	for _, e := range []error{ErrRefused, ErrNotOurs, ErrUnsupported, ErrBadImage, plan.ErrAddress, errNoRoom, errBridge} {
 		if errors.Is(err, e) {
 			return true
 		}

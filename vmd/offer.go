@@ -77,6 +77,8 @@ func (p *Placer) tryPlace(ctx context.Context, office Office, w plan.Wish, drain
 	}
 	first := "" // the box that it may have been offered to already
 	switch {
+	case rec.State == Taken && p.gone(rec.Node):
+		return false, fmt.Errorf("%s took it, and that node was removed from the mesh, with its disk; destroy it, and create it anew", rec.Box)
 	case rec.State == Taken:
 		return false, fmt.Errorf("%w: %s took it, and has not written that into HostDB yet", errPatience, rec.Box)
 	case rec.State == Offered && now.Before(time.UnixMilli(rec.Expires)):
@@ -166,6 +168,13 @@ func (p *Placer) carried(w plan.Wish, rec Record) string {
 		return fmt.Sprintf("%s reports it as %s, though the lease log does not say that it is there", name, vm.Phase)
 	}
 	return ""
+}
+
+// gone reports whether a node was removed from the mesh.
+func (p *Placer) gone(node string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cfg.Removed != nil && p.cfg.Removed(p.db, node)
 }
 
 // failures sums up what boxes said who could not make a machine; "" while another may try.

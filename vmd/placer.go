@@ -57,6 +57,8 @@ type PlacerConfig struct {
 	Images func(hostdb.View) map[string]plan.Image
 	// Drained are nodes that are to hold nothing; nil = none.
 	Drained func(context.Context) map[string]string
+	// Removed reports whether a node was removed from the mesh for good; nil = none was.
+	Removed func(db hostdb.View, node string) bool
 	// OfferTime is how long a box may take to answer; 0 = 10 s: it writes to its disk and asks the lease group.
 	OfferTime time.Duration
 	Clock     Clock

@@ -25,6 +25,9 @@ func (b *Box) undo(ctx context.Context, e Entry) error {
 	if b.cfg.Records == nil {
 		return errNoRecords
 	}
+	if err := b.freeAddress(ctx, e); err != nil {
+		return err
+	}
 	r, version, err := readRecord(ctx, b.cfg.Records, e.UUID)
 	if err != nil {
 		return err
@@ -76,6 +79,9 @@ func (b *Box) purge(ctx context.Context, e Entry) error {
 	}
 	if b.cfg.Records == nil {
 		return errNoRecords
+	}
+	if err := b.freeAddress(ctx, e); err != nil {
+		return err
 	}
 	r, version, err := readRecord(ctx, b.cfg.Records, e.UUID)
 	if err != nil {

@@ -3,7 +3,6 @@ package vmd
 import (
 	"context"
 	"maps"
-	"slices"
 
 	"hostmesh/mesh/report"
 	"hostmesh/vmd/plan"
@@ -63,7 +62,7 @@ func (b *Box) observe() (*report.Box, map[string]report.VM) {
 	box := &report.Box{
 		Unfit: b.unfit(), CPUs: total.CPUs, Memory: total.Memory, Disk: total.Disk,
 		UsedCPUs: used.CPUs, UsedMemory: used.Memory, UsedDisk: used.Disk,
-		Bridges: slices.Clone(b.have.host.Bridges), Hypervisor: b.have.host.Hypervisor, Images: images,
+		Bridges: b.cfg.allowedBridges(b.have.host.Bridges), Hypervisor: b.have.host.Hypervisor, Images: images,
 	}
 	vms := map[string]report.VM{}
 	has := map[string]plan.Machine{}
@@ -109,6 +108,15 @@ func (b *Box) observe() (*report.Box, map[string]report.VM) {
 		default:
 			vms[uuid] = report.VM{Name: d.Name, Phase: report.Failed, CPUs: d.CPUs, Memory: d.Memory,
 				Reason: "a stray: it has this mesh's mark, but neither this box's ledger nor the lease log says that it belongs here; hostmesh does not touch it"}
+		}
+	}
+	for uuid, why := range b.nothing {
+		if _, known := vms[uuid]; !known && b.wishless[uuid] == "" {
+			name := ""
+			if names := b.planner.ByUUID(uuid); len(names) > 0 {
+				name = names[0]
+			}
+			vms[uuid] = report.VM{Name: name, Phase: report.Failed, Reason: why}
 		}
 	}
 	for uuid, why := range b.wishless {

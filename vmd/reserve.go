@@ -62,6 +62,8 @@ func (b *Box) writeDown(o Offer) (why string, err error) {
 		return fmt.Sprintf("it is being taken away from this box (%s)", e.Stage), nil
 	case unfit != "":
 		return unfit, nil
+	case b.cfg.refusedBridge(o.Bridge) != "":
+		return b.cfg.refusedBridge(o.Bridge), nil
 	case o.Bridge != "" && !slices.Contains(bridges, o.Bridge):
 		return fmt.Sprintf("this box has no bridge %s; it has %s", o.Bridge, strings.Join(bridges, ", ")), nil
 	}

@@ -73,49 +73,6 @@ func TestReviewBusyLoopOfAWrongAddress(t *testing.T) {
 	}
 }
 
-// TestReviewTypoShrinksAMachine: what HostDB says of a machine that was made cannot be understood. It "stays as it is".
-func TestReviewTypoShrinksAMachine(t *testing.T) {
-	for _, c := range []struct{ value, path string }{{"lots", "Memory"}, {"many", "CPUs"}} {
-		t.Run(c.path, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, "box1")
-				w.place("elsewhere", newTripwire(0, false))
-				id := uuidOf(1)
-				w.write("hosts/web1", "VM: {UUID: "+id+", Image: debian, CPUs: 4, Memory: 4GiB, Disk: 2GiB, Subnet: prod}\n")
-				w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
-				was, _ := w.boxes["box1"].hv.Defined(id)
-				w.set("web1", c.value, "VM", c.path)
-				time.Sleep(2 * time.Minute)
-				is, _ := w.boxes["box1"].hv.Defined(id)
-				if is.CPUs != was.CPUs || is.Memory != was.Memory {
-					t.Errorf("VM/%s: %s: it is defined with %d CPUs and %d bytes, was %d and %d", c.path, c.value, is.CPUs, is.Memory, was.CPUs, was.Memory)
-				}
-				if vm := w.reported(id); vm.Reason == "" {
-					t.Errorf("the report says nothing of it: %+v", vm)
-				}
-			})
-		})
-	}
-}
-
-// TestReviewTypoStartsAMachine: Power cannot be understood, and the machine is off.
-func TestReviewTypoStartsAMachine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1")
-		w.place("elsewhere", newTripwire(0, false))
-		id := uuidOf(1)
-		w.vm("web1", id, "")
-		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
-		w.set("web1", "off", "VM", "Power")
-		w.until("it is off", 5*time.Minute, func() bool { return w.phase(id) == report.Stopped })
-		w.set("web1", "offf", "VM", "Power")
-		time.Sleep(time.Minute)
-		if list := w.runningOn(id); len(list) != 0 {
-			t.Errorf("VM/Power: offf: it was started")
-		}
-	})
-}
-
 // TestReviewLostLedgerHasNoWayOut: what the report tells people to do must lead somewhere.
 func TestReviewLostLedgerHasNoWayOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -142,56 +99,6 @@ func TestReviewLostLedgerHasNoWayOut(t *testing.T) {
 		if w.phase(id) != report.Running {
 			r, _ := w.record(id)
 			t.Fatalf("it is not made anew: %+v, record %s of %s", w.reported(id), r.State, r.Box)
-		}
-	})
-}
-
-// TestReviewNameOfADeadBox: the box of a machine is gone for good, its entry is deleted, and another machine of the name is made.
-func TestReviewNameOfADeadBox(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1", "box2")
-		w.place("elsewhere", newTripwire(0, false))
-		old, id := uuidOf(1), uuidOf(2)
-		w.vm("web1", old, "")
-		w.until("it runs", time.Minute, func() bool { return w.phase(old) == report.Running })
-		on := w.runs(old, "web1")
-		w.boxes[on].stop()
-		w.wires.mu.Lock()
-		w.wires.cut[on] = true
-		w.wires.mu.Unlock()
-		w.delete("web1")
-		w.delete(on) // hostmesh node remove, and its host
-		time.Sleep(time.Hour)
-		w.mu.Lock()
-		delete(w.reports, on)
-		w.mu.Unlock()
-		w.vm("web1", id, "")
-		time.Sleep(3 * time.Hour) // w.keep is 10 minutes
-		if w.phase(id) != report.Running {
-			t.Fatalf("after three hours: %+v", w.reported(id))
-		}
-	})
-}
-
-// TestReviewComesBackToATakenAddress: a machine with an address entered by hand is deleted; another host gets the address, which
-// HostDB allows; the first one's entry comes back (db undo, a restore, an old git branch).
-func TestReviewComesBackToATakenAddress(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1", "box2")
-		w.keep = time.Hour
-		w.place("elsewhere", newTripwire(0, false))
-		a, b := uuidOf(1), uuidOf(2)
-		w.vm("web1", a, "Network: {IP: 10.1.0.9}\n")
-		w.until("it runs", time.Minute, func() bool { return w.phase(a) == report.Running })
-		doc := w.store.View().Data(hostdb.Hosts, "web1")
-		w.delete("web1")
-		w.until("it is deleted", 5*time.Minute, func() bool { return w.phase(a) == report.Deleted })
-		w.vm("web2", b, "Network: {IP: 10.1.0.9}\n")
-		w.until("the other runs", time.Minute, func() bool { return w.phase(b) == report.Running })
-		w.update(func(tx *hostdb.Tx) error { return tx.Put(hostdb.Hosts, "web1", doc) })
-		time.Sleep(2 * time.Minute)
-		if len(w.runningOn(a)) > 0 && len(w.runningOn(b)) > 0 {
-			t.Errorf("two machines run with 10.1.0.9: %+v, %+v", w.reported(a), w.reported(b))
 		}
 	})
 }
@@ -237,25 +144,6 @@ func TestReviewConsolesThatWereTurnedOver(t *testing.T) {
 	})
 }
 
-// TestReviewRetiredForLongAndBack: a machine is retired until its disks are gone, and set to active again. Somebody must say what
-// became of it.
-func TestReviewRetiredForLongAndBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1")
-		w.place("elsewhere", newTripwire(0, false))
-		id := uuidOf(1)
-		w.vm("web1", id, "")
-		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
-		w.set("web1", "retired", "Status")
-		w.until("it is purged", w.keep+time.Hour, func() bool { _, there := w.boxes["box1"].Entries()[id]; return !there })
-		w.set("web1", "active", "Status")
-		time.Sleep(time.Hour)
-		if vm := w.reported(id); vm.Phase == "" {
-			t.Errorf("HostDB wants it on box1, which is alive and has nothing of it, and no report speaks of it")
-		}
-	})
-}
-
 // TestReviewSlowLeaseHoldsUpEverybody: the lease group does not answer, and some machines wait for it. One that ended by itself
 // needs no lease.
 func TestReviewSlowLeaseHoldsUpEverybody(t *testing.T) {
@@ -289,25 +177,6 @@ func TestReviewSlowLeaseHoldsUpEverybody(t *testing.T) {
 			t.Errorf("a machine that ended by itself was not started within 20 s, because others wait for the lease group")
 		}
 		w.group.slow = 0
-	})
-}
-
-// TestReviewTakenOverByAnotherEntry: hosts/evil has the UUID of web1, by a slip or by ill will. When web1 is deleted, its machine,
-// its disk and its console become evil's.
-func TestReviewTakenOverByAnotherEntry(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1")
-		w.place("elsewhere", newTripwire(0, false))
-		id := uuidOf(1)
-		w.vm("web1", id, "")
-		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
-		w.vm("evil", id, "")
-		time.Sleep(time.Minute)
-		w.delete("web1")
-		time.Sleep(5 * time.Minute)
-		if e := w.boxes["box1"].Entries()[id]; e.Name == "evil" && len(w.runningOn(id)) > 0 {
-			t.Errorf("the machine that was deleted as web1 runs on as evil, with its disk")
-		}
 	})
 }
 

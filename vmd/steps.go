@@ -77,6 +77,9 @@ func (m *machine) act(ctx context.Context, a action, e Entry, seen sight) error 
 		if b.cfg.Records == nil {
 			return errNoRecords
 		}
+		if err := b.stillFree(ctx, e, seen.wish); err != nil {
+			return err
+		}
 		if err := b.cfg.Records.ClaimName(ctx, NameSpace, seen.wish.Name, e.UUID); err != nil { // free since it was destroyed
 			return err
 		}
@@ -95,6 +98,9 @@ func (m *machine) act(ctx context.Context, a action, e Entry, seen sight) error 
 			return errNoRecords
 		}
 		if err := b.cfg.Records.FreeName(ctx, NameSpace, e.Name, e.UUID); err != nil {
+			return err
+		}
+		if err := b.freeAddress(ctx, e); err != nil {
 			return err
 		}
 		now, _ := b.wall()
@@ -211,6 +217,9 @@ func (m *machine) compose(ctx context.Context, e Entry, w plan.Wish) error {
 		Kernel: img.Kernel, Initrd: img.Initrd, Bridge: w.Subnet.Bridge}
 	if w.Subnet.Tag == "" {
 		d.Bridge, d.MAC = "", nil
+	}
+	if why := b.cfg.refusedBridge(d.Bridge); why != "" {
+		return fmt.Errorf("%w: %s", errBridge, why)
 	}
 	disk := max(w.Disk, img.Size)
 	var err error

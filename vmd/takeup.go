@@ -51,6 +51,9 @@ func (b *Box) recover(ctx context.Context) {
 				done = true
 			}
 		}
+		if ready {
+			b.lookForNothing(ctx)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -77,6 +80,49 @@ func (b *Box) strays() []plan.Machine {
 		}
 	}
 	return out
+}
+
+// lookForNothing finds the entries that name this box, of which neither its ledger nor the lease log says that they are its:
+// nobody else would speak of them.
+func (b *Box) lookForNothing(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	b.mu.Lock()
+	b.follow(b.cfg.DB.View())
+	var list []plan.Wish
+	for _, w := range b.planner.Wanted(b.cfg.Name) {
+		_, known := b.entries[w.UUID]
+		broken := slices.ContainsFunc(b.damaged, func(err error) bool { return strings.Contains(err.Error(), w.UUID) })
+		if !known && !broken {
+			list = append(list, w)
+		}
+	}
+	was := b.nothing
+	b.mu.Unlock()
+	now := map[string]string{}
+	for _, w := range list {
+		r, version, err := readRecord(ctx, b.cfg.Records, w.UUID)
+		switch {
+		case err != nil:
+			if was[w.UUID] != "" {
+				now[w.UUID] = was[w.UUID]
+			}
+		case version != 0 && r.Node == b.cfg.Node && r.State == Taken: // see takeUp
+		default:
+			now[w.UUID] = fmt.Sprintf("hosts/%s names this box, which has nothing of it: its disks are gone, or VM/Box was entered by hand. To have it made anew, take VM/Box out of hosts/%s: then a box is looked for", w.Name, w.Name)
+		}
+	}
+	for uuid, why := range now {
+		if was[uuid] == "" {
+			b.log.Error("a machine is wanted here, and this box has nothing of it", "uuid", uuid, "reason", why)
+		}
+	}
+	b.mu.Lock()
+	b.nothing = now
+	b.mu.Unlock()
+	if len(now) > 0 || len(was) > 0 {
+		b.changed()
+	}
 }
 
 // takeUp compares the records that name this box with its ledger.

@@ -445,18 +445,19 @@ func (c wire) Call(ctx context.Context, node, name string, req []byte) ([]byte, 
 
 // world is some boxes, a lease group and one HostDB, all in memory but for the ledgers.
 type world struct {
-	t      *testing.T
-	store  *hostdb.Store
-	group  *group
-	wires  *wires
-	dir    string
-	keep   time.Duration
-	learn  func(context.Context) (string, error) // set: agents that start do not know their mesh
-	boxes  map[string]*boxRun
-	placer *placerRun
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	t       *testing.T
+	store   *hostdb.Store
+	group   *group
+	wires   *wires
+	dir     string
+	keep    time.Duration
+	bridges []string
+	learn   func(context.Context) (string, error) // set: agents that start do not know their mesh
+	boxes   map[string]*boxRun
+	placer  *placerRun
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
 
 	mu      sync.Mutex
 	reports map[string]report.Report
@@ -580,6 +581,7 @@ func (w *world) open(name string, hv *vmdtest.Hypervisor, trip *tripwire) *boxRu
 		return fmt.Sprint("g/", w.group.recovered)
 	}
 	cfg.Reports, cfg.Keep, cfg.Logger = reporter{w, name, trip}, w.keep, quiet
+	cfg.Bridges = w.bridges
 	box, err := vmd.Open(cfg)
 	if err != nil {
 		w.t.Fatal(err)
@@ -710,7 +712,8 @@ func (w *world) place(node string, trip *tripwire) *placerRun {
 	w.group.mu.Unlock()
 	p := &placerRun{node: node, trip: trip, done: make(chan struct{})}
 	p.Placer = vmd.NewPlacer(vmd.PlacerConfig{Node: node, Datacenter: "dc1", Records: l, DB: trippedDB{w.store, trip}, Calls: wire{w.wires, node, trip},
-		Reports: reporter{w, node, trip}, Logger: quiet})
+		Reports: reporter{w, node, trip}, Logger: quiet,
+		Removed: func(db hostdb.View, node string) bool { return db.Data(hostdb.System, "removed").At(node).Exists() }})
 	ctx, cancel := context.WithCancel(w.ctx)
 	p.cancel = cancel
 	_ = p.Reconcile(w.ctx, w.view(node), w.mesh(node))

@@ -181,21 +181,27 @@ asking. One that is Protected takes --override and the reason.`,
 
 func (a *app) vmPurgeCommand() *cobra.Command {
 	var yes bool
+	var uuid string
 	cmd := a.vmVerbCommand(vmVerb{
 		use: "purge NAME...", short: "Remove what is left of deleted virtual machines",
 		long: `Removes the disks of deleted virtual machines before their time, and gives up
 their addresses and names. After that they cannot be undeleted. On a terminal
-you are asked; elsewhere --yes is needed.`,
+you are asked; elsewhere --yes is needed. Where several deleted machines had
+the name, --uuid says which.`,
 		example: `  hostmesh vm purge web7
   hostmesh vm purge web7 --yes`,
 		override: true,
 		do: func(ctx context.Context, c *api.Client, name string, o api.VMOrder) (string, error) {
-			d, err := c.PurgeVM(ctx, name, api.VMPurge{Override: o.Override})
+			d, err := c.PurgeVM(ctx, name, api.VMPurge{UUID: uuid, Override: o.Override})
 			return a.vmAnswered("purged", d, err)
 		},
 	})
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().StringVar(&uuid, "uuid", "", "which of several deleted machines of the name")
 	cmd.PreRunE = func(_ *cobra.Command, args []string) error {
+		if uuid != "" && len(args) > 1 {
+			return usagef("--uuid is of one machine: give one name")
+		}
 		if f, terminal := a.stdin.(*os.File); yes || terminal && isTerminal(f) {
 			return nil
 		}

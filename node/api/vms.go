@@ -156,6 +156,7 @@ type VMReboot struct {
 
 // VMPurge is what POST /api/v1/vms/{name}/purge is sent.
 type VMPurge struct {
+	UUID     string `json:"uuid,omitempty" maxLength:"64" doc:"Which of several deleted machines of the name"`
 	Override string `json:"override,omitempty" maxLength:"1000" doc:"Why the protection of the machine is lifted"`
 }
 

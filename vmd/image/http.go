@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -21,12 +24,74 @@ const (
 )
 
 // newHTTPClient is a client for files: no compression, because ranges are of what is stored, and bounded redirects that never
-// lead from https to http.
-func newHTTPClient() *http.Client {
+// lead from https to http. Unless local, no connection is made to an address that localAddress names, whatever a URL, a
+// redirect or DNS says; that of a proxy in the environment is the box's own affair, and so is where the proxy leads.
+func newHTTPClient(local bool) *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DisableCompression = true
 	t.ResponseHeaderTimeout = time.Minute
+	if !local {
+		dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: refuseLocal}
+		proxies := proxyHosts()
+		t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			d := dialer
+			if proxies[address] {
+				d = &net.Dialer{Timeout: dialer.Timeout, KeepAlive: dialer.KeepAlive}
+			}
+			return d.DialContext(ctx, network, address)
+		}
+	}
 	return &http.Client{Transport: t, CheckRedirect: checkRedirect}
+}
+
+// proxyHosts are the proxies that the environment names, as they are dialled.
+func proxyHosts() map[string]bool {
+	out := map[string]bool{}
+	for _, text := range []string{"http://example.com/", "https://example.com/"} {
+		req, err := http.NewRequest(http.MethodGet, text, nil)
+		if err != nil {
+			continue
+		}
+		if p, err := http.ProxyFromEnvironment(req); err == nil && p != nil {
+			port := p.Port()
+			if port == "" {
+				port = map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}[p.Scheme]
+			}
+			out[net.JoinHostPort(p.Hostname(), port)] = true
+		}
+	}
+	return out
+}
+
+// localAddress says what an address is that leads to the box itself, or to another thing on each box; "" = neither.
+func localAddress(a netip.Addr) string {
+	a = a.Unmap()
+	switch {
+	case a.IsLoopback():
+		return "a loopback address"
+	case a.IsUnspecified(), a.Is4() && a.As4()[0] == 0: // RFC 1122, 3.2.1.3: this host on this network
+		return "an unspecified address"
+	case a.IsLinkLocalUnicast():
+		return "a link-local address"
+	case a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return "a multicast address"
+	}
+	return ""
+}
+
+// localRemedy ends what is said of a URL that is refused for its address.
+const localRemedy = "images are not fetched from there; name another server, or set vm.local_urls where boxes serve images themselves"
+
+// refuseLocal is net.Dialer.Control: it sees the address that is about to be connected to, after DNS.
+func refuseLocal(_, address string, _ syscall.RawConn) error {
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return finalf("its server has the address %q, which is none", clip(address))
+	}
+	if what := localAddress(ap.Addr()); what != "" {
+		return finalf("its server has %s, %s: %s", what, ap.Addr(), localRemedy)
+	}
+	return nil
 }
 
 func checkRedirect(req *http.Request, via []*http.Request) error {

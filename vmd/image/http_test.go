@@ -250,7 +250,7 @@ func TestRedirects(t *testing.T) {
 	defer plain.Close()
 	secure := httptest.NewTLSServer(http.RedirectHandler(plain.URL, http.StatusFound))
 	defer secure.Close()
-	client := newHTTPClient()
+	client := newHTTPClient(true)
 	client.Transport.(*http.Transport).TLSClientConfig = secure.Client().Transport.(*http.Transport).TLSClientConfig
 	for _, c := range []struct{ url, text string }{
 		{plain.URL + "/once", ""},

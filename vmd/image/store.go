@@ -36,6 +36,9 @@ type Config struct {
 	Peers Peers
 	// HTTP fetches URLs. nil = a client that follows five redirects and keeps to what the environment says of proxies.
 	HTTP *http.Client
+	// AllowLocal lets URLs lead to this box itself and to addresses that mean another thing on each box: without it, who may
+	// write an image could read what only the box may, such as the credentials that clouds serve at 169.254.169.254.
+	AllowLocal bool
 	// MinFree is how many bytes of the file system stay free for others. 0 = 256 MiB, or 2 % where that is more; negative =
 	// none.
 	MinFree int64
@@ -110,7 +113,7 @@ func Open(cfg Config) (*Store, error) {
 		cfg.Clock = wallClock{}
 	}
 	if cfg.HTTP == nil {
-		cfg.HTTP = newHTTPClient()
+		cfg.HTTP = newHTTPClient(cfg.AllowLocal)
 	}
 	if cfg.Stall == 0 {
 		cfg.Stall = time.Minute

@@ -40,7 +40,7 @@ func openStore(t *testing.T, change func(*Config)) *Store {
 	t.Helper()
 	cfg := Config{
 		Dir: filepath.Join(t.TempDir(), "images"), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		MinFree: -1, Retry: time.Millisecond, Stall: 10 * time.Second,
+		MinFree: -1, Retry: time.Millisecond, Stall: 10 * time.Second, AllowLocal: true,
 	}
 	if change != nil {
 		change(&cfg)

@@ -209,7 +209,7 @@ func (q *question) against(s *site, m mark) string {
 		}
 		return fmt.Sprintf("its address %s lies in a block of %s: take Network/IP out to have another given", q.w.IP, owner)
 	case noBridge:
-		return fmt.Sprintf("it has no bridge %s, which tags/%s names; make one there, or set Subnet/Bridge", q.w.Subnet.Bridge, q.w.Subnet.Tag)
+		return fmt.Sprintf("it has no bridge %s for machines, which tags/%s names; make one there, add it to vm.bridges there if that is set, or set Subnet/Bridge", q.w.Subnet.Bridge, q.w.Subnet.Tag)
 	case noImage:
 		if !q.known {
 			return q.noSuchImage()

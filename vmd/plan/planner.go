@@ -165,6 +165,7 @@ func (p *Planner) wishOf(m *machine) Wish {
 	w := m.wish
 	for _, other := range p.uuids.of(w.UUID) {
 		if other != w.Name && w.Problem == "" {
+			w.Twin = true
 			w.Problem = fmt.Sprintf("hosts/%s: VM/UUID %s is also that of hosts/%s: take VM/UUID and VM/Box out of the one that is a copy, which makes it a machine of its own", w.Name, w.UUID, other)
 		}
 	}

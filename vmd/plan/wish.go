@@ -46,6 +46,9 @@ type Wish struct {
 	// Problem says why it cannot be made, where that stands, and what to do; "" = it can. One that was made already stays as
 	// it is.
 	Problem string
+	// Twin: the Problem is only that another entry has the same UUID. PowerUnknown: Power is not what somebody said, for that
+	// cannot be read.
+	Twin, PowerUnknown bool
 }
 
 // Need is what the machine takes, but for the disk of one that is as large as its image.
@@ -86,8 +89,10 @@ func wishOf(name string, item hostdb.Item) (Wish, bool) {
 	}
 	for _, p := range append(problems, more...) {
 		if slices.Contains(hardFields, p.Path) {
-			w.Problem = fmt.Sprintf("hosts/%s: %s", name, p)
-			break
+			if w.Problem == "" {
+				w.Problem = fmt.Sprintf("hosts/%s: %s", name, p)
+			}
+			w.PowerUnknown = w.PowerUnknown || p.Path == hostdb.PathOf("VM") || p.Path == hostdb.PathOf("VM", "Power")
 		}
 	}
 	switch {
