@@ -284,7 +284,9 @@ func (m *machine) compare(ctx context.Context, e Entry, s *situation, seen sight
 	s.Problem = w.Problem
 	s.Renamed = e.Name != w.Name
 	s.NoAddr = !e.Ran && (e.MAC == "" && w.Subnet.Tag != "" || w.Subnet.Tag != "" && (!e.IP.IsValid() || e.Subnet != w.Subnet.Tag))
-	s.Unsaid = w.Box != b.cfg.Name || e.IP.IsValid() && !w.IP.IsValid() || e.MAC != "" && len(w.MAC) == 0
+	b.mu.Lock()
+	s.Unsaid = unsaid(b.db.Data(hostdb.Hosts, w.Name), b.cfg.Name, e)
+	b.mu.Unlock()
 	want := plan.Room{CPUs: w.CPUs, Memory: w.Memory, Disk: max(w.Disk, e.Disk)}
 	have := plan.Room{CPUs: e.CPUs, Memory: e.Memory, Disk: e.Disk}
 	if e.Domain != nil {
@@ -344,6 +346,9 @@ func (m *machine) show(e Entry, s situation, seen sight) {
 	}
 	if m.not != (plan.Room{}) {
 		notes = append(notes, fmt.Sprintf("this box has no room for %d CPUs, %s of memory and %s of disk: it keeps what it has", m.not.CPUs, size(m.not.Memory), size(m.not.Disk)))
+	}
+	if p := seen.wish.Problem; p != "" && e.Ran {
+		notes = append(notes, p+"; it stays as it is")
 	}
 	note := strings.Join(notes, "; ")
 	m.mu.Lock()

@@ -55,6 +55,12 @@ func (b *Box) publish(ctx context.Context, e Entry, w plan.Wish) error {
 	return nil
 }
 
+// unsaid reports whether publish would write something. What a person entered counts as said, whether it can be understood or
+// not: the box does not write over it.
+func unsaid(doc hostdb.Document, box string, e Entry) bool {
+	return doc.Text("VM", "Box") != box || e.IP.IsValid() && doc.Text("Network", "IP") == "" || e.MAC != "" && doc.Text("Network", "MAC") == ""
+}
+
 var emptyMapping = func() hostdb.Document {
 	d, err := hostdb.ParseDocument([]byte("{}"))
 	if err != nil {
