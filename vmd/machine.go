@@ -359,7 +359,7 @@ func (m *machine) show(e Entry, s situation, seen sight) {
 		if phase == "" {
 			phase = report.Reserved
 			if e.Ran {
-				phase = report.Stopped
+				phase = report.Unknown
 			}
 		}
 		m.say(phase, action(was.Step), "the hypervisor is away: "+seen.away.Error())

@@ -76,6 +76,8 @@ func (b *Box) observe() (*report.Box, map[string]report.VM) {
 		switch {
 		case e.Stage == Held && has[uuid].State == plan.Running:
 			vm.Phase = report.Running
+		case e.Stage == Held && e.Ran && !b.have.known: // guests go on without libvirt, and without this agent
+			vm.Phase, vm.Reason = report.Unknown, "the hypervisor was not reached since this agent started"
 		case e.Stage == Held && e.Ran:
 			vm.Phase = report.Stopped
 		case e.Stage == Kept:
