@@ -251,21 +251,31 @@ func (m *machine) look(ctx context.Context, e Entry) (situation, sight, error) {
 // witness remembers what only somebody who watches can know: that a machine ended by itself, and when it was asked to.
 func (m *machine) witness(e Entry, s situation, now time.Time) {
 	switch {
-	case s.Domain == running || s.Domain == paused:
+	case s.Domain == running:
 		m.ran = true
 		if s.Wish == wantOn && e.Stage == Held {
 			m.asked = time.Time{}
 		}
-	case s.Domain == off || s.Domain == absent:
+	case s.Domain == off || s.Domain == absent || s.Domain == paused:
+		if s.Domain == paused && s.Wish == wantOn && e.Stage == Held {
+			m.asked = time.Time{}
+		}
 		if m.ran && s.Wish == wantOn && e.Stage == Held && m.asked.IsZero() {
 			m.ends = append(slices.DeleteFunc(m.ends, func(t time.Time) bool { return now.Sub(t) > loopWithin }), now)
 			m.rest = now.Add(restAfter(len(m.ends)))
 			m.box.stats.ended.Add(1)
-			m.box.log.Warn("a machine ended by itself", "vm", e.Name, "uuid", e.UUID, "times", len(m.ends), "started_in", restAfter(len(m.ends)))
+			what := "a machine ended by itself"
+			if s.Domain == paused {
+				what = "a machine was paused: " + pausedWhy
+			}
+			m.box.log.Warn(what, "vm", e.Name, "uuid", e.UUID, "times", len(m.ends), "started_in", restAfter(len(m.ends)))
 		}
 		m.ran, m.asked = false, time.Time{}
 	}
 }
+
+// pausedWhy is for people: the emulator pauses a guest whose disk cannot be written, until it is told to go on.
+const pausedWhy = "its disk could not be written (is the box's disk full?), or somebody paused it"
 
 // restAfter is how long a machine is not started that ended by itself so often lately.
 func restAfter(ends int) time.Duration {
@@ -386,6 +396,10 @@ func (m *machine) showHeld(e Entry, s situation, note string) {
 		m.say(report.Reserved, "", "hosts/"+e.Name+" is not in this agent's copy of HostDB yet")
 	case s.Domain == alien:
 		m.say(report.Failed, "", "a domain that somebody else made has its UUID: undefine that, and hostmesh goes on")
+	case s.Rest && s.Domain == paused && len(m.ends) >= loopEnds:
+		m.say(report.Failed, actStart, fmt.Sprintf("it was paused %d times within %s: %s; it is made to go on every %s", len(m.ends), loopWithin, pausedWhy, loopRest))
+	case s.Rest && s.Domain == paused:
+		m.say(report.Starting, actStart, "it was paused, and is made to go on in a moment: "+pausedWhy)
 	case s.Rest && len(m.ends) >= loopEnds:
 		m.say(report.Failed, actStart, fmt.Sprintf("it ended by itself %d times within %s: see hostmesh vm console %s; it is started again every %s",
 			len(m.ends), loopWithin, e.Name, loopRest))

@@ -304,6 +304,7 @@ func (m *machine) start(ctx context.Context, e Entry) error {
 	}
 	err := b.cfg.Hypervisor.Start(ctx, e.UUID)
 	if err == nil {
+		m.ran = true // if it is not at the next look, it ended by itself
 		return nil
 	}
 	if !first {
