@@ -480,13 +480,16 @@ func (m *machine) fail(ctx context.Context, e Entry, seen sight, a action, err e
 	case making && (hopeless(err) || m.fails >= stepTries):
 		b.stats.failures.Add(1)
 		b.log.Error("a machine cannot be made here", "vm", e.Name, "uuid", e.UUID, "step", string(a), "tries", m.fails, "err", err)
-		m.say(report.Failed, a, err.Error())
+		m.say(report.Preparing, a, "another box is looked for: "+err.Error()) // it fails when no box can make it
 		m.fails = 0
 		if lerr := b.note(m.uuid, func(e *Entry) { e.Stage, e.Reason = Leaving, fmt.Sprintf("%s: %v", a, err) }); lerr != nil {
 			b.log.Error("the ledger cannot be written", "vm", e.Name, "err", lerr)
 			return m.hold(backFirst), false
 		}
 		return 0, false
+	case e.Stage == Leaving: // what was made here is still to go; another box may make it
+		phase = report.Preparing
+		wait = min(backFirst<<min(m.fails-1, 12), backLast)
 	case making:
 		phase = report.Preparing
 		wait = backFirst << (m.fails - 1)

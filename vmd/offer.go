@@ -35,7 +35,7 @@ func (p *Placer) place(ctx context.Context, office Office, w plan.Wish, drained 
 	placed, err := p.tryPlace(ctx, office, w, drained)
 	if err != nil && ctx.Err() == nil {
 		phase := report.Failed
-		if noQuorum(err) || errors.Is(err, errPatience) {
+		if passes(err) {
 			phase = report.Reserved
 		}
 		p.say(w, phase, err.Error())
@@ -46,6 +46,13 @@ func (p *Placer) place(ctx context.Context, office Office, w plan.Wish, drained 
 		p.again[key] = p.cfg.Clock.Now().Add(placeSoon)
 		p.mu.Unlock()
 	}
+}
+
+// passes reports whether a reason not to place a machine may pass by itself: whoever waits for it goes on.
+func passes(err error) bool {
+	var remote *mesh.RemoteError
+	return noQuorum(err) || errors.Is(err, errPatience) || errors.Is(err, lease.ErrTaken) || errors.Is(err, lease.ErrLost) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.As(err, &remote)
 }
 
 // errPatience is wrapped by reasons that pass by themselves.
