@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"hostmesh/hostdb"
@@ -91,6 +92,9 @@ func (b *Box) withdraw(ctx context.Context, e Entry) error {
 			}
 			if doc.Text("Network", "MAC") == plan.MAC(b.cfg.Mesh, e.UUID).String() {
 				paths = append(paths, []string{"Network", "MAC"})
+			}
+			if n := len(maps.Collect(doc.At("Network").Keys())); n > 0 && n == len(paths)-1 { // nothing else is in it
+				paths = [][]string{{"VM", "Box"}, {"Network"}}
 			}
 			for _, p := range paths {
 				if err := tx.DeletePath(hostdb.Hosts, name, p); err != nil && !errors.Is(err, hostdb.ErrNotFound) {
