@@ -55,7 +55,14 @@ func clip(text string) string {
 	return text[:most] + "..."
 }
 
+// deleteVolumes deletes what there is of a machine's disks. A caller has no slot.
 func (b *Box) deleteVolumes(ctx context.Context, e Entry) error {
+	select {
+	case b.slots <- struct{}{}:
+		defer func() { <-b.slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	for _, name := range []string{diskName(e.UUID), seedName(e.UUID)} {
 		if err := b.cfg.Hypervisor.DeleteVolume(ctx, name); err != nil {
 			return err
