@@ -1,6 +1,7 @@
 package vmd
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -109,18 +110,19 @@ func (b *Box) observe() (*report.Box, map[string]report.VM) {
 		case d.Mesh != b.cfg.Mesh:
 			vms[uuid] = report.VM{Name: d.Name, Phase: report.Foreign, CPUs: d.CPUs, Memory: d.Memory, Reason: "somebody else made it; hostmesh does not touch it"}
 		default:
-			vms[uuid] = report.VM{Name: d.Name, Phase: report.Failed, CPUs: d.CPUs, Memory: d.Memory,
-				Reason: "a stray: it has this mesh's mark, but neither this box's ledger nor the lease log says that it belongs here; hostmesh does not touch it"}
+			vms[uuid] = report.VM{Name: d.Name, Phase: report.Failed, CPUs: d.CPUs, Memory: d.Memory, Reason: cmp.Or(b.strange[uuid],
+				"a stray: it has this mesh's mark, but neither this box's ledger nor the lease log says that it belongs here; hostmesh does not touch it")}
 		}
 	}
 	for uuid, why := range b.wishless {
 		if _, known := vms[uuid]; !known {
-			name := ""
+			name := b.names[uuid]
 			if names := b.planner.ByUUID(uuid); len(names) > 0 {
 				name = names[0]
 			}
 			vms[uuid] = report.VM{Name: name, Phase: report.Failed, Reason: why}
 		}
 	}
+	b.reportLost(vms)
 	return box, vms
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -117,30 +116,6 @@ func TestReviewRecoveredGroupMakesASecondCopy(t *testing.T) {
 			t.Errorf("the two boxes write VM.Box in turns for ever: version %s -> %s in 10 s", before, after)
 		}
 	})
-}
-
-// TestReviewBusyLoopOfAWrongAddress: somebody spoils Network/IP of a machine that runs. Nobody can mend that but people; the box
-// must not write (or try to) without end.
-func TestReviewBusyLoopOfAWrongAddress(t *testing.T) {
-	for _, c := range []struct{ value, path string }{{"10.1.300.4", "IP"}, {"aa-bb", "MAC"}} {
-		t.Run(c.path, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, "box1")
-				w.place("elsewhere", newTripwire(0, false))
-				id := uuidOf(1)
-				w.vm("web1", id, "")
-				w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
-				trip := newTripwire(300, false) // lest the loop goes on for ever
-				w.restart("box1", trip)
-				time.Sleep(time.Minute)
-				w.set("web1", c.value, "Network", c.path)
-				time.Sleep(time.Minute)
-				if trip.isDead() {
-					t.Fatalf("300 effects within a minute, the last %q", trip.names[len(trip.names)-3:])
-				}
-			})
-		})
-	}
 }
 
 // TestReviewTypoShrinksAMachine: what HostDB says of a machine that was made cannot be understood. It "stays as it is".
@@ -266,47 +241,6 @@ func TestReviewComesBackToATakenAddress(t *testing.T) {
 	})
 }
 
-// TestReviewRestartWithoutLibvirt: an agent is restarted while libvirt is away. Guests go on; nobody can say that they are
-// stopped, and DNS leaves out those that are.
-func TestReviewRestartWithoutLibvirt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1")
-		w.place("elsewhere", newTripwire(0, false))
-		id := uuidOf(1)
-		w.vm("web1", id, "")
-		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
-		w.boxes["box1"].hv.Vanish()
-		w.restart("box1", newTripwire(0, false))
-		time.Sleep(time.Minute)
-		if p := w.phase(id); p == report.Stopped {
-			t.Errorf("reported as %s: %s", p, w.reported(id).Reason)
-		}
-	})
-}
-
-// TestReviewConsolesThatWereTurnedOver: virtlogd turns the log over, and keeps three of them beside it.
-func TestReviewConsolesThatWereTurnedOver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1")
-		w.place("elsewhere", newTripwire(0, false))
-		id := uuidOf(1)
-		w.vm("web1", id, "")
-		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
-		dir := filepath.Join(w.dir, "box1-consoles")
-		for _, end := range []string{"", ".0", ".1", ".2"} {
-			if err := os.WriteFile(filepath.Join(dir, id+".log"+end), []byte("secret\n"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		w.delete("web1")
-		w.until("it is purged", w.keep+time.Hour, func() bool { _, there := w.boxes["box1"].Entries()[id]; return !there })
-		left, err := os.ReadDir(dir)
-		if err != nil || len(left) > 0 {
-			t.Errorf("left: %v %v", left, err)
-		}
-	})
-}
-
 // TestReviewRetiredForLongAndBack: a machine is retired until its disks are gone, and set to active again. Somebody must say what
 // became of it.
 func TestReviewRetiredForLongAndBack(t *testing.T) {
@@ -323,42 +257,6 @@ func TestReviewRetiredForLongAndBack(t *testing.T) {
 		if vm := w.reported(id); vm.Phase == "" {
 			t.Errorf("HostDB wants it on box1, which is alive and has nothing of it, and no report speaks of it")
 		}
-	})
-}
-
-// TestReviewSlowLeaseHoldsUpEverybody: the lease group does not answer, and some machines wait for it. One that ended by itself
-// needs no lease.
-func TestReviewSlowLeaseHoldsUpEverybody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1")
-		w.write("hosts/box1", "Box: {CPUs: 64, Memory: 64GiB, Disk: 1000GiB}\n")
-		w.place("elsewhere", newTripwire(0, false))
-		const n = 17
-		for i := range n + 1 {
-			w.vm("web"+string(rune('a'+i)), uuidOf(i+1), "")
-		}
-		w.until("they run", 5*time.Minute, func() bool {
-			for i := range n + 1 {
-				if w.phase(uuidOf(i+1)) != report.Running {
-					return false
-				}
-			}
-			return true
-		})
-		w.placer.stop()
-		w.placer = nil
-		w.group.slow = 59 * time.Second // as a call that waits for a leader until its deadline
-		for i := range n {
-			w.delete("web" + string(rune('a'+i)))
-		}
-		time.Sleep(10 * time.Second)
-		id := uuidOf(n + 1)
-		w.boxes["box1"].hv.Crash(id)
-		time.Sleep(20 * time.Second)
-		if len(w.runningOn(id)) == 0 {
-			t.Errorf("a machine that ended by itself was not started within 20 s, because others wait for the lease group")
-		}
-		w.group.slow = 0
 	})
 }
 
@@ -409,164 +307,6 @@ func TestReviewTakenOverByAnotherEntry(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		if e := w.boxes["box1"].Entries()[id]; e.Name == "evil" && len(w.runningOn(id)) > 0 {
 			t.Errorf("the machine that was deleted as web1 runs on as evil, with its disk")
-		}
-	})
-}
-
-// TestReviewNameOfOneThatJustGoes: a machine is deleted and made anew under its name. It waits a moment for the name; that is no
-// failure, at which vm create --wait gives up.
-func TestReviewNameOfOneThatJustGoes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1")
-		w.place("elsewhere", newTripwire(0, false))
-		w.vm("web1", uuidOf(1), "")
-		w.until("it runs", time.Minute, func() bool { return w.phase(uuidOf(1)) == report.Running })
-		w.boxes["box1"].hv.Deaf(uuidOf(1), true) // it takes its minute
-		w.delete("web1")
-		w.vm("web1", uuidOf(2), "")
-		for range 600 {
-			time.Sleep(250 * time.Millisecond)
-			switch w.phase(uuidOf(2)) {
-			case report.Running:
-				return
-			case report.Failed:
-				t.Fatalf("failed, for a reason that passes by itself: %s", w.reported(uuidOf(2)).Reason)
-			}
-		}
-		t.Fatal(w.describe())
-	})
-}
-
-// TestReviewWaitingCostsTheLeaseGroup: machines that fit nowhere wait. Each must not cost a write of the lease group (a raft entry,
-// fsynced by each voter) every second for as long as it waits.
-func TestReviewWaitingCostsTheLeaseGroup(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1")
-		trip := newTripwire(0, false)
-		w.place("elsewhere", trip)
-		for i := range 5 {
-			w.write(fmt.Sprintf("hosts/web%d", i), fmt.Sprintf("VM: {UUID: %q, Image: debian, CPUs: 1, Memory: 900GiB, Disk: 2GiB, Subnet: prod}\n", uuidOf(i+1)))
-		}
-		time.Sleep(10 * time.Minute)
-		trip.mu.Lock()
-		defer trip.mu.Unlock()
-		claims := 0
-		for _, n := range trip.names {
-			if strings.HasPrefix(n, "claim ") {
-				claims++
-			}
-		}
-		if claims > 5*30 {
-			t.Errorf("5 machines that wait for a box asked for their names %d times within 10 minutes", claims)
-		}
-	})
-}
-
-// TestReviewStrayOfAReinstalledBox: a box was installed anew under its name, with another node id; its disks, libvirt's definitions
-// and the guests survived. Either the machine is taken up, or what is said names a way out.
-func TestReviewStrayOfAReinstalledBox(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1")
-		w.place("elsewhere", newTripwire(0, false))
-		id := uuidOf(1)
-		w.vm("web1", id, "")
-		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
-		w.boxes["box1"].stop()
-		if err := os.RemoveAll(filepath.Join(w.dir, "box1")); err != nil {
-			t.Fatal(err)
-		}
-		r, _ := w.record(id)
-		r.Node = "the-former-id" // as the record stands: this run has another id than the box that took it
-		w.group.mu.Lock()
-		raw := w.group.records[vmd.RecordKey(id)]
-		raw.Value = vmd.Encode(r)
-		w.group.records[vmd.RecordKey(id)] = raw
-		w.group.mu.Unlock()
-		w.open("box1", w.boxes["box1"].hv, newTripwire(0, false))
-		time.Sleep(time.Hour)
-		vm := w.reported(id)
-		if vm.Phase != report.Running && !strings.Contains(vm.Reason, "hostmesh vm") {
-			t.Errorf("the guest runs and is out of DNS (%s), and nothing says what to do: %s", vm.Phase, vm.Reason)
-		}
-	})
-}
-
-// TestReviewPausedForAFullDisk: a guest whose disk cannot be written is paused by the emulator (ErrorPolicy stop), and paused again
-// as soon as it goes on. That must slow down, and be said, as a crash loop is.
-func TestReviewPausedForAFullDisk(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1")
-		w.place("elsewhere", newTripwire(0, false))
-		id := uuidOf(1)
-		w.vm("web1", id, "")
-		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
-		hv := w.boxes["box1"].hv
-		starts := hv.Count()["Start"]
-		for range 6000 { // a minute
-			if len(w.runningOn(id)) > 0 {
-				hv.Pause(id)
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		if n := hv.Count()["Start"] - starts; n > 60 {
-			t.Errorf("it was made to go on %d times within a minute; reported as %+v", n, w.reported(id))
-		}
-	})
-}
-
-// TestReviewFailedWhileItLeaves: a box cannot make a machine, and another can. "failed" is for what no box can make: hostmesh vm create
-// --wait ends with exit code 1 at it (cmd/hostmesh/vmwait.go, phaseReached).
-func TestReviewFailedWhileItLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1", "box2")
-		w.wires.cut["box2"] = true
-		w.boxes["box1"].hv.Inject(&vmdtest.Fault{Method: "Define", Times: -1, Err: vmd.ErrRefused})
-		w.boxes["box1"].hv.Inject(&vmdtest.Fault{Method: "DeleteVolume", Times: 3, Err: os.ErrPermission})
-		w.place("elsewhere", newTripwire(0, false))
-		id := uuidOf(1)
-		w.vm("web1", id, "")
-		w.until("box1 has it", time.Minute, func() bool { _, has := w.boxes["box1"].Entries()[id]; return has })
-		w.wires.mu.Lock()
-		w.wires.cut["box2"] = false
-		w.wires.mu.Unlock()
-		for range 6000 {
-			time.Sleep(50 * time.Millisecond)
-			switch vm := w.reported(id); vm.Phase {
-			case report.Failed:
-				t.Fatalf("reported as failed, which ends vm create --wait, and box2 will make it: %s", vm.Reason)
-			case report.Running:
-				return
-			}
-		}
-		t.Fatal(w.describe())
-	})
-}
-
-// TestReviewVolumesOfALostLedger: the ledger of a box is lost (its file system, not that of the volumes) while a deleted machine is
-// kept, and what runs is adopted by its record. The volumes of the deleted one must go some day, or somebody must be able to make
-// them go: image.Unused tells which they are, and nobody calls it.
-func TestReviewVolumesOfALostLedger(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1")
-		w.place("elsewhere", newTripwire(0, false))
-		id := uuidOf(1)
-		w.vm("web1", id, "")
-		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
-		w.delete("web1")
-		w.until("it is deleted", 5*time.Minute, func() bool { return w.phase(id) == report.Deleted })
-		w.boxes["box1"].stop()
-		if err := os.RemoveAll(filepath.Join(w.dir, "box1")); err != nil {
-			t.Fatal(err)
-		}
-		w.open("box1", w.boxes["box1"].hv, newTripwire(0, false))
-		time.Sleep(w.keep + 2*time.Hour)
-		if err := w.tryCall("box1", vmd.CallPurge, vmd.Purge{UUID: id}, &vmd.Done{}); err != nil {
-			t.Logf("purge: %v", err)
-		}
-		time.Sleep(time.Minute)
-		_, record := w.record(id)
-		if v := w.volumes("box1"); len(v) > 0 || record {
-			t.Errorf("left for ever: volumes %v, record %t, names %v; reported %q", v, record, w.claims(), w.reported(id).Reason)
 		}
 	})
 }

@@ -30,6 +30,11 @@ func (b *Box) recover(ctx context.Context) {
 				done = true
 			}
 		}
+		if ready {
+			if err := b.sweep(ctx); err != nil {
+				b.log.Debug("volumes cannot be looked through", "err", err)
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -59,8 +64,27 @@ func (b *Box) takeUp(ctx context.Context) error {
 	}
 	for _, raw := range list.Records {
 		r, err := decodeRecord(raw.Value)
-		if err != nil || r.Node != b.cfg.Node || r.State != Taken {
+		if err != nil || r.State != Taken {
 			continue
+		}
+		if r.Node != b.cfg.Node {
+			yes, why := b.inherits(r)
+			b.mu.Lock()
+			b.strange[r.UUID] = why
+			b.mu.Unlock()
+			if !yes {
+				continue
+			}
+			b.log.Warn("taking over a machine of this box from before it was installed anew", "vm", r.Name, "uuid", r.UUID, "former", r.Node)
+			r.Node = b.cfg.Node
+			version, err := b.cfg.Records.Put(ctx, raw.Key, Encode(r), raw.Version)
+			if errors.Is(err, lease.ErrConflict) {
+				continue // it will be looked at again
+			}
+			if err != nil {
+				return err
+			}
+			raw.Version = version
 		}
 		if err := b.takeUpOne(ctx, r, raw); err != nil {
 			return err
@@ -111,7 +135,9 @@ func (b *Box) adopt(r Record) (lost bool, err error) {
 		return false, nil
 	case (what == wantOn || what == wantOff) && w.Box == b.cfg.Name || what == gone && db.WasDeleted(hostdb.Hosts, r.Name):
 		b.mu.Lock()
-		b.wishless[r.UUID] = "this box has nothing of it, though its record says that it does: its ledger was lost. Remove VM/Box of the host and purge it, to have it made anew"
+		b.names[r.UUID] = r.Name
+		b.wishless[r.UUID] = "this box has nothing of it, though its record says that it does: its ledger was lost. hostmesh vm destroy it (if HostDB has it), " +
+			"hostmesh vm purge " + r.Name + ", and create it anew"
 		b.mu.Unlock()
 		return false, nil
 	}
