@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -157,36 +156,6 @@ func TestReviewTypoStartsAMachine(t *testing.T) {
 		time.Sleep(time.Minute)
 		if list := w.runningOn(id); len(list) != 0 {
 			t.Errorf("VM/Power: offf: it was started")
-		}
-	})
-}
-
-// TestReviewLostLedgerHasNoWayOut: what the report tells people to do must lead somewhere.
-func TestReviewLostLedgerHasNoWayOut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "box1", "box2")
-		w.place("elsewhere", newTripwire(0, false))
-		id := uuidOf(1)
-		w.vm("web1", id, "")
-		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
-		on := w.runs(id, "web1")
-		w.boxes[on].stop()
-		if err := os.RemoveAll(filepath.Join(w.dir, on)); err != nil { // the disk of the box was replaced
-			t.Fatal(err)
-		}
-		hv := vmdtest.New()
-		w.open(on, hv, newTripwire(0, false))
-		w.until("it says so", 5*time.Minute, func() bool { return strings.Contains(w.reported(id).Reason, "its ledger was lost") })
-		// "Remove VM/Box of the host and purge it, to have it made anew"
-		w.update(func(tx *hostdb.Tx) error { return tx.DeletePath(hostdb.Hosts, "web1", []string{"VM", "Box"}) })
-		time.Sleep(time.Minute)
-		if err := w.tryCall(on, vmd.CallPurge, vmd.Purge{UUID: id}, &vmd.Done{}); err != nil {
-			t.Errorf("purge: %v", err)
-		}
-		time.Sleep(30 * time.Minute)
-		if w.phase(id) != report.Running {
-			r, _ := w.record(id)
-			t.Fatalf("it is not made anew: %+v, record %s of %s", w.reported(id), r.State, r.Box)
 		}
 	})
 }

@@ -13,17 +13,17 @@ import (
 )
 
 // recover finds what the lease log says this box has, and its ledger does not. It goes on until it had an answer, and again
-// when a domain of this mesh turns up that the ledger does not know.
+// while there are domains of this mesh that the ledger does not know, or machines that nothing is made of.
 func (b *Box) recover(ctx context.Context) {
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()
 	done := false
 	for {
 		b.mu.Lock()
-		unknown := b.strays()
+		unknown := len(b.strays()) + len(b.wishless)
 		ready := b.have.known && (b.cfg.Complete == nil || b.cfg.Complete()) && b.cfg.Records != nil
 		b.mu.Unlock()
-		if ready && (!done || len(unknown) > 0) {
+		if ready && (!done || unknown > 0) {
 			if err := b.takeUp(ctx); err != nil {
 				b.log.Debug("records cannot be read", "err", err)
 			} else {
@@ -136,10 +136,21 @@ func (b *Box) adopt(r Record) (lost bool, err error) {
 	case (what == wantOn || what == wantOff) && w.Box == b.cfg.Name || what == gone && db.WasDeleted(hostdb.Hosts, r.Name):
 		b.mu.Lock()
 		b.names[r.UUID] = r.Name
-		b.wishless[r.UUID] = "this box has nothing of it, though its record says that it does: its ledger was lost. hostmesh vm destroy it (if HostDB has it), " +
-			"hostmesh vm purge " + r.Name + ", and create it anew"
+		why := "this box has nothing of it, though its record says that it does: its ledger was lost. "
+		if what == gone {
+			why += "hostmesh vm purge " + r.Name + " frees its name, and takes away what volumes are left"
+		} else {
+			why += "To have it made anew, without what was on its disk: hostmesh db delete hosts/" + w.Name + "/VM/Box -m 'lost'; or hostmesh vm destroy " + w.Name
+		}
+		b.wishless[r.UUID] = why
 		b.mu.Unlock()
 		return false, nil
 	}
-	return what != unseen, nil
+	if what == unseen {
+		return false, nil
+	}
+	b.mu.Lock()
+	delete(b.wishless, r.UUID) // whoever removed VM/Box wants it made anew
+	b.mu.Unlock()
+	return true, nil
 }

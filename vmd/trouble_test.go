@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"hostmesh/hostdb"
 	"hostmesh/mesh/report"
 	"hostmesh/vmd"
 	"hostmesh/vmd/vmdtest"
@@ -271,4 +273,91 @@ func TestVolumesOfALostLedger(t *testing.T) {
 			t.Errorf("left for ever: volumes %v, record %t, names %v; reported %q", v, record, w.claims(), w.reported(id).Reason)
 		}
 	})
+}
+
+// TestLostLedgerAndDisk: what the report tells people to do must lead somewhere.
+func TestLostLedgerAndDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "box1", "box2")
+		w.place("elsewhere", newTripwire(0, false))
+		id := uuidOf(1)
+		w.vm("web1", id, "")
+		w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
+		on := w.runs(id, "web1")
+		w.boxes[on].stop()
+		if err := os.RemoveAll(filepath.Join(w.dir, on)); err != nil { // the disk of the box was replaced
+			t.Fatal(err)
+		}
+		hv := vmdtest.New()
+		w.open(on, hv, newTripwire(0, false))
+		w.until("it says so", 5*time.Minute, func() bool { return strings.Contains(w.reported(id).Reason, "its ledger was lost") })
+		if why := w.reported(id).Reason; !strings.Contains(why, "hostmesh db delete hosts/web1/VM/Box") {
+			t.Errorf("reported: %s", why)
+		}
+		if err := w.tryCall(on, vmd.CallPurge, vmd.Purge{UUID: id}, &vmd.Done{}); err == nil {
+			t.Error("purged, though HostDB wants it")
+		}
+		w.update(func(tx *hostdb.Tx) error { return tx.DeletePath(hostdb.Hosts, "web1", []string{"VM", "Box"}) })
+		time.Sleep(30 * time.Minute)
+		if w.phase(id) != report.Running {
+			r, _ := w.record(id)
+			t.Fatalf("it is not made anew: %+v, record %s of %s", w.reported(id), r.State, r.Box)
+		}
+	})
+}
+
+// TestVolumesThatNothingRefersTo: a box finds volumes that are named as a machine's, and nothing has that machine. They are told
+// of, and go when disks that are kept would. Those of other names, and of machines that HostDB wants or the ledger keeps, stay.
+func TestVolumesThatNothingRefersTo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "box1")
+		w.keep = time.Hour
+		w.restart("box1", newTripwire(0, false))
+		w.place("elsewhere", newTripwire(0, false))
+		kept, lost := uuidOf(1), uuidOf(2)
+		w.vm("web1", kept, "")
+		w.until("it runs", time.Minute, func() bool { return w.phase(kept) == report.Running })
+		hv := w.boxes["box1"].hv
+		for _, name := range []string{lost + ".qcow2", lost + "-seed.iso", "mine.qcow2"} {
+			if _, err := hv.WriteVolume(w.ctx, name, strings.NewReader("x"), 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.until("they are told of", 2*time.Minute, func() bool { return w.phase(lost) == report.Deleted })
+		if vm := w.reported(lost); vm.Step != vmd.StepLost || !strings.Contains(vm.Reason, "hostmesh vm purge "+lost) || vm.Until == 0 {
+			t.Errorf("reported: %+v", vm)
+		}
+		time.Sleep(50 * time.Minute)
+		if got := w.volumes("box1"); len(got) != 5 {
+			t.Errorf("before its time: %v", got)
+		}
+		time.Sleep(20 * time.Minute)
+		got := w.volumes("box1")
+		slices.Sort(got)
+		if want := []string{kept + "-seed.iso", kept + ".qcow2", "mine.qcow2"}; !slices.Equal(got, want) {
+			t.Errorf("left: %v, want %v", got, want)
+		}
+		if p := w.phase(lost); p != "" {
+			t.Errorf("reported as %s", p)
+		}
+	})
+}
+
+// TestNothingIsLeftInTheEntry: a box that gives a machine up takes what it wrote out of HostDB, and leaves no empty mapping; what a
+// person wrote stays.
+func TestNothingIsLeftInTheEntry(t *testing.T) {
+	for _, c := range []struct{ extra, want string }{{"", ""}, {"Network: {FQDN: web1.example.com}\n", "web1.example.com"}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, "box1")
+			w.boxes["box1"].hv.Inject(&vmdtest.Fault{Method: "Define", Times: -1, Err: vmd.ErrRefused})
+			w.place("elsewhere", newTripwire(0, false))
+			id := uuidOf(1)
+			w.vm("web1", id, c.extra)
+			w.until("box1 gave it up", time.Minute, func() bool { r, ok := w.record(id); return ok && r.State == vmd.Refused })
+			doc := w.store.View().Data(hostdb.Hosts, "web1")
+			if doc.At("Network").Exists() != (c.extra != "") || doc.Text("Network", "FQDN") != c.want || doc.Text("VM", "Box") != "" {
+				t.Errorf("left: %s", doc.YAML())
+			}
+		})
+	}
 }
