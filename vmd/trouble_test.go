@@ -52,9 +52,11 @@ func TestRestartWithoutLibvirt(t *testing.T) {
 		w.boxes["box1"].hv.Vanish()
 		w.restart("box1", newTripwire(0, false))
 		time.Sleep(time.Minute)
-		if p := w.phase(id); p == report.Stopped {
+		if p := w.phase(id); p != report.Unknown {
 			t.Errorf("reported as %s: %s", p, w.reported(id).Reason)
 		}
+		w.boxes["box1"].hv.Return()
+		w.until("it is seen again", 2*time.Minute, func() bool { return w.phase(id) == report.Running })
 	})
 }
 
@@ -189,8 +191,8 @@ func TestReinstalledBox(t *testing.T) {
 		w.open("box1", w.boxes["box1"].hv, newTripwire(0, false))
 		time.Sleep(time.Hour)
 		vm := w.reported(id)
-		if vm.Phase != report.Running && !strings.Contains(vm.Reason, "hostmesh vm") {
-			t.Errorf("the guest runs and is out of DNS (%s), and nothing says what to do: %s", vm.Phase, vm.Reason)
+		if r, _ := w.record(id); vm.Phase != report.Running || r.Node != "box1" || r.State != vmd.Taken {
+			t.Errorf("not taken up: %s, %s; record %+v", vm.Phase, vm.Reason, r)
 		}
 	})
 }
@@ -215,6 +217,10 @@ func TestPausedForAFullDisk(t *testing.T) {
 		if n := hv.Count()["Start"] - starts; n > 60 {
 			t.Errorf("it was made to go on %d times within a minute; reported as %+v", n, w.reported(id))
 		}
+		if vm := w.reported(id); vm.Phase != report.Failed || !strings.Contains(vm.Reason, "disk full") {
+			t.Errorf("reported as %+v", vm)
+		}
+		w.until("it goes on when there is room", 10*time.Minute, func() bool { return w.phase(id) == report.Running })
 	})
 }
 
