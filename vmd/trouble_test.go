@@ -367,3 +367,51 @@ func TestNothingIsLeftInTheEntry(t *testing.T) {
 		})
 	}
 }
+
+// TestStraysThatAreNotTakenUp: a domain that a record gives to another node is taken up when the record names this box, that node is
+// gone, and HostDB has it here; before that, what is said names the way.
+func TestStraysThatAreNotTakenUp(t *testing.T) {
+	for _, c := range []struct {
+		name, node, box, says string
+		change                func(w *world)
+	}{
+		{"taken by another box", "the-former-id", "box9", "box9 took it", nil},
+		{"the former node is a member", "box2", "box1", "hostmesh node remove box2", nil},
+		{"deleted meanwhile", "the-former-id", "box1", "hostmesh vm undelete web1", func(w *world) { w.delete("web1") }},
+		{"HostDB has it elsewhere", "the-former-id", "box1", "set VM/Box of hosts/web1 to box1", func(w *world) { w.set("web1", "box2", "VM", "Box") }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "box1", "box2")
+				w.wires.cut["box2"] = true
+				w.place("elsewhere", newTripwire(0, false))
+				id := uuidOf(1)
+				w.vm("web1", id, "")
+				w.until("it runs", time.Minute, func() bool { return w.phase(id) == report.Running })
+				w.boxes["box1"].stop()
+				if err := os.RemoveAll(filepath.Join(w.dir, "box1")); err != nil {
+					t.Fatal(err)
+				}
+				r, _ := w.record(id)
+				r.Node, r.Box = c.node, c.box
+				w.group.mu.Lock()
+				raw := w.group.records[vmd.RecordKey(id)]
+				raw.Value = vmd.Encode(r)
+				w.group.records[vmd.RecordKey(id)] = raw
+				w.group.mu.Unlock()
+				if c.change != nil {
+					c.change(w)
+				}
+				w.open("box1", w.boxes["box1"].hv, newTripwire(0, false))
+				w.until("it says what to do", 5*time.Minute, func() bool { return strings.Contains(w.reported(id).Reason, c.says) })
+				time.Sleep(5 * time.Minute)
+				if r, _ := w.record(id); r.Node != c.node || len(w.boxes["box1"].Entries()) > 0 {
+					t.Errorf("taken up: %+v, %+v", r, w.boxes["box1"].Entries())
+				}
+				if on := w.runningOn(id); len(on) != 1 {
+					t.Errorf("it runs on %v", on)
+				}
+			})
+		})
+	}
+}
