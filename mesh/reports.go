@@ -25,6 +25,9 @@ const (
 	maxGone = 1024
 	// maxBoot bounds what a peer may claim, so that there is always a higher one. It is a time in milliseconds, 285,000 years on.
 	maxBoot = 1 << 53
+	// bootAhead is how far ahead of this node's clock a former run of it can have begun: a clock without a battery starts in 1970.
+	// It is far below maxBoot, so that no claim can use up the numbers.
+	bootAhead = 100 * 365 * 24 * time.Hour
 )
 
 // errReport is wrapped by errors about reports that break the rules.

@@ -56,8 +56,10 @@ type reportSync struct {
 	editing sync.Mutex // orders edits; before board.mu
 
 	// Guarded by board.mu.
-	boot  uint64 // of this run
-	heard bool   // that others have a report of a former run
+	boot uint64 // of this run
+	// refusedBoot: a claimed run far ahead of the clock was told of.
+	refusedBoot bool
+	heard       bool // that others have a report of a former run
 
 	mu        sync.Mutex // guards the fields below; after board.mu
 	hot       map[string]hotReport
@@ -166,6 +168,15 @@ func (s *reportSync) rival(at stamp, other bool) {
 		return
 	}
 	s.heard = true
+	if now := s.clock.Now(); at.boot > bootAt(now.Add(bootAhead), 0) {
+		// Whoever follows such a number upward has none left some day, and is heard by nobody.
+		if !s.refusedBoot {
+			s.refusedBoot = true // told once
+			s.log.Error("a peer says that it has a report of this node from a run far ahead of the clock; that is not followed",
+				"theirs", at.boot, "now", s.boot, "remedy", "a peer is broken: look at its build and its clock. Nodes that believe it do not hear this one until they are restarted")
+		}
+		return
+	}
 	s.boot = bootAt(s.clock.Now(), at.boot)
 	s.boots(s.boot)
 	s.log.Warn("others have a later report of this node, or another: its data directory was restored, or its clock fell", "theirs", at.boot, "now", s.boot)

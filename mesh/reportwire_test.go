@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -251,7 +252,7 @@ func TestOwnReportIsOurs(t *testing.T) {
 	if now, _ := s.read(1); now.Boot != was.Boot || len(ans.Have) != 1 || ans.Have[0].Boot != was.Boot {
 		t.Fatalf("an older one of ours: now %+v, answer %+v", now, ans)
 	}
-	later := wireDelta{Node: nodeBytes(reportNodeID(1)), Boot: was.Boot + 1<<50, N: 400, Set: map[string]cbor.RawMessage{}}
+	later := wireDelta{Node: nodeBytes(reportNodeID(1)), Boot: was.Boot + uint64((365 * 24 * time.Hour).Milliseconds()), N: 400, Set: map[string]cbor.RawMessage{}}
 	ans = s.ask(t, 0, reportMessage{News: []wireDelta{later}})
 	now, _ := s.read(1)
 	if now.Boot <= later.Boot || !report.Equal(was, now) || len(ans.Have) != 1 || ans.Have[0].Boot != now.Boot {

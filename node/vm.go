@@ -307,6 +307,10 @@ func (a *Agent) vmProblems() (out []api.Problem) {
 		switch vm.Phase {
 		case report.Failed:
 			out = append(out, api.Problem{Severity: api.SeverityError, Subject: "vm", Text: fmt.Sprintf("%s failed: %s", vm.Name, vm.Reason), Remedy: "hostmesh vm show " + vm.Name})
+		case report.Deleted:
+			if vm.Step == vmd.StepLost {
+				out = append(out, api.Problem{Severity: api.SeverityNotice, Subject: "vm", Text: fmt.Sprintf("%s: %s", vm.Name, vm.Reason), Remedy: "hostmesh vm purge " + vm.Name})
+			}
 		case report.Waiting:
 			out = append(out, api.Problem{Severity: api.SeverityNotice, Subject: "vm", Text: fmt.Sprintf("%s: %s", vm.Name, vm.Reason), Remedy: "hostmesh approve " + vm.Name})
 		}

@@ -52,9 +52,12 @@ type Box struct {
 	run      context.Context // of Run; nil while it does not run
 	stopped  bool
 	reported reported
-	renamed  map[string]renaming // what was looked up of machines whose UUID only another entry has
-	nothing  map[string]string   // UUIDs of entries that name this box, of which it has nothing: why nothing is made of them
-	wishless map[string]string   // UUIDs that HostDB or the lease log has here and the ledger has not: why nothing is made of them
+	renamed  map[string]renaming  // what was looked up of machines whose UUID only another entry has
+	nothing  map[string]string    // UUIDs of entries that name this box, of which it has nothing: why nothing is made of them
+	wishless map[string]string    // UUIDs that HostDB or the lease log has here and the ledger has not: why nothing is made of them
+	strange  map[string]string    // why a stray is left alone, by UUID
+	names    map[string]string    // what records call machines that the ledger has not, by UUID
+	lost     map[string]time.Time // machines with volumes that nothing refers to: since when that is known
 
 	workers sync.WaitGroup
 	slots   chan struct{} // work on machines
@@ -82,7 +85,7 @@ func Open(cfg Config) (*Box, error) {
 	}
 	b := &Box{
 		cfg: cfg, log: cfg.Logger, ledger: l, entries: entries, around: a, damaged: damaged,
-		machines: map[string]*machine{}, planner: plan.NewPlanner(hostdb.View{}), wishless: map[string]string{}, renamed: map[string]renaming{},
+		machines: map[string]*machine{}, planner: plan.NewPlanner(hostdb.View{}), wishless: map[string]string{}, renamed: map[string]renaming{}, strange: map[string]string{}, names: map[string]string{}, lost: map[string]time.Time{},
 		slots: make(chan struct{}, max(cfg.Workers, 1)), fetches: make(chan struct{}, max(cfg.Fetches, 1)), choosing: make(chan struct{}, 1),
 		tell: make(chan struct{}, 1), relook: make(chan struct{}, 1),
 	}

@@ -83,14 +83,21 @@ func (b *Box) reboot(ctx context.Context, from mesh.Caller, req []byte) ([]byte,
 	return Encode(Done{Text: fmt.Sprintf("%s boots again", e.Name)}), nil
 }
 
-func (b *Box) askPurge(_ context.Context, from mesh.Caller, req []byte) ([]byte, error) {
+func (b *Box) askPurge(ctx context.Context, from mesh.Caller, req []byte) ([]byte, error) {
 	var r Purge
 	if err := Decode(req, &r); err != nil {
 		return nil, coded(CodeInvalid, "purge: %w", err)
 	}
 	e, m, err := b.here(r.UUID)
-	if err != nil {
-		return nil, err
+	if err != nil { // its ledger may have been lost
+		ctx, cancel := context.WithTimeout(ctx, callTime)
+		defer cancel()
+		name, err := b.purgeLost(ctx, r.UUID, r.Override)
+		if err != nil {
+			return nil, err
+		}
+		b.log.Info("vm is purged that the ledger does not know", "vm", name, "uuid", r.UUID, "by", r.By, "node", from.Name, "override", r.Override)
+		return Encode(Done{Text: fmt.Sprintf("what was left of %s on %s is gone", name, b.cfg.Name)}), nil
 	}
 	if err := b.unprotected(e, "purge", r.Override); err != nil {
 		return nil, err

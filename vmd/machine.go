@@ -279,21 +279,31 @@ func (m *machine) look(ctx context.Context, e Entry) (situation, sight, error) {
 // witness remembers what only somebody who watches can know: that a machine ended by itself, and when it was asked to.
 func (m *machine) witness(e Entry, s situation, now time.Time) {
 	switch {
-	case s.Domain == running || s.Domain == paused:
+	case s.Domain == running:
 		m.ran = true
 		if s.Wish == wantOn && e.Stage == Held {
 			m.asked = time.Time{}
 		}
-	case s.Domain == off || s.Domain == absent:
+	case s.Domain == off || s.Domain == absent || s.Domain == paused:
+		if s.Domain == paused && s.Wish == wantOn && e.Stage == Held {
+			m.asked = time.Time{}
+		}
 		if m.ran && s.Wish == wantOn && e.Stage == Held && m.asked.IsZero() {
 			m.ends = append(slices.DeleteFunc(m.ends, func(t time.Time) bool { return now.Sub(t) > loopWithin }), now)
 			m.rest = now.Add(restAfter(len(m.ends)))
 			m.box.stats.ended.Add(1)
-			m.box.log.Warn("a machine ended by itself", "vm", e.Name, "uuid", e.UUID, "times", len(m.ends), "started_in", restAfter(len(m.ends)))
+			what := "a machine ended by itself"
+			if s.Domain == paused {
+				what = "a machine was paused: " + pausedWhy
+			}
+			m.box.log.Warn(what, "vm", e.Name, "uuid", e.UUID, "times", len(m.ends), "started_in", restAfter(len(m.ends)))
 		}
 		m.ran, m.asked = false, time.Time{}
 	}
 }
+
+// pausedWhy is for people: the emulator pauses a guest whose disk cannot be written, until it is told to go on.
+const pausedWhy = "its disk could not be written (is the box's disk full?), or somebody paused it"
 
 // restAfter is how long a machine is not started that ended by itself so often lately.
 func restAfter(ends int) time.Duration {
@@ -312,7 +322,9 @@ func (m *machine) compare(ctx context.Context, e Entry, s *situation, seen sight
 	s.Problem = w.Problem
 	s.Renamed = e.Name != w.Name
 	s.NoAddr = !e.Ran && (e.MAC == "" && w.Subnet.Tag != "" || w.Subnet.Tag != "" && (!e.IP.IsValid() || e.Subnet != w.Subnet.Tag))
-	s.Unsaid = w.Box != b.cfg.Name || e.IP.IsValid() && !w.IP.IsValid() || e.MAC != "" && len(w.MAC) == 0
+	b.mu.Lock()
+	s.Unsaid = unsaid(b.db.Data(hostdb.Hosts, w.Name), b.cfg.Name, e)
+	b.mu.Unlock()
 	want := plan.Room{CPUs: w.CPUs, Memory: w.Memory, Disk: max(w.Disk, e.Disk)}
 	have := plan.Room{CPUs: e.CPUs, Memory: e.Memory, Disk: e.Disk}
 	if e.Domain != nil {
@@ -389,7 +401,7 @@ func (m *machine) show(e Entry, s situation, seen sight) {
 		if phase == "" {
 			phase = report.Reserved
 			if e.Ran {
-				phase = report.Stopped
+				phase = report.Unknown
 			}
 		}
 		m.say(phase, action(was.Step), "the hypervisor is away: "+seen.away.Error())
@@ -418,6 +430,10 @@ func (m *machine) showHeld(e Entry, s situation, note string) {
 		m.say(report.Failed, actOwn, note)
 	case s.Domain == alien:
 		m.say(report.Failed, "", "a domain that somebody else made has its UUID: undefine that, and hostmesh goes on")
+	case s.Rest && s.Domain == paused && len(m.ends) >= loopEnds:
+		m.say(report.Failed, actStart, fmt.Sprintf("it was paused %d times within %s: %s; it is made to go on every %s", len(m.ends), loopWithin, pausedWhy, loopRest))
+	case s.Rest && s.Domain == paused:
+		m.say(report.Starting, actStart, "it was paused, and is made to go on in a moment: "+pausedWhy)
 	case s.Rest && len(m.ends) >= loopEnds:
 		m.say(report.Failed, actStart, fmt.Sprintf("it ended by itself %d times within %s: see hostmesh vm console %s; it is started again every %s",
 			len(m.ends), loopWithin, e.Name, loopRest))
@@ -498,13 +514,16 @@ func (m *machine) fail(ctx context.Context, e Entry, seen sight, a action, err e
 	case making && (hopeless(err) || m.fails >= stepTries):
 		b.stats.failures.Add(1)
 		b.log.Error("a machine cannot be made here", "vm", e.Name, "uuid", e.UUID, "step", string(a), "tries", m.fails, "err", err)
-		m.say(report.Failed, a, err.Error())
+		m.say(report.Preparing, a, "another box is looked for: "+err.Error()) // it fails when no box can make it
 		m.fails = 0
 		if lerr := b.note(m.uuid, func(e *Entry) { e.Stage, e.Reason = Leaving, fmt.Sprintf("%s: %v", a, err) }); lerr != nil {
 			b.log.Error("the ledger cannot be written", "vm", e.Name, "err", lerr)
 			return m.hold(backFirst), false
 		}
 		return 0, false
+	case e.Stage == Leaving: // what was made here is still to go; another box may make it
+		phase = report.Preparing
+		wait = min(backFirst<<min(m.fails-1, 12), backLast)
 	case making:
 		phase = report.Preparing
 		wait = backFirst << (m.fails - 1)

@@ -24,33 +24,44 @@ func digest(w plan.Wish) string {
 }
 
 // place finds a box for one machine.
-func (p *Placer) place(ctx context.Context, office Office, w plan.Wish, drained map[string]string) {
-	key := w.UUID
-	if key == "" {
+func (p *Placer) place(ctx context.Context, office Office, j job, drained map[string]string) {
+	w, key := j.Wish, j.key()
+	if w.UUID == "" {
 		if err := p.identify(ctx, w.Name); err != nil {
 			p.log.Error("a machine cannot be given a UUID", "vm", w.Name, "err", err)
 		}
 		p.land(w.Name, false) // the next view has it under its UUID
 		return
 	}
-	placed, err := p.tryPlace(ctx, office, w, drained)
+	placed, err := p.tryPlace(ctx, office, j, drained)
 	if err != nil && ctx.Err() == nil {
 		phase := report.Failed
-		if noQuorum(err) || errors.Is(err, errPatience) {
+		if passes(err) {
 			phase = report.Reserved
 		}
 		p.say(w, phase, err.Error())
 	}
 	p.land(key, placed)
-	if errors.Is(err, errPatience) {
+	// Where a box was chosen, but the record leaves it out, each try asks the lease group.
+	if errors.Is(err, errChanged) || errors.Is(err, errPatience) && j.node == "" {
 		p.mu.Lock()
 		p.again[key] = p.cfg.Clock.Now().Add(placeSoon)
 		p.mu.Unlock()
 	}
 }
 
+// passes reports whether a reason not to place a machine may pass by itself: whoever waits for it goes on.
+func passes(err error) bool {
+	var remote *mesh.RemoteError
+	return noQuorum(err) || errors.Is(err, errPatience) || errors.Is(err, lease.ErrTaken) || errors.Is(err, lease.ErrLost) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.As(err, &remote)
+}
+
 // errPatience is wrapped by reasons that pass by themselves.
 var errPatience = errors.New("it waits for a box")
+
+// errChanged is wrapped where somebody else was quicker.
+var errChanged = fmt.Errorf("%w: its record was changed meanwhile", errPatience)
 
 // identify gives an entry that was written by hand its UUID.
 func (p *Placer) identify(ctx context.Context, name string) error {
@@ -65,7 +76,8 @@ func (p *Placer) identify(ctx context.Context, name string) error {
 }
 
 // tryPlace offers a machine to boxes, one after the other, until one takes it.
-func (p *Placer) tryPlace(ctx context.Context, office Office, w plan.Wish, drained map[string]string) (placed bool, err error) {
+func (p *Placer) tryPlace(ctx context.Context, office Office, j job, drained map[string]string) (placed bool, err error) {
+	w, named := j.Wish, false
 	now := p.cfg.Clock.Now()
 	rec, version, err := readRecord(ctx, p.cfg.Records, w.UUID)
 	if err != nil {
@@ -90,24 +102,25 @@ func (p *Placer) tryPlace(ctx context.Context, office Office, w plan.Wish, drain
 	if why := failures(rec.Tried); why != "" {
 		return false, errors.New(why)
 	}
-	name := p.cfg.Records.ClaimName(ctx, NameSpace, w.Name, w.UUID)
-	if name != nil {
-		if errors.Is(name, lease.ErrTaken) {
-			return false, fmt.Errorf("the name %s belongs to another machine in the lease log; wait until that is gone, or choose another name: %w", w.Name, name)
-		}
-		return false, name
-	}
 	for ctx.Err() == nil && office.Valid() {
-		node, box, why := p.choose(w, rec, first, drained)
-		first = ""
+		node, box, why := p.choose(j, rec, first, drained)
+		first, j.node = "", ""
 		if node == "" {
 			return false, fmt.Errorf("%w: %s", errPatience, why)
+		}
+		if !named { // not before there is a box: a claim is a write of the lease log
+			if err := p.cfg.Records.ClaimName(ctx, NameSpace, w.Name, w.UUID); errors.Is(err, lease.ErrTaken) {
+				return false, fmt.Errorf("the name %s belongs to another machine in the lease log; wait until that is gone, or choose another name: %w", w.Name, err)
+			} else if err != nil {
+				return false, err
+			}
+			named = true
 		}
 		r := Record{Format: recordFormat, UUID: w.UUID, Name: w.Name, State: Offered, Node: node, Box: box, Fence: office.Fence(),
 			CPUs: w.CPUs, Memory: w.Memory, Disk: w.Disk, Expires: p.cfg.Clock.Now().Add(p.cfg.OfferTime).UnixMilli(), Tried: rec.Tried, Wish: want}
 		if _, err := office.Put(ctx, RecordKey(w.UUID), Encode(r), version); err != nil {
 			if errors.Is(err, lease.ErrConflict) || errors.Is(err, lease.ErrUnknown) {
-				err = fmt.Errorf("%w: its record was changed meanwhile", errPatience)
+				err = errChanged
 			}
 			return false, err
 		}
@@ -190,35 +203,24 @@ func failures(list []Attempt) string {
 }
 
 // choose decides where a machine goes, and keeps the place.
-func (p *Placer) choose(w plan.Wish, rec Record, first string, drained map[string]string) (node, box, why string) {
+func (p *Placer) choose(j job, rec Record, first string, drained map[string]string) (node, box, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.cfg.Clock.Now()
-	in := p.input(p.db, p.mesh, p.index)
-	if p.index.Update(p.db); drained != nil {
-		in.Drained = drained
-	}
-	left := p.elsewhere(p.mesh)
-	for id, l := range p.left[w.UUID] {
-		if now.Before(l.until) {
-			left[id] = l.reason
-		}
-	}
+	w := j.Wish
+	p.index.Update(p.db)
+	left := p.leftOut(w.UUID, now)
 	for _, a := range rec.Tried {
 		if now.Sub(time.UnixMilli(a.At)) < leftOutFor {
 			left[a.Node] = a.Reason
 		}
 	}
-	in.LeftOut = map[string]map[string]string{w.UUID: left}
-	for uuid, f := range p.flight {
-		if uuid != w.UUID && f.offer.Box != "" {
-			in.InFlight = append(in.InFlight, f.offer)
-		}
-	}
 	if m, ok := p.mesh.Get(first); ok && m.State == mesh.StateAlive && left[first] == "" {
 		node, box = m.ID, m.Name
+	} else if _, out := drained[j.node]; j.node != "" && left[j.node] == "" && !out {
+		node, box = j.node, j.box
 	} else {
-		d := plan.NewFleet(in).Place(w)
+		d := plan.NewFleet(p.fleetInput(w.UUID, map[string]map[string]string{w.UUID: left}, drained)).Place(w)
 		node, box, why = d.Node, d.Box, d.Reason
 	}
 	if f := p.flight[w.UUID]; f != nil {

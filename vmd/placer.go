@@ -193,22 +193,24 @@ func (p *Placer) Hold(ctx context.Context, office Office) error {
 	}()
 	slots := make(chan struct{}, offersAtOnce)
 	tidied := p.cfg.Clock.Now()
+	var drained map[string]string
+	var asked time.Time // when drained was
 	for ctx.Err() == nil {
-		var drained map[string]string
-		work := p.round()
-		if len(work) > 0 && p.cfg.Drained != nil {
-			drained = p.cfg.Drained(ctx)
+		work, waits := p.round(drained)
+		if now := p.cfg.Clock.Now(); p.cfg.Drained != nil && (len(work) > 0 || waits && now.Sub(asked) >= placeAgain) {
+			drained, asked = p.cfg.Drained(ctx), now
 		}
-		for _, w := range work {
+		out := drained
+		for _, j := range work {
 			select {
 			case slots <- struct{}{}:
 			case <-ctx.Done():
-				p.land(w.UUID, false)
+				p.land(j.key(), false)
 				continue
 			}
 			wg.Go(func() {
 				defer func() { <-slots }()
-				p.place(ctx, office, w, drained)
+				p.place(ctx, office, j, out)
 			})
 		}
 		if now := p.cfg.Clock.Now(); now.Sub(tidied) >= tidyEvery {
@@ -229,8 +231,22 @@ func (p *Placer) Hold(ctx context.Context, office Office) error {
 	return nil
 }
 
-// round finds what is to be placed now, and marks it.
-func (p *Placer) round() []plan.Wish {
+// job is a machine that is to be placed, with the box that a look at all of them chose for it; "" = none.
+type job struct {
+	plan.Wish
+	node, box string
+}
+
+func (j job) key() string {
+	if j.UUID == "" {
+		return j.Name
+	}
+	return j.UUID
+}
+
+// round finds what is to be placed now, and marks it. A machine for which no box was found before, and is none now, is told of
+// and costs nobody else anything; waits reports whether there is one.
+func (p *Placer) round(drained map[string]string) (work []job, waits bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.cfg.Clock.Now()
@@ -240,14 +256,13 @@ func (p *Placer) round() []plan.Wish {
 			delete(p.flight, uuid)
 		}
 	}
-	var work []plan.Wish
-	waits := map[string]bool{}
+	var fleet *plan.Fleet
+	left := map[string]map[string]string{}
+	open := map[string]bool{}
 	for _, w := range p.waiting(p.index) {
-		key := w.UUID
-		if key == "" {
-			key = w.Name
-		}
-		waits[key] = true
+		j := job{Wish: w}
+		key := j.key()
+		open[key] = true
 		f := p.flight[key]
 		switch {
 		case f != nil && f.busy, now.Before(p.again[key]):
@@ -255,18 +270,61 @@ func (p *Placer) round() []plan.Wish {
 		case w.Problem != "":
 			p.sayLocked(w, report.Failed, w.Problem)
 		default:
-			p.flight[key] = &flight{busy: true}
-			work = append(work, w)
+			if w.UUID != "" {
+				if fleet == nil {
+					fleet = plan.NewFleet(p.fleetInput("", left, drained))
+				}
+				left[w.UUID] = p.leftOut(w.UUID, now)
+				d := fleet.Place(w)
+				if _, again := p.again[key]; again && d.Node == "" {
+					p.sayLocked(w, report.Reserved, fmt.Sprintf("%v: %s", errPatience, d.Reason))
+					p.again[key], waits = now.Add(placeSoon), true
+					continue
+				}
+				j.node, j.box = d.Node, d.Box
+			}
+			f := &flight{busy: true}
+			if j.node != "" {
+				f.offer = plan.Offer{UUID: w.UUID, Name: w.Name, Box: j.node, CPUs: w.CPUs, Memory: w.Memory, Disk: w.Disk}
+			}
+			p.flight[key] = f
+			work = append(work, j)
 		}
 	}
 	for uuid := range p.vms {
-		if !waits[uuid] {
+		if !open[uuid] {
 			delete(p.vms, uuid)
 		}
 	}
-	maps.DeleteFunc(p.again, func(key string, _ time.Time) bool { return !waits[key] })
-	maps.DeleteFunc(p.left, func(key string, _ map[string]leftOut) bool { return !waits[key] })
-	return work
+	maps.DeleteFunc(p.again, func(key string, _ time.Time) bool { return !open[key] })
+	maps.DeleteFunc(p.left, func(key string, _ map[string]leftOut) bool { return !open[key] })
+	return work, waits
+}
+
+// fleetInput is what places follow from now; but is the machine whose own flight does not count. A caller holds mu.
+func (p *Placer) fleetInput(but string, left map[string]map[string]string, drained map[string]string) plan.Input {
+	in := p.input(p.db, p.mesh, p.index)
+	in.LeftOut = left
+	if drained != nil {
+		in.Drained = drained
+	}
+	for uuid, f := range p.flight {
+		if uuid != but && f.offer.Box != "" {
+			in.InFlight = append(in.InFlight, f.offer)
+		}
+	}
+	return in
+}
+
+// leftOut are the boxes that a machine is not given to at present, with the reasons; a caller holds mu.
+func (p *Placer) leftOut(uuid string, now time.Time) map[string]string {
+	left := p.elsewhere(p.mesh)
+	for id, l := range p.left[uuid] {
+		if now.Before(l.until) {
+			left[id] = l.reason
+		}
+	}
+	return left
 }
 
 // land ends a flight.

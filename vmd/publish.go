@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"hostmesh/hostdb"
@@ -68,6 +69,12 @@ func (b *Box) publish(ctx context.Context, e Entry, w plan.Wish) error {
 	return nil
 }
 
+// unsaid reports whether publish would write something. What a person entered counts as said, whether it can be understood or
+// not: the box does not write over it.
+func unsaid(doc hostdb.Document, box string, e Entry) bool {
+	return doc.Text("VM", "Box") != box || e.IP.IsValid() && doc.Text("Network", "IP") == "" || e.MAC != "" && doc.Text("Network", "MAC") == ""
+}
+
 var emptyMapping = func() hostdb.Document {
 	d, err := hostdb.ParseDocument([]byte("{}"))
 	if err != nil {
@@ -98,6 +105,9 @@ func (b *Box) withdraw(ctx context.Context, e Entry) error {
 			}
 			if doc.Text("Network", "MAC") == plan.MAC(b.cfg.Mesh, e.UUID).String() {
 				paths = append(paths, []string{"Network", "MAC"})
+			}
+			if n := len(maps.Collect(doc.At("Network").Keys())); n > 0 && n == len(paths)-1 { // nothing else is in it
+				paths = [][]string{{"VM", "Box"}, {"Network"}}
 			}
 			for _, p := range paths {
 				if err := tx.DeletePath(hostdb.Hosts, name, p); err != nil && !errors.Is(err, hostdb.ErrNotFound) {

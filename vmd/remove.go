@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"hostmesh/mesh/lease"
 )
@@ -56,17 +58,38 @@ func clip(text string) string {
 	return text[:most] + "..."
 }
 
+// deleteVolumes deletes what there is of a machine's disks. A caller has no slot.
 func (b *Box) deleteVolumes(ctx context.Context, e Entry) error {
+	select {
+	case b.slots <- struct{}{}:
+		defer func() { <-b.slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	for _, name := range []string{diskName(e.UUID), seedName(e.UUID)} {
 		if err := b.cfg.Hypervisor.DeleteVolume(ctx, name); err != nil {
 			return err
 		}
 	}
+	return b.deleteConsoles(e.UUID)
+}
+
+// deleteConsoles deletes what a machine's console said, with what was turned over: .log.0 and so on.
+func (b *Box) deleteConsoles(uuid string) error {
 	if b.cfg.Consoles == "" {
 		return nil
 	}
-	if err := os.Remove(b.console(e.UUID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	files, err := os.ReadDir(b.cfg.Consoles)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete console: %w", err)
+	}
+	for _, f := range files {
+		if f.Name() != uuid+".log" && !strings.HasPrefix(f.Name(), uuid+".log.") {
+			continue
+		}
+		if err := os.Remove(filepath.Join(b.cfg.Consoles, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("delete console: %w", err)
+		}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package vmd
 
 import (
+	"cmp"
 	"context"
 	"maps"
 
@@ -75,6 +76,8 @@ func (b *Box) observe() (*report.Box, map[string]report.VM) {
 		switch {
 		case e.Stage == Held && has[uuid].State == plan.Running:
 			vm.Phase = report.Running
+		case e.Stage == Held && e.Ran && !b.have.known: // guests go on without libvirt, and without this agent
+			vm.Phase, vm.Reason = report.Unknown, "the hypervisor was not reached since this agent started"
 		case e.Stage == Held && e.Ran:
 			vm.Phase = report.Stopped
 		case e.Stage == Kept:
@@ -106,8 +109,8 @@ func (b *Box) observe() (*report.Box, map[string]report.VM) {
 		case d.Mesh != b.cfg.Mesh:
 			vms[uuid] = report.VM{Name: d.Name, Phase: report.Foreign, CPUs: d.CPUs, Memory: d.Memory, Reason: "somebody else made it; hostmesh does not touch it"}
 		default:
-			vms[uuid] = report.VM{Name: d.Name, Phase: report.Failed, CPUs: d.CPUs, Memory: d.Memory,
-				Reason: "a stray: it has this mesh's mark, but neither this box's ledger nor the lease log says that it belongs here; hostmesh does not touch it"}
+			vms[uuid] = report.VM{Name: d.Name, Phase: report.Failed, CPUs: d.CPUs, Memory: d.Memory, Reason: cmp.Or(b.strange[uuid],
+				"a stray: it has this mesh's mark, but neither this box's ledger nor the lease log says that it belongs here; hostmesh does not touch it")}
 		}
 	}
 	for uuid, why := range b.nothing {
@@ -121,12 +124,13 @@ func (b *Box) observe() (*report.Box, map[string]report.VM) {
 	}
 	for uuid, why := range b.wishless {
 		if _, known := vms[uuid]; !known {
-			name := ""
+			name := b.names[uuid]
 			if names := b.planner.ByUUID(uuid); len(names) > 0 {
 				name = names[0]
 			}
 			vms[uuid] = report.VM{Name: name, Phase: report.Failed, Reason: why}
 		}
 	}
+	b.reportLost(vms)
 	return box, vms
 }

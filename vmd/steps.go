@@ -29,6 +29,10 @@ func (m *machine) act(ctx context.Context, a action, e Entry, seen sight) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
+	if asks(a) { // the lease group may take a while, and must not hold up those that need none
+		<-b.slots
+		defer func() { b.slots <- struct{}{} }()
+	}
 	switch a {
 	case actSettle:
 		return m.settle(ctx, e)
@@ -115,6 +119,15 @@ func (m *machine) act(ctx context.Context, a action, e Entry, seen sight) error 
 		return errLost
 	}
 	return fmt.Errorf("no action %q", a)
+}
+
+// asks reports whether an action is one of the lease group.
+func asks(a action) bool {
+	switch a {
+	case actSettle, actRename, actAddress, actUndo, actTicket, actReinstate, actKeep, actPurge:
+		return true
+	}
+	return false
 }
 
 // fetch brings an image here. It takes as long as it takes, and holds up nobody who needs none.
@@ -321,6 +334,7 @@ func (m *machine) start(ctx context.Context, e Entry) error {
 	}
 	err := b.cfg.Hypervisor.Start(ctx, e.UUID)
 	if err == nil {
+		m.ran = true // if it is not at the next look, it ended by itself
 		return nil
 	}
 	if !first {

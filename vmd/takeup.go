@@ -38,11 +38,11 @@ func (b *Box) recover(ctx context.Context) {
 			}
 		}
 		b.mu.Lock()
-		unknown := b.strays()
+		unknown := len(b.strays()) + len(b.wishless)
 		ready := b.have.known && (b.cfg.Complete == nil || b.cfg.Complete()) && b.cfg.Records != nil
 		b.mu.Unlock()
 		since := time.Since(at)
-		if ready && (since >= takeUpEvery || since >= lookEvery && (!done || len(unknown) > 0)) {
+		if ready && (since >= takeUpEvery || since >= lookEvery && (!done || unknown > 0)) {
 			at = time.Now()
 			if err := b.takeUp(ctx); err != nil {
 				b.log.Debug("records cannot be read", "err", err)
@@ -53,6 +53,9 @@ func (b *Box) recover(ctx context.Context) {
 		}
 		if ready {
 			b.lookForNothing(ctx)
+			if err := b.sweep(ctx); err != nil {
+				b.log.Debug("volumes cannot be looked through", "err", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -136,8 +139,27 @@ func (b *Box) takeUp(ctx context.Context) error {
 	said := map[string]bool{}
 	for _, raw := range list.Records {
 		r, err := decodeRecord(raw.Value)
-		if err != nil || r.Node != b.cfg.Node || r.State != Taken {
+		if err != nil || r.State != Taken {
 			continue
+		}
+		if r.Node != b.cfg.Node {
+			yes, why := b.inherits(r)
+			b.mu.Lock()
+			b.strange[r.UUID] = why
+			b.mu.Unlock()
+			if !yes {
+				continue
+			}
+			b.log.Warn("taking over a machine of this box from before it was installed anew", "vm", r.Name, "uuid", r.UUID, "former", r.Node)
+			r.Node = b.cfg.Node
+			version, err := b.cfg.Records.Put(ctx, raw.Key, Encode(r), raw.Version)
+			if errors.Is(err, lease.ErrConflict) {
+				continue // it will be looked at again
+			}
+			if err != nil {
+				return err
+			}
+			raw.Version = version
 		}
 		said[r.UUID] = true
 		if _, known := b.entry(r.UUID); known {
@@ -278,9 +300,22 @@ func (b *Box) adopt(r Record) (lost bool, err error) {
 		return false, nil
 	case (what == wantOn || what == wantOff) && w.Box == b.cfg.Name || what == gone && db.WasDeleted(hostdb.Hosts, r.Name):
 		b.mu.Lock()
-		b.wishless[r.UUID] = "this box has nothing of it, though its record says that it does: its ledger was lost. Remove VM/Box of the host and purge it, to have it made anew"
+		b.names[r.UUID] = r.Name
+		why := "this box has nothing of it, though its record says that it does: its ledger was lost. "
+		if what == gone {
+			why += "hostmesh vm purge " + r.Name + " frees its name, and takes away what volumes are left"
+		} else {
+			why += "To have it made anew, without what was on its disk: hostmesh db delete hosts/" + w.Name + "/VM/Box -m 'lost'; or hostmesh vm destroy " + w.Name
+		}
+		b.wishless[r.UUID] = why
 		b.mu.Unlock()
 		return false, nil
 	}
-	return what != unseen, nil
+	if what == unseen {
+		return false, nil
+	}
+	b.mu.Lock()
+	delete(b.wishless, r.UUID) // whoever removed VM/Box wants it made anew
+	b.mu.Unlock()
+	return true, nil
 }

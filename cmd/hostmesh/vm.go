@@ -34,7 +34,7 @@ Whoever may write the entry of a host may do all of this with it.`,
 }
 
 // vmPhases are those that a list may be narrowed to.
-var vmPhases = []string{"pending", "reserved", "preparing", "starting", "running", "stopping", "stopped", "failed", "unreachable", "waiting", "deleted", "foreign"}
+var vmPhases = []string{"pending", "reserved", "preparing", "starting", "running", "stopping", "stopped", "failed", "unreachable", "waiting", "deleted", "foreign", "unknown"}
 
 func (a *app) vmListCommand() *cobra.Command {
 	var f api.VMFilter
@@ -47,7 +47,8 @@ somebody made without hostmesh, and which are never touched.
 
 PHASE is pending (no box has it yet), reserved, preparing, starting, running,
 stopping, stopped, failed, unreachable (its box does not answer), waiting (to be
-destroyed: see hostmesh approve), deleted or foreign. SINCE is for how long.`,
+destroyed: see hostmesh approve), deleted, foreign, or unknown (its box does not
+see whether it runs). SINCE is for how long.`,
 		Example: `  hostmesh vm list
   hostmesh vm list --box box3.dc1.example.com
   hostmesh vm list --phase failed -o json`,

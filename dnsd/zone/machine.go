@@ -36,8 +36,11 @@ func (z *Zones) machine(doc hostdb.Document) (vm report.VM, box string, known bo
 	return vm, box, known
 }
 
-// stopped reports whether a machine is a reason to leave its host out. Of foreign ones a box does not say whether they run.
-func stopped(vm report.VM) bool { return !vm.Phase.Up() && vm.Phase != report.Foreign }
+// stopped reports whether a machine is a reason to leave its host out. Of foreign ones a box does not say whether they run, and
+// of unknown ones it cannot.
+func stopped(vm report.VM) bool {
+	return !vm.Phase.Up() && vm.Phase != report.Foreign && vm.Phase != report.Unknown
+}
 
 // stoppedWhy says so.
 func stoppedWhy(vm report.VM, box string) string {

@@ -70,6 +70,7 @@ func TestLiveMachines(t *testing.T) {
 	step("one failed", boxes("", report.Failed, report.Running), "#2; #3", "its machine is failed, says b1.x.test: no space")
 	step("the other stops", boxes("", report.Running, report.Stopped), "#1; #3", "its machine is running, says b1.x.test")
 	step("foreign", boxes("", report.Foreign), "#1; #2; #3", nothing)
+	step("unknown", boxes("", report.Unknown), "#1; #2; #3", nothing)
 	step("both stopped", boxes("", report.Stopped, report.Stopped), "#3", "its machine is stopped, says b1.x.test: no space")
 	step("the box is dead", boxes(" failed", report.Stopped, report.Running), "#1; #2; #3", nothing)
 	step("frozen without", boxes("", report.Stopped, report.Running).WithMassSuspicion(true), "#1; #2; #3", nothing)

@@ -77,9 +77,11 @@ const (
 	Waiting   Phase = "waiting" // to be destroyed, for somebody to approve
 	Deleted   Phase = "deleted" // its disks are kept until Until
 	Foreign   Phase = "foreign" // made by somebody else, and not touched
+	Unknown   Phase = "unknown" // it ran, and its box cannot see whether it still does
 )
 
-// Up reports whether a machine in this phase may serve.
+// Up reports whether a machine in this phase may serve. Nobody can say that of an Unknown one, nor that it may not: that is no reason to
+// leave it out.
 func (p Phase) Up() bool { return p == Running }
 
 // Began is when the phase began.

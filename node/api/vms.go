@@ -68,7 +68,7 @@ const (
 type VM struct {
 	Name  string `json:"name"`
 	UUID  string `json:"uuid,omitempty" doc:"Its identity; absent until it is placed when its entry was written by hand"`
-	Phase string `json:"phase" doc:"pending: no box has it yet. reserved, preparing, starting, running, stopping, stopped, failed: as its box reports. unreachable: its box does not answer. waiting: to be destroyed, for an approval. deleted: its disks are kept. foreign: made by somebody else"`
+	Phase string `json:"phase" doc:"pending: no box has it yet. reserved, preparing, starting, running, stopping, stopped, failed: as its box reports. unreachable: its box does not answer. waiting: to be destroyed, for an approval. deleted: its disks are kept. foreign: made by somebody else. unknown: it ran, and its box cannot see whether it still does"`
 	Step  string `json:"step,omitempty" doc:"What is being done, or was when it failed: image, disk, seed, define, start"`
 	// Reason is for people.
 	Reason string     `json:"reason,omitempty" doc:"Why it waits or failed, and what to do"`

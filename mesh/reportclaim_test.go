@@ -7,9 +7,9 @@ import (
 	"hostmesh/mesh/report"
 )
 
-// TestReviewHighestBoot: a broken peer says that it has a report of this node of the highest run that is taken. This node goes
-// above it, as it must, and is heard by nobody from then on, after restarts either, for it keeps that number.
-func TestReviewHighestBoot(t *testing.T) {
+// TestClaimOfTheHighestRun: a broken peer says that it has a report of this node of the highest run that is taken. This node does
+// not go above it: it would be heard by nobody from then on, after restarts either, for it keeps that number.
+func TestClaimOfTheHighestRun(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	b := newBoard(Member{ID: reportNodeID(0), Name: "n0", State: StateAlive}, log, realClock{}.Now)
 	s := newReportSync(b, reportNodeID(0), 100, log, realClock{})
@@ -25,6 +25,9 @@ func TestReviewHighestBoot(t *testing.T) {
 	d, ok := s.board.reports.delta(reportNodeID(0), stamp{})
 	if !ok {
 		t.Fatal("no report")
+	}
+	if kept != 0 {
+		t.Errorf("run %d is kept", kept)
 	}
 	own := reportMessage{News: []wireDelta{d.wire()}}
 	if _, err := decodeReports(own.encode()); err != nil {
