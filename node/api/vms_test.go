@@ -262,7 +262,7 @@ func TestVMsClient(t *testing.T) {
 	for _, did := range []string{
 		"creates {Name:web7 Image:debian-12 Subnet:prod CPUs:0 Memory: Disk: Tags:[web] IP: Protected:false Owner: Expires: Off:false Log:x}",
 		"reads web7 from -10 for 25s", "power web7 {On:true Override: Log:l}", "destroys web7 {Override:o Log:l}", "undeletes web7 {Override: Log:l}",
-		"reboots web7 {Hard:true Override:}", "retries web7", "purges web7 {Override:}", `approves ["web7"] false`,
+		"reboots web7 {Hard:true Override:}", "retries web7", "purges web7 {UUID: Override:}", `approves ["web7"] false`,
 	} {
 		want = append(want, "root(alice) "+did)
 	}
