@@ -137,7 +137,7 @@ Rack: {Row: 01}
 	want := Tag{
 		Priority: -10,
 		LB: &LB{VIP: addrs("10.1.0.53")[0], Ports: map[Port]uint16{{53, UDP}: 53, {443, TCP}: 8443}, Mode: NAT, Balance: RoundRobin,
-			Check: Probe{"tcp", 2 * time.Second, 2, 3}},
+			Check: Probe{"tcp", 2 * time.Second, 2, 3}, Masquerade: true, Drain: 5 * time.Minute, NoQuorum: DropVIP},
 		Group: &Group{Max: 4, Name: "web%02d.example.com", Spread: SpreadRack,
 			Template: Template{Image: "debian-12", CPUs: 1, Memory: 1 << 30, Subnet: "prod"},
 			Scale:    &Scale{LoadCPU, 60, Cooldown{time.Minute, 10 * time.Minute}}},

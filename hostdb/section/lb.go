@@ -19,11 +19,27 @@ type LB struct {
 	Balance Balance `example:"source"`
 	// Check is how a member shows that it works.
 	Check Probe
+	// Masquerade is whether members see the balancer's address instead of the client's, in mode nat. Off asks for members
+	// whose way back leads through the balancer: those of another box answer past it, and their answers are lost.
+	Masquerade bool `example:"off"`
+	// TLS is the certificate that clients are shown, in the modes tcp and http: NAME.pem in balancer.d of the box, with its
+	// chain and its key. Absent: what clients send is passed on as it is.
+	TLS string `format:"file" example:"shop"`
+	// Drain is how long connections of a member that is taken out may go on. After it they are cut.
+	Drain time.Duration `min:"0s" max:"24h" example:"1m"`
+	// NoQuorum is what the holder of the VIP does when its lease group has no majority.
+	NoQuorum NoQuorum `example:"keep"`
+	// Force lets the members shrink by over 30 % at once. A value that it had not before counts once, with what the members
+	// are at that moment; so write why, and when.
+	Force string `example:"2026-11-30 rack r12 goes"`
 }
 
 func (l *LB) defaults() {
-	l.Mode = NAT           // takes every protocol, needs no other program, and members see the client's address
-	l.Balance = RoundRobin // right for members of a size
+	l.Mode = NAT              // takes every protocol, needs no other program, and members see the client's address
+	l.Balance = RoundRobin    // right for members of a size
+	l.Masquerade = true       // works wherever members are
+	l.Drain = 5 * time.Minute // longer than nearly all requests, and an upgrade does not wait for an idle client
+	l.NoQuorum = DropVIP      // one who cannot ask cannot know that nobody else has it, and an address in two places serves nobody
 }
 
 func (LB) example() string {
@@ -36,6 +52,9 @@ Check: {Type: dns, Interval: 2s, Rise: 2, Fall: 3}
 }
 
 func (l *LB) check(r *report) {
+	if l.TLS != "" && l.Mode == NAT {
+		r.bad(l.TLS, "asks for Mode tcp or http: nat does not look into connections", "TLS")
+	}
 	for p := range l.Ports {
 		if p.Proto == UDP && l.Mode != NAT {
 			r.bad(string(l.Mode), "does not carry "+p.String()+"; expected nat for a tag with udp ports", "Mode")
@@ -66,6 +85,17 @@ const (
 )
 
 func (Balance) values() []string { return []string{string(RoundRobin), string(BySource)} }
+
+// NoQuorum is what becomes of a virtual IP whose holder cannot renew its lease, and hears of nobody else who could have it.
+type NoQuorum string
+
+// The values of NoQuorum.
+const (
+	KeepVIP NoQuorum = "keep" // serve on while most of the lease group is gone: in a network that is cut in two, both sides may
+	DropVIP NoQuorum = "drop" // give it up
+)
+
+func (NoQuorum) values() []string { return []string{string(KeepVIP), string(DropVIP)} }
 
 // Probe is how a member of a balanced tag shows that it works.
 type Probe struct {
