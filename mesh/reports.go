@@ -20,7 +20,7 @@ import (
 const (
 	maxReport        = 1 << 20 // bytes of all its entries: some thousand machines
 	maxReportEntries = 20_000
-	maxReportKey     = report.MaxKey + 8
+	maxReportKey     = report.MaxName + 8
 	// maxGone is how many dropped entries are remembered for those who missed that; they get the whole report beyond it.
 	maxGone = 1024
 	// maxBoot bounds what a peer may claim, so that there is always a higher one. It is a time in milliseconds, 285,000 years on.
@@ -348,7 +348,7 @@ func (s *reportStore) apply(d *reportDelta) (took bool, err error) {
 		}
 		next.floor, next.size, next.content = h.floor, h.size, h.content
 		next.entries, next.gone = maps.Clone(h.entries), maps.Clone(h.gone)
-		rep.Box, rep.VMs = h.rep.Box, maps.Clone(h.rep.VMs)
+		rep.Box, rep.VMs, rep.LB, rep.Checks = h.rep.Box, maps.Clone(h.rep.VMs), h.rep.LB, maps.Clone(h.rep.Checks)
 	}
 	for _, k := range d.gone {
 		next.drop(k)

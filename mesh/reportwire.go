@@ -16,6 +16,9 @@ const callReports = "report.sync.1"
 const (
 	boxKey = "box"
 	vmKey  = "vm/"
+	lbKey  = "lb"
+	// checkKey is followed by a tag.
+	checkKey = "check/"
 )
 
 // reportMessage is what crosses, both ways. Numbers are a format: add, never change.
@@ -151,12 +154,23 @@ func encodeEntries(r report.Report) (map[string][]byte, error) {
 			return nil, err
 		}
 	}
+	if r.LB != nil {
+		if err := add(lbKey, r.LB); err != nil {
+			return nil, err
+		}
+	}
+	for tag, list := range r.Checks {
+		if err := add(checkKey+tag, list); err != nil {
+			return nil, err
+		}
+	}
 	return out, nil
 }
 
-// setEntry changes r, whose VMs are its own, by an entry; nil drops it. Entries of later builds are left alone.
+// setEntry changes r, whose maps are its own, by an entry; nil drops it. Entries of later builds are left alone.
 func setEntry(r *report.Report, key string, raw []byte) error {
 	id, isVM := strings.CutPrefix(key, vmKey)
+	tag, isCheck := strings.CutPrefix(key, checkKey)
 	switch {
 	case raw == nil && key == boxKey:
 		r.Box = nil
@@ -165,7 +179,35 @@ func setEntry(r *report.Report, key string, raw []byte) error {
 		if len(r.VMs) == 0 {
 			r.VMs = nil
 		}
+	case raw == nil && key == lbKey:
+		r.LB = nil
+	case raw == nil && isCheck:
+		delete(r.Checks, tag)
+		if len(r.Checks) == 0 {
+			r.Checks = nil
+		}
 	case raw == nil:
+	case key == lbKey:
+		var l report.LB
+		if err := reportDec.Unmarshal(raw, &l); err != nil {
+			return fmt.Errorf("%w: virtual addresses: %w", errReport, err)
+		}
+		if !l.Fits() {
+			return fmt.Errorf("%w: a virtual address or a text of it is too long, or not what it may be", errReport)
+		}
+		r.LB = &l
+	case isCheck:
+		var c report.Checks
+		if err := reportDec.Unmarshal(raw, &c); err != nil {
+			return fmt.Errorf("%w: checks: %w", errReport, err)
+		}
+		if !c.Fits(tag) {
+			return fmt.Errorf("%w: a tag, an address or a text of checks is too long, or not what it may be", errReport)
+		}
+		if r.Checks == nil {
+			r.Checks = make(map[string]report.Checks)
+		}
+		r.Checks[tag] = c
 	case key == boxKey:
 		var b report.Box
 		if err := reportDec.Unmarshal(raw, &b); err != nil {

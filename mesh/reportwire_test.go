@@ -75,6 +75,14 @@ func TestReportDeltas(t *testing.T) {
 		func(r *report.Report) { r.Box.CPUs = 9 },
 		func(r *report.Report) { r.VMs["vm2"] = report.VM{Name: "back", Phase: report.Running} },
 		func(r *report.Report) { clear(r.VMs) },
+		func(r *report.Report) {
+			r.LB = &report.LB{VIPs: map[string]report.VIP{"10.1.0.53": {Fence: 7, Phase: "held"}}}
+			r.Checks["resolvers"] = report.Checks{"10.1.0.7": {Host: "u1", Up: true}, "10.1.0.8": {Host: "u2", Why: "refused", Since: 3}}
+			r.Checks["web"] = report.Checks{"10.1.0.9": {Host: "w1", Up: true}}
+		},
+		func(r *report.Report) { r.Checks["web"]["10.1.0.9"] = report.Check{Host: "w1", Why: "timeout"} },
+		func(r *report.Report) { delete(r.Checks, "web") },
+		func(r *report.Report) { r.LB, r.Checks = nil, nil },
 	}
 	var at []report.Report
 	id := reportNodeID(0)
@@ -104,6 +112,9 @@ func TestReportDeltas(t *testing.T) {
 			{5, stamp{boot, 9}, "none", ""},
 			{5, stamp{boot + 1, 1}, "none", ""},
 			{6, stamp{boot, 5}, "whole", ""}, // box alone is shorter than what went
+			{7, stamp{boot, 6}, "check/resolvers check/web lb", ""},
+			{8, stamp{boot, 7}, "check/web", ""},
+			{9, stamp{boot, 8}, "", "check/web"},
 		} {
 			if tt.now != i+1 {
 				continue
@@ -339,8 +350,8 @@ func TestBadReports(t *testing.T) {
 		"base is later":       {News: []wireDelta{{Node: node, Boot: 5, N: 11, Since: 11}}},
 		"whole with gone":     {News: []wireDelta{{Node: node, Boot: 5, N: 11, Gone: []string{"box"}}}},
 		"empty key":           set("", 1),
-		"long key":            set(strings.Repeat("k", 100), 1),
-		"long gone key":       {News: []wireDelta{{Node: node, Boot: 5, N: 11, Since: 10, Gone: []string{strings.Repeat("k", 100)}}}},
+		"long key":            set(strings.Repeat("k", maxReportKey+1), 1),
+		"long gone key":       {News: []wireDelta{{Node: node, Boot: 5, N: 11, Since: 10, Gone: []string{strings.Repeat("k", maxReportKey+1)}}}},
 		"box is a number":     set("box", 1),
 		"machine is a list":   set("vm/x", []int{1}),
 		"machine without id":  set("vm/", report.VM{Name: "x"}),
@@ -378,10 +389,17 @@ func TestOwnReportIsBounded(t *testing.T) {
 	s.edit(func(r *report.Report) {
 		r.VMs["a"] = report.VM{Name: "x\xff", Reason: strings.Repeat("é", report.MaxReason)}
 		r.VMs[strings.Repeat("u", 100)] = report.VM{}
+		r.LB = &report.LB{VIPs: map[string]report.VIP{strings.Repeat("1", 100): {}, "10.0.0.1": {Why: strings.Repeat("w", 10_000)}}}
+		r.Checks["a"] = report.Checks{"10.0.0.2": {Host: "h", Why: strings.Repeat("w", 10_000)}, strings.Repeat("1", 100): {}}
+		r.Checks[strings.Repeat("t", 300)] = report.Checks{"10.0.0.2": {}}
+		r.Checks["empty"] = report.Checks{}
 		r.Box = &report.Box{Unfit: strings.Repeat("u", 10_000), Bridges: []string{"br0"}}
 	})
 	r, _ := s.read(0)
 	if len(r.VMs) != 1 || len(r.VMs["a"].Reason) != report.MaxReason || r.VMs["a"].Name != "x\uFFFD" || len(r.Box.Unfit) != report.MaxReason {
+		t.Fatalf("%+v", r)
+	}
+	if len(r.LB.VIPs) != 1 || len(r.LB.VIPs["10.0.0.1"].Why) != report.MaxReason || len(r.Checks) != 1 || len(r.Checks["a"]) != 1 || len(r.Checks["a"]["10.0.0.2"].Why) != report.MaxWhy {
 		t.Fatalf("%+v", r)
 	}
 	other.hold(r)
