@@ -1,0 +1,82 @@
+package lbd
+
+import (
+	"fmt"
+	"net/netip"
+
+	"hostmesh/lbd/plan"
+)
+
+// fitness is what this box can do, as of its last look. It is immutable.
+type fitness struct {
+	cfg         *Config
+	addresses   string // why it can hold no address at all
+	nat, proxy  string // why it cannot divide
+	home, known bool
+	links       map[netip.Addr]link
+}
+
+// link is where an address would be.
+type link struct{ name, why string }
+
+func newFitness(cfg Config) fitness { return fitness{cfg: &cfg} }
+
+// look asks the box.
+func (f fitness) look(vips []plan.VIP) fitness {
+	next := fitness{cfg: f.cfg, links: make(map[netip.Addr]link, len(vips))}
+	if f.cfg.Lease != nil {
+		next.home, next.known = f.cfg.Lease.Home()
+	}
+	if len(vips) == 0 {
+		return next
+	}
+	next.addresses = textOf(f.cfg.Addresses.Check())
+	next.nat, next.proxy = textOf(f.cfg.NAT.Check()), textOf(f.cfg.Proxy.Check())
+	for _, v := range vips {
+		name, err := f.cfg.Addresses.InterfaceFor(v.Addr, v.CIDR.Bits())
+		next.links[v.Addr] = link{name, textOf(err)}
+	}
+	return next
+}
+
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// why is why this node cannot hold an address; "" = it can.
+func (f fitness) why(v plan.VIP) string {
+	switch {
+	case f.cfg.Unfit != "":
+		return f.cfg.Unfit
+	case f.cfg.Lease == nil:
+		return "this agent takes no part in duties"
+	case v.Datacenter != "" && v.Datacenter != f.cfg.Datacenter:
+		return fmt.Sprintf("this node is in datacenter %q, and tags/%s in %q", f.cfg.Datacenter, v.Subnet, v.Datacenter)
+	case v.Datacenter == "" && !f.known:
+		return "the group that grants duties is not known yet"
+	case v.Datacenter == "" && !f.home:
+		return fmt.Sprintf("tags/%s has no Subnet/Datacenter, so its addresses are held in the home datacenter: say where it is", v.Subnet)
+	case f.addresses != "":
+		return f.addresses
+	case v.NAT && f.nat != "":
+		return f.nat
+	case v.HAProxy && f.proxy != "":
+		return f.proxy
+	}
+	if l, looked := f.links[v.Addr]; !looked {
+		return "this box was not looked at yet"
+	} else if l.why != "" {
+		return l.why
+	}
+	return ""
+}
+
+// fitLink is the interface for an address; "" = let it be found.
+func (d *Daemon) fitLink(v plan.VIP) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.fit.links[v.Addr].name
+}
