@@ -24,6 +24,7 @@ import (
 	"hostmesh/mesh"
 	"hostmesh/mesh/lease"
 	"hostmesh/node/api"
+	"hostmesh/vmd"
 	"hostmesh/vmd/libvirt"
 )
 
@@ -54,6 +55,8 @@ type Agent struct {
 	mirror    *mirror      // nil when no Git repository is kept
 	keeper    *keeper
 	images    *images
+	vms       *vmd.Box
+	placer    *vmd.Placer
 	// retention drops old history, where the configuration says so.
 	retention *retention
 	web       []*webServer
@@ -252,6 +255,9 @@ func (a *Agent) openDaemons() error {
 	a.loop = newLoop(cfg, a.store, a.mesh)
 	a.openMirror()
 	a.retention = newRetention(a)
+	if err := a.openVM(); err != nil {
+		return err
+	}
 	return a.openDNS()
 }
 
@@ -364,6 +370,10 @@ func (a *Agent) services() *services {
 	if a.lease != nil { // it hands over what is held, over the mesh
 		s.add("lease", a.runLease)
 	}
+	if !a.cfg.Observe {
+		s.add("vm", a.vms.Run)
+	}
+	s.add("vm-placer", a.runPlacer)
 	if a.mirror != nil { // and who holds a duty stops before that
 		s.add("mirror", a.mirror.run)
 	}

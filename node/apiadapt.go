@@ -13,6 +13,7 @@ import (
 
 // handler is what every listener serves.
 func (a *Agent) handler() http.Handler {
+	machines := a.vmDesk()
 	return &routes{
 		hostdb: rest.New(rest.Config{Store: a.store, Auth: a.auth, Settled: a.settled, Logger: a.log, Registerer: a.metrics}),
 		api: api.NewHandler(api.Config{
@@ -24,6 +25,7 @@ func (a *Agent) handler() http.Handler {
 			History: a.history(), Restorer: a.history(), Conflicts: a.history(), ReadOnly: a.history(),
 			Zones: a.zones(), DNSKeys: dnsKeys{a.tsigKeys()}, DNSDesk: a.dnsDesk(), DNSQueries: a.dnsQueries(), Query: a.store,
 			Objects: a.store, Watchers: a.watchers,
+			VMs: machines, VMCommands: machines, VMPlanner: machines,
 			Identify:       a.identify,
 			ReplicaVersion: func() string { return a.store.View().Version().String() },
 		}),

@@ -57,7 +57,7 @@ type Config struct {
 	VM VMConfig
 	// Labels tell where the box stands, until HostDB's Physical Location says otherwise.
 	Labels LabelsConfig
-	// Duties are what this box may be elected for: lb, mysql, group, mirror. Empty: all it can do.
+	// Duties are what this box may be elected for: lb, mysql, group, mirror, vm. Empty: all it can do.
 	Duties []string
 	// Auth is where users come from.
 	Auth AuthConfig
@@ -148,7 +148,16 @@ type VMConfig struct {
 	// Dir is where disks and base images are. Empty: vmDir where there is a hypervisor, vm in the data directory with Dev or
 	// libvirt's test driver, and otherwise none, so that the box keeps no images.
 	Dir string
+	// Keep is how long the disks of a deleted machine are kept, as a duration or in days, such as 7d. Empty: DefaultVMKeep.
+	Keep string
+	// Shutdown is how long a guest may take to end before its power is cut. Empty: DefaultVMShutdown.
+	Shutdown string
+	// Guests is the directory of the profiles that guests are made with. Empty: guestsDir.
+	Guests string
 }
+
+// guestsDir is beside the agent's own configuration, because what stands in it is root on the machines made with it.
+const guestsDir = "/etc/hostmesh/guests.d"
 
 // vmDir is where libvirt's own tools and the rules of AppArmor expect disks.
 const vmDir = "/var/lib/libvirt/images/hostmesh"
@@ -298,8 +307,17 @@ func (c *Config) validate() error {
 	if c.Mirror.Git != "" && !filepath.IsAbs(c.Mirror.Git) {
 		bad("mirror.git %s: want an absolute path", c.Mirror.Git)
 	}
+	if _, err := c.VM.keep(); err != nil {
+		bad("%w", err)
+	}
+	if _, err := c.VM.shutdown(); err != nil {
+		bad("%w", err)
+	}
 	if c.VM.Dir != "" && !filepath.IsAbs(c.VM.Dir) {
 		bad("vm.dir %s: want an absolute path", c.VM.Dir)
+	}
+	if c.VM.Guests != "" && !filepath.IsAbs(c.VM.Guests) {
+		bad("vm.guests %s: want an absolute path", c.VM.Guests)
 	}
 	if c.ClockOffset != "" && !c.Dev {
 		bad("clock_offset: a clock is set wrong on purpose only with --dev")
@@ -313,7 +331,7 @@ func (c *Config) validate() error {
 }
 
 // knownDuties are the kinds of duties that a box may be kept from.
-var knownDuties = []string{"lb", "mysql", "group", mirrorDuty}
+var knownDuties = []string{"lb", "mysql", "group", mirrorDuty, vmKind}
 
 // may reports whether this box may be elected for a kind of duty.
 func (c *Config) may(kind string) bool { return len(c.Duties) == 0 || slices.Contains(c.Duties, kind) }

@@ -46,6 +46,7 @@ func fullConfig() Config {
 		Libvirt: "qemu:///system", Labels: LabelsConfig{Datacenter: "dc1", Rack: "007"}, Duties: []string{"lb", "mysql"},
 		Auth: AuthConfig{UsersFile: "/etc/hostmesh/users.yaml", LDAP: LDAPConfig{
 			URL: "ldaps://ldap.example.com", UsersDN: "ou=people", GroupsDN: "ou=groups"}},
+		VM:      VMConfig{Dir: "/var/lib/libvirt/images/hostmesh"},
 		Observe: true,
 	}
 }

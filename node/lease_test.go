@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,9 @@ func TestMirrorIsADuty(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), eventually)
 	defer cancel()
 	list, err := duties{a.Agent}.Duties(ctx)
+	if err == nil { // who places machines is another test's
+		list.Duties = slices.DeleteFunc(list.Duties, func(d api.Duty) bool { return d.Duty != mirrorDuty })
+	}
 	if err != nil || len(list.Duties) != 1 || list.Group.Datacenter != "dc1" || !list.Group.Home || list.Leader != a.NodeID() {
 		t.Fatalf("%+v, %v", list, err)
 	}

@@ -29,6 +29,10 @@ func (a *Agent) register() {
 	a.metrics.MustRegister(a.retention.dropped)
 	a.metrics.MustRegister(a.keeper.collectors()...)
 	a.metrics.MustRegister(a.images.collectors()...)
+	if a.cfg.Libvirt != "" {
+		a.metrics.MustRegister(a.vms.Collector())
+	}
+	a.metrics.MustRegister(a.placer.Collector())
 	if a.mirror != nil {
 		a.metrics.MustRegister(newMirrorCollector(a.mirror))
 	}

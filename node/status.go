@@ -38,6 +38,7 @@ func (a *Agent) Status() api.Status {
 	}
 	s.Problems = append(s.Problems, a.dnsProblems()...)
 	s.Problems = append(s.Problems, a.images.problems()...)
+	s.Problems = append(s.Problems, a.vmProblems()...)
 	s.Problems = append(s.Problems, a.removals().problems()...)
 	s.Problems = append(s.Problems, lostProblems(a.replica.Status().Lost)...)
 	s.Problems = append(s.Problems, a.crowds()...)

@@ -52,6 +52,9 @@ type Config struct {
 	Mender     Mender
 	Nodes      Nodes
 	Duties     Duties
+	VMs        VMs // watched through Watchers
+	VMCommands VMCommands
+	VMPlanner  VMPlanner
 	Images     Images
 
 	// Identify tells who makes a request; ok is false when nobody is known to. An error is for proof that was given
@@ -150,6 +153,18 @@ func NewHandler(cfg Config) http.Handler {
 	}
 	if cfg.Watchers != nil {
 		registerWatch(a, cfg.Watchers)
+	}
+	if cfg.VMs != nil {
+		registerVMs(a, cfg.VMs)
+	}
+	if cfg.VMs != nil && cfg.Watchers != nil {
+		registerVMEvents(a, cfg.VMs, cfg.Watchers)
+	}
+	if cfg.VMCommands != nil {
+		registerVMCommands(a, cfg.VMCommands)
+	}
+	if cfg.VMPlanner != nil {
+		registerVMPlanner(a, cfg.VMPlanner)
 	}
 
 	// A session is a cookie, so a page of another site could send writes with it.
