@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -77,6 +78,8 @@ type Config struct {
 	Report func(edit func(r *report.Report))
 	// Unfit is why this node holds no address at all; "" = it may.
 	Unfit string
+	// Observe: only Plan is called. What this box could do is not tried, for that touches it.
+	Observe bool
 	// Programs are the checks of checks.d that can be run here. nil = none is judged.
 	Programs map[string]bool
 	Clock    Clock        // nil = the real one
@@ -107,6 +110,9 @@ type Daemon struct {
 	run     context.Context // of Run; nil when it does not run
 	closed  bool
 	wg      sync.WaitGroup
+
+	cleaned string        // of Run: what was wrong with removing addresses, as it was logged
+	told    report.Report // as last reported
 }
 
 // applied is what the kernel and HAProxy have.
@@ -163,6 +169,7 @@ func (d *Daemon) Plan(_ context.Context, db hostdb.View, m mesh.View) (string, e
 	d.follow(db)
 	d.db, d.mesh = db, m
 	d.think()
+	d.fit = d.fit.look(d.result.VIPs(), time.Now())
 	var b strings.Builder
 	for _, v := range d.result.VIPs() {
 		if why := d.fit.why(v); why != "" {
@@ -223,12 +230,31 @@ func (d *Daemon) step2(ctx context.Context, next *<-chan time.Time) {
 // refit looks anew at what this box can do.
 func (d *Daemon) refit() {
 	d.mu.Lock()
-	vips := d.result.VIPs()
+	was, vips := d.fit, d.result.VIPs()
+	var free []netip.Addr
+	for _, v := range vips {
+		if p := d.posts[v.Addr]; p == nil || p.idle() {
+			free = append(free, v.Addr)
+		}
+	}
 	d.mu.Unlock()
-	seen := d.fit.look(vips) // it asks the kernel: not under the lock
+	seen := was.look(vips, time.Now()) // it asks the kernel: not under the lock
+	if seen.addresses == "" {
+		// What somebody added by hand, or another program. Those that are claimed are left alone.
+		_, err := d.cfg.Addresses.Clean(free)
+		if text := textOf(err); text != d.cleaned {
+			d.cleaned = text
+			if err != nil {
+				d.log.Error("virtual addresses that nobody holds here are not removed", "err", err)
+			}
+		}
+	}
 	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fit.covers(d.result.VIPs()) && !seen.covers(d.result.VIPs()) {
+		return // they changed meanwhile
+	}
 	d.fit = seen
-	d.mu.Unlock()
 }
 
 // leave ends everything, in order.
@@ -260,7 +286,9 @@ func (d *Daemon) step(ctx context.Context) error {
 		if err := savePlan(d.file, d.result); err != nil {
 			d.log.Warn("the plan of load balancing is not kept: after a restart more members may leave at once than 30 %", "err", err)
 		}
-		d.fit = d.fit.look(d.result.VIPs())
+	}
+	if vips := d.result.VIPs(); !d.fit.covers(vips) {
+		d.fit = d.fit.look(vips, time.Now())
 	}
 	d.offer()
 	d.probe()
@@ -346,10 +374,9 @@ func (d *Daemon) apply(ctx context.Context) {
 	nat, proxy := tableOf(here), proxied(here)
 	changed := false
 	if !a.natOnce || a.natErr != nil || !sameTable(nat, a.nat) {
-		switch err := d.cfg.NAT.Check(); {
-		case err != nil && len(nat.Services) == 0:
-			a.natErr, a.nat, a.natOnce = nil, nat, true // nothing is there, and nothing is wanted
-		default:
+		if len(nat.Services) == 0 && !a.natOnce && d.cfg.NAT.Check() != nil {
+			a.natErr, a.nat, a.natOnce = nil, nat, true // nothing is wanted, and nothing can be there
+		} else {
 			if a.natErr = d.cfg.NAT.Apply(ctx, nat); a.natErr == nil {
 				a.nat, a.natOnce, changed = nat, true, true
 			} else {
@@ -382,13 +409,15 @@ func (d *Daemon) tell() {
 			vips[addr.String()] = p.report()
 		}
 	}
-	found := d.sight.own
+	now := report.Report{LB: &report.LB{VIPs: vips}, Checks: d.sight.own}
+	if report.Equal(now, d.told) {
+		return
+	}
+	d.told = report.Clone(now)
 	d.cfg.Report(func(r *report.Report) {
-		r.LB = &report.LB{VIPs: vips}
+		r.LB = now.LB
 		clear(r.Checks)
-		for tag, list := range found {
-			r.Checks[tag] = list
-		}
+		maps.Copy(r.Checks, now.Checks)
 	})
 }
 

@@ -3,6 +3,7 @@ package lbd
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"hostmesh/lbd/plan"
 )
@@ -14,24 +15,46 @@ type fitness struct {
 	nat, proxy  string // why it cannot divide
 	home, known bool
 	links       map[netip.Addr]link
+	tried       time.Time // when addresses, nat and proxy were asked for
 }
+
+// What a box can do is tried again, because rights, modules and programs come and go; where all is well that is done rarely, because it is
+// not free.
+const (
+	tryAgain = time.Minute
+	trySoon  = 10 * time.Second
+)
 
 // link is where an address would be.
 type link struct{ name, why string }
 
 func newFitness(cfg Config) fitness { return fitness{cfg: &cfg} }
 
+// covers reports whether it was looked at all of these addresses.
+func (f fitness) covers(vips []plan.VIP) bool {
+	for _, v := range vips {
+		if _, looked := f.links[v.Addr]; !looked {
+			return false
+		}
+	}
+	return true
+}
+
 // look asks the box.
-func (f fitness) look(vips []plan.VIP) fitness {
-	next := fitness{cfg: f.cfg, links: make(map[netip.Addr]link, len(vips))}
+func (f fitness) look(vips []plan.VIP, now time.Time) fitness {
+	next := f
+	next.links = make(map[netip.Addr]link, len(vips))
 	if f.cfg.Lease != nil {
 		next.home, next.known = f.cfg.Lease.Home()
 	}
 	if len(vips) == 0 {
 		return next
 	}
-	next.addresses = textOf(f.cfg.Addresses.Check())
-	next.nat, next.proxy = textOf(f.cfg.NAT.Check()), textOf(f.cfg.Proxy.Check())
+	well := f.addresses == "" && f.nat == "" && f.proxy == ""
+	if age := now.Sub(f.tried); !f.cfg.Observe && (f.tried.IsZero() || age > tryAgain || !well && age > trySoon) {
+		next.addresses, next.tried = textOf(f.cfg.Addresses.Check()), now
+		next.nat, next.proxy = textOf(f.cfg.NAT.Check()), textOf(f.cfg.Proxy.Check())
+	}
 	for _, v := range vips {
 		name, err := f.cfg.Addresses.InterfaceFor(v.Addr, v.CIDR.Bits())
 		next.links[v.Addr] = link{name, textOf(err)}

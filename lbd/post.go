@@ -130,7 +130,8 @@ func (p *post) hold(campaign, held context.Context, g *lease.Grant) error {
 			p.give(campaign, held, h)
 			return nil
 		case <-h.Done():
-			if held.Err() != nil {
+			if !g.Valid() { // the address went with the lease
+				<-held.Done()
 				continue
 			}
 			p.dropped(h)
@@ -182,6 +183,10 @@ func (p *post) take(ctx context.Context, g *lease.Grant) (*vip.Handle, error) {
 		return nil, err
 	}
 	p.handle, p.keep = h, v.Keep
+	if !p.active { // an earlier claim came to its end meanwhile
+		p.active = true
+		d.apply(ctx)
+	}
 	p.holds(g)
 	d.wake()
 	d.wg.Go(func() { // whatever becomes of it, rules go with it

@@ -35,12 +35,13 @@ type sight struct {
 	nodes   []plan.Node                      // who can look, sorted by id
 	holders map[netip.Addr]map[string]uint64 // address -> node -> fencing number
 	vips    map[string]netip.Addr            // tag -> its address
+	blind   map[string]bool                  // tags whose members cannot be tried
 	crowd   bool                             // who can look changed: choose anew
 	chosen  []Target
 }
 
 func newSight(self string) sight {
-	return sight{self: self, said: map[string]map[string]report.Checks{}, alive: map[string]string{}, holders: map[netip.Addr]map[string]uint64{}, vips: map[string]netip.Addr{}}
+	return sight{self: self, said: map[string]map[string]report.Checks{}, alive: map[string]string{}, holders: map[netip.Addr]map[string]uint64{}}
 }
 
 // look takes in what is seen now, and returns the tags of which something else is seen than before.
@@ -170,13 +171,37 @@ func (s *sight) holder(addr netip.Addr) string {
 
 // services takes in a new plan.
 func (s *sight) services(r plan.Result) {
-	for _, tag := range r.Changed {
-		delete(s.vips, tag)
+	take := func(x *plan.Service) {
 		s.crowd = true
-		if x, ok := r.Service(tag); ok {
-			s.vips[tag] = x.VIP
+		s.vips[x.Tag] = x.VIP
+		if _, some := tried(x); !some {
+			s.blind[x.Tag] = true
 		}
 	}
+	if s.vips == nil {
+		s.vips, s.blind = map[string]netip.Addr{}, map[string]bool{}
+		for _, x := range r.Services {
+			take(x)
+		}
+	}
+	for _, tag := range r.Changed {
+		s.crowd = true
+		delete(s.vips, tag)
+		delete(s.blind, tag)
+		if x, ok := r.Service(tag); ok {
+			take(x)
+		}
+	}
+}
+
+// tried is the port at which members are tried: the first, TCP before UDP. A service of UDP alone can be tried by what speaks UDP, or by a program.
+func tried(x *plan.Service) (plan.Forward, bool) {
+	for _, f := range x.Ports {
+		if f.Proto == section.TCP {
+			return f, true
+		}
+	}
+	return x.Ports[0], !slices.Contains([]string{"tcp", "http", "mysql"}, x.Check.Type)
 }
 
 // targets are the members that this node is to try.
@@ -190,12 +215,9 @@ func (s *sight) targets(r plan.Result) []Target {
 		if !slices.Contains(plan.Observers(x, s.holder(x.VIP), s.nodes), s.self) {
 			continue
 		}
-		port := x.Ports[0] // a service is tried where its first port leads, TCP before UDP
-		for _, f := range x.Ports {
-			if f.Proto == section.TCP {
-				port = f
-				break
-			}
+		port, can := tried(x)
+		if !can {
+			continue
 		}
 		for i := range x.Backends {
 			if b := &x.Backends[i]; b.Cause != plan.Gone && b.Cause != plan.Retired && b.Cause != plan.Moved {
@@ -216,6 +238,9 @@ type opinion struct {
 
 // verdict is what those who look at a member say of it.
 func (s *sight) verdict(tag, host string, addr netip.Addr) plan.Verdict {
+	if s.blind[tag] {
+		return plan.Verdict{Judgement: plan.Up}
+	}
 	var list []opinion
 	holder := s.holder(s.vips[tag])
 	for id, checks := range s.said[tag] {

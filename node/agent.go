@@ -56,6 +56,7 @@ type Agent struct {
 	keeper    *keeper
 	images    *images
 	vms       *vmd.Box
+	lb        balancing
 	placer    *vmd.Placer
 	// retention drops old history, where the configuration says so.
 	retention *retention
@@ -258,6 +259,9 @@ func (a *Agent) openDaemons() error {
 	if err := a.openVM(); err != nil {
 		return err
 	}
+	if err := a.openLB(); err != nil {
+		return err
+	}
 	return a.openDNS()
 }
 
@@ -374,6 +378,11 @@ func (a *Agent) services() *services {
 		s.add("vm", a.vms.Run)
 	}
 	s.add("vm-placer", a.runPlacer)
+	if !a.cfg.Observe {
+		s.add("addresses", a.lb.addresses.Run)
+		s.add("nat", a.lb.nat.Run)
+		s.add("lb", a.runLB)
+	}
 	if a.mirror != nil { // and who holds a duty stops before that
 		s.add("mirror", a.mirror.run)
 	}

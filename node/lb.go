@@ -1,0 +1,168 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"hostmesh/lbd"
+	"hostmesh/lbd/nft"
+	"hostmesh/lbd/plan"
+	"hostmesh/lbd/vip"
+	"hostmesh/mesh/report"
+	"hostmesh/node/api"
+)
+
+// lbDuty is the kind of the duties of virtual addresses, in the knob duties.
+const lbDuty = "lb"
+
+// balancing is what this agent balances with.
+type balancing struct {
+	daemon *lbd.Daemon
+	// addresses are all that any daemon claims.
+	addresses *vip.Table
+	nat       *nft.Balancer
+}
+
+// openLB makes the table of virtual addresses, and the daemon that balances what arrives at them. That this box may not change
+// addresses is no reason not to run: it is not eligible, and says why.
+func (a *Agent) openLB() error {
+	cfg := lbd.Config{
+		Node: a.dir.nodeID, Datacenter: a.cfg.Labels.Datacenter, Dir: a.dir.path, Report: a.mesh.Report, Clock: a.clock, Logger: a.log, Observe: a.cfg.Observe,
+	}
+	if a.lease != nil {
+		cfg.Lease = a.lease
+	}
+	if !a.cfg.may(lbDuty) {
+		cfg.Unfit = "duties in its configuration leaves lb out"
+	}
+	claims := a.dir.path
+	if a.cfg.Observe {
+		// What an earlier run claimed is left where it is, so its file is not looked at.
+		var err error
+		if claims, err = os.MkdirTemp("", "hostmesh-observe-"); err != nil {
+			return err
+		}
+		a.closers = append(a.closers, func() error { return os.RemoveAll(claims) })
+		cfg.Dir = claims
+	}
+	kernel, err := vip.OpenLinux(nil)
+	if err != nil {
+		return err
+	}
+	a.closers = append(a.closers, kernel.Close)
+	wire := vip.OpenNeighbours(nil, a.log)
+	a.closers = append(a.closers, wire.Close)
+	if a.lb.addresses, err = vip.Open(vip.Config{Dir: claims, Kernel: kernel, Announcer: wire, Logger: a.log}); err != nil {
+		return err
+	}
+	a.closers = append(a.closers, a.lb.addresses.Close)
+	nc := nft.DefaultConfig()
+	nc.Logger = a.log
+	if a.lb.nat, err = nft.Open(nc); err != nil {
+		return err
+	}
+	a.closers = append(a.closers, a.lb.nat.Close)
+	cfg.Addresses, cfg.NAT = a.lb.addresses, kernelNAT{a.lb.nat}
+	cfg.Proxy, cfg.Probes = noProxy{}, noProbes{}
+	if a.lb.daemon, err = lbd.Open(cfg); err != nil {
+		return err
+	}
+	a.loop.add(a.lb.daemon, false)
+	return nil
+}
+
+// kernelNAT implements lbd.NAT.
+type kernelNAT struct{ *nft.Balancer }
+
+func (kernelNAT) Check() error { return nft.Check() }
+
+// noProxy implements lbd.Proxy where there is no proxy.
+type noProxy struct{}
+
+func (noProxy) Check() error { return errors.New("haproxy is not installed") }
+
+func (noProxy) Apply(_ context.Context, want []*plan.Service) error {
+	if len(want) > 0 {
+		return errors.New("haproxy is not installed")
+	}
+	return nil
+}
+
+// noProbes implements lbd.Probes where nothing is tried.
+type noProbes struct{}
+
+func (noProbes) Want([]lbd.Target)               {}
+func (noProbes) Found() map[string]report.Checks { return nil }
+func (noProbes) Changed() <-chan struct{}        { return nil }
+
+// runLB balances. It ends when what is held was handed over, so the mesh and the lease must outlive it.
+func (a *Agent) runLB(ctx context.Context) error {
+	if err := a.lb.daemon.Run(ctx); err != nil {
+		a.log.Error("load balancing did not end in order; its rules are removed when the agent starts again", "err", err)
+	}
+	return nil
+}
+
+// lbNote is what this node does for virtual addresses; idle is why it does nothing.
+func (a *Agent) lbNote() (note, idle string) {
+	s := a.lb.daemon.State()
+	var holds, offers []string
+	for _, v := range s.VIPs {
+		switch {
+		case v.Held || v.Claim != nil && v.Claim.Here():
+			text := fmt.Sprintf("%s (fence %d", v.Addr, v.Fence)
+			if v.Claim != nil && v.Claim.Phase != vip.Held {
+				text += ", " + string(v.Claim.Phase)
+			}
+			holds = append(holds, text+")")
+		case v.Refusal == "":
+			offers = append(offers, v.Addr.String())
+		}
+	}
+	switch {
+	case len(s.VIPs) == 0:
+		return "", "no tag has a section LB"
+	case len(holds) > 0:
+		return "holds " + strings.Join(holds, ", ") + "; members of hostdb " + s.Applied, ""
+	case len(offers) > 0:
+		return "", fmt.Sprintf("other nodes hold the %d virtual addresses that it would take", len(offers))
+	}
+	return "", "it can hold none of the virtual addresses: " + s.VIPs[0].Refusal
+}
+
+// lbProblems are what is wrong with load balancing, as far as this node is concerned.
+func (a *Agent) lbProblems() (list []api.Problem) {
+	s := a.lb.daemon.State()
+	add := func(severity, text, remedy string) {
+		list = append(list, api.Problem{Severity: severity, Subject: "lb", Text: text, Remedy: remedy})
+	}
+	for _, p := range s.Problems {
+		severity := api.SeverityError
+		if p.Name == plan.NoAddress || p.Name == plan.SameAddress || p.Name == plan.NoMembers {
+			severity = api.SeverityNotice
+		}
+		add(severity, p.Text, "")
+	}
+	for _, v := range s.VIPs {
+		if v.Claim == nil {
+			continue
+		}
+		switch v.Claim.Phase {
+		case vip.Refused:
+			add(api.SeverityError, fmt.Sprintf("VIP %s is not here: %s has it on %s", v.Addr, v.Claim.Stranger, v.Claim.Interface),
+				"find out whose hardware address that is, or give the tag another VIP")
+		case vip.Kept:
+			add(api.SeverityError, fmt.Sprintf("VIP %s is kept although the lease group has no majority: on the other side of a cut it may be held, too", v.Addr),
+				"bring voters back: hostmesh duties voters")
+		case vip.Held:
+			if v.Claim.Stranger != "" {
+				add(api.SeverityError, fmt.Sprintf("VIP %s is here, and %s announces it on %s as well", v.Addr, v.Claim.Stranger, v.Claim.Interface),
+					"find out whose hardware address that is")
+			}
+		}
+	}
+	return list
+}
