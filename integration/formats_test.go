@@ -62,14 +62,13 @@ var formats = map[string]string{
 	"replica.historyName":    `"hostdb.history.1"`,
 	"replica.baseName":       `"hostdb.base.1"`, // what history behind a horizon is built on
 	// Of virtual machines.
-	"vmd.ledgerFormat":    "1", // files of the directory vms: what a box promised
-	"vmd.recordFormat":    "1", // records of machines and of destroys in the lease log
-	"vmd.MetadataVersion": "1", // what a domain says of itself
-	"vmd.CallReserve":     `"vm.reserve.1"`,
-	"vmd.CallReboot":      `"vm.reboot.1"`,
-	"vmd.CallConsole":     `"vm.console.1"`,
-	"vmd.CallPurge":       `"vm.purge.1"`,
-	"vmd.CallRetry":       `"vm.retry.1"`,
+	"vmd.ledgerFormat": "1", // files of the directory vms: what a box promised
+	"vmd.recordFormat": "1", // records of machines and of destroys in the lease log
+	"vmd.CallReserve":  `"vm.reserve.1"`,
+	"vmd.CallReboot":   `"vm.reboot.1"`,
+	"vmd.CallConsole":  `"vm.console.1"`,
+	"vmd.CallPurge":    `"vm.purge.1"`,
+	"vmd.CallRetry":    `"vm.retry.1"`,
 }
 
 // formatName is how constants are called that hold a version; wireName is the name of a call between agents.

@@ -21,7 +21,7 @@ func (a *Agent) handler() http.Handler {
 			Membership: a, Status: a, Digester: a,
 			Importer: importer{a.store}, Namespaces: namespaces{a.store}, Git: gitHistories{a.store}, Users: users{a.auth},
 			Keeper: a.keeper, Nodes: a.removals(), Duties: duties{a}, Mender: mender{a}, Images: a.images,
-			Doctor: a.doctor(), Explainer: a.store,
+			Doctor: a.doctor(machines), Explainer: a.store,
 			History: a.history(), Restorer: a.history(), Conflicts: a.history(), ReadOnly: a.history(),
 			Zones: a.zones(), DNSKeys: dnsKeys{a.tsigKeys()}, DNSDesk: a.dnsDesk(), DNSQueries: a.dnsQueries(), Query: a.store,
 			Objects: a.store, Watchers: a.watchers,

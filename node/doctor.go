@@ -19,12 +19,13 @@ type examiner struct {
 	view   func() hostdb.View
 	status func() api.Status
 	duties func(ctx context.Context) []api.Problem // nil = nobody is asked
+	vms    func() []api.Problem                    // nil = nobody is asked
 	domain string                                  // of the mesh
 	turn   chan struct{}
 }
 
-func (a *Agent) doctor() *examiner {
-	return &examiner{view: a.store.View, status: a.Status, duties: a.dutyProblems, domain: a.cfg.DNS.Domain, turn: make(chan struct{}, 1)}
+func (a *Agent) doctor(machines *vmDesk) *examiner {
+	return &examiner{view: a.store.View, status: a.Status, duties: a.dutyProblems, vms: machines.problems, domain: a.cfg.DNS.Domain, turn: make(chan struct{}, 1)}
 }
 
 func (x *examiner) Examine(ctx context.Context, opts api.DoctorOptions) (api.DoctorReport, error) {
@@ -49,6 +50,9 @@ func (x *examiner) Examine(ctx context.Context, opts api.DoctorOptions) (api.Doc
 		out.Node = append(s.Problems, api.Diagnose(s)...)
 		if x.duties != nil {
 			out.Node = append(out.Node, x.duties(ctx)...)
+		}
+		if x.vms != nil {
+			out.Node = append(out.Node, x.vms()...)
 		}
 		slices.SortStableFunc(out.Node, func(a, b api.Problem) int { return rank(a) - rank(b) })
 	}

@@ -42,6 +42,7 @@ func TestMirrorIsADuty(t *testing.T) {
 	cfg.Labels.Datacenter = "dc1"
 	cfg.Mirror.Git = filepath.Join(t.TempDir(), "history.git")
 	cfg.Mirror.Every = "1s"
+	cfg.Duties = []string{mirrorDuty} // placing machines is another test's
 	a := runAgent(t, cfg)
 	subjects := func() string {
 		out, _ := exec.Command("git", "-C", cfg.Mirror.Git, "log", "--reverse", "--format=%s", "main").Output()
@@ -79,7 +80,7 @@ func TestMirrorIsADuty(t *testing.T) {
 	if d, err := (duties{a.Agent}).DrainNode(ctx, api.Identity{User: "root"}, "BOX1", "memory"); err != nil || d.Node != a.NodeID() || d.Holds != 1 {
 		t.Errorf("%+v, %v", d, err)
 	}
-	problems := a.dutyProblems(ctx)
+	problems := slices.DeleteFunc(a.dutyProblems(ctx), func(p api.Problem) bool { return strings.Contains(p.Text, "vm/placer") }) // which this box declines
 	if len(problems) != 0 {
 		t.Errorf("%+v", problems)
 	}

@@ -151,6 +151,7 @@ func (b *Box) Run(ctx context.Context) error {
 	wg.Go(func() { b.report(ctx) })
 	b.mu.Lock()
 	b.run = ctx
+	b.follow(b.cfg.DB.View()) // workers must not take a HostDB that nobody has shown them for an empty one
 	b.start()
 	b.mu.Unlock()
 	<-ctx.Done()

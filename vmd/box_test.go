@@ -87,7 +87,7 @@ func TestOneMachine(t *testing.T) {
 		if v := w.volumes(on); len(v) != 2 || len(w.carriers(id)) != 0 {
 			t.Fatalf("volumes %v, domains %v", v, w.carriers(id))
 		}
-		if vm := w.reported(id); time.UnixMilli(vm.Until).Sub(time.Now()) < w.keep-5*time.Minute {
+		if vm := w.reported(id); time.Until(time.UnixMilli(vm.Until)) < w.keep-5*time.Minute {
 			t.Errorf("kept until %v", time.UnixMilli(vm.Until))
 		}
 		// Undeleted, with the same disk and address.

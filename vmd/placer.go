@@ -427,14 +427,13 @@ func (p *Placer) tryPlace(ctx context.Context, office Office, w plan.Wish, drain
 		}
 		r := Record{Format: recordFormat, UUID: w.UUID, Name: w.Name, State: Offered, Node: node, Box: box, Fence: office.Fence(),
 			CPUs: w.CPUs, Memory: w.Memory, Disk: w.Disk, Expires: p.cfg.Clock.Now().Add(p.cfg.OfferTime).UnixMilli(), Tried: rec.Tried, Wish: want}
-		v, err := office.Put(ctx, RecordKey(w.UUID), Encode(r), version)
-		if err != nil {
+		if _, err := office.Put(ctx, RecordKey(w.UUID), Encode(r), version); err != nil {
 			if errors.Is(err, lease.ErrConflict) || errors.Is(err, lease.ErrUnknown) {
 				err = fmt.Errorf("%w: its record was changed meanwhile", errPatience)
 			}
 			return false, err
 		}
-		rec, version = r, v
+		rec = r
 		answer, err := p.offer(ctx, r, office.Group(), w)
 		switch {
 		case err == nil && answer.Taken:
@@ -456,7 +455,7 @@ func (p *Placer) tryPlace(ctx context.Context, office Office, w plan.Wish, drain
 		switch {
 		case err != nil:
 			return false, err
-		case now.State == Taken && now.Node == node:
+		case now.State == Taken:
 			return true, nil
 		}
 		version = v

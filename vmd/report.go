@@ -71,7 +71,16 @@ func (b *Box) observe() (*report.Box, map[string]report.VM) {
 		has[m.UUID] = m
 	}
 	for uuid, e := range b.entries {
+		// Until its worker has looked, the hypervisor's word counts: a restart of the agent takes no machine out of DNS.
 		vm := report.VM{Phase: report.Reserved}
+		switch {
+		case e.Stage == Held && has[uuid].State == plan.Running:
+			vm.Phase = report.Running
+		case e.Stage == Held && e.Ran:
+			vm.Phase = report.Stopped
+		case e.Stage == Kept:
+			vm.Phase = report.Deleted
+		}
 		if m := b.machines[uuid]; m != nil {
 			m.mu.Lock()
 			if m.status.Phase != "" {

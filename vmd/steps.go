@@ -271,6 +271,7 @@ func (b *Box) withdraw(ctx context.Context, e Entry) error {
 func (b *Box) hostsOf(e Entry) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.follow(b.cfg.DB.View())
 	return b.planner.ByUUID(e.UUID)
 }
 

@@ -808,6 +808,9 @@ func (w *world) domains(box string) []plan.Machine {
 // describe is the state of a world, for a failed test.
 func (w *world) describe() string {
 	var out strings.Builder
+	if w.placer != nil {
+		fmt.Fprintf(&out, "placer: %+v\n", w.placer.Waiting())
+	}
 	for _, name := range slices.Sorted(maps.Keys(w.boxes)) {
 		b := w.boxes[name]
 		fmt.Fprintf(&out, "%s: effects %v\n", name, b.trip.names)

@@ -42,8 +42,8 @@ func (a *app) vmListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List virtual machines",
 		Long: `Lists all virtual machines: those that the host database wants, with what their
-boxes report; deleted ones whose disks are kept; and foreign ones, which somebody
-made without hostmesh, and which are never touched.
+boxes report; deleted ones whose disks are kept; and foreign ones, which
+somebody made without hostmesh, and which are never touched.
 
 PHASE is pending (no box has it yet), reserved, preparing, starting, running,
 stopping, stopped, failed, unreachable (its box does not answer), waiting (to be

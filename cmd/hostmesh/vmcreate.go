@@ -128,7 +128,7 @@ func (a *app) enterVMs(ctx context.Context, c *api.Client, names []string, wish 
 			if err != nil {
 				failed = append(failed, err)
 				if len(names) > 1 {
-					a.stepLine(name, explain(err).Error())
+					a.stepLine(name, strings.TrimPrefix(explain(err).Error(), name+": "))
 				}
 				return
 			}

@@ -15,11 +15,11 @@ func (a *app) vmExplainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain NAME",
 		Short: "Show why a virtual machine is where it is, or nowhere",
-		Long: `Shows what each box has to say about a virtual machine as things stand now: those
-that could have it first, the best of them at the top, with what speaks for
-them; then those that cannot, and why. Of a machine that waits it says why. Of
-one that has a box it tells where it would go if it were new. Boxes that failed
-to make it are listed with their reasons.`,
+		Long: `Shows what each box has to say about a virtual machine as things stand now:
+those that could have it first, the best of them at the top, with what speaks
+for them; then those that cannot, and why. Of a machine that waits it says why.
+Of one that has a box it tells where it would go if it were new. Boxes that
+failed to make it are listed with their reasons.`,
 		Example:           `  hostmesh vm explain web7`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeVMs,

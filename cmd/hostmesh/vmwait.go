@@ -135,15 +135,12 @@ func (x *vmWaiter) take(e api.VMEvent) bool {
 		delete(x.rows[name], "") // it has its identity now
 	}
 	x.rows[name][e.VM.UUID] = *e.VM
-	if text := vmStep(*e.VM, x.now().Sub(x.began)); x.say != nil && x.left[name] && text != "" && x.said[name] != stepKey(*e.VM) {
-		x.said[name] = stepKey(*e.VM)
-		x.say(name, text)
+	if key := vmStep(*e.VM, 0); x.say != nil && x.left[name] && x.said[name] != key && (e.VM.Wanted || !e.VM.Running()) {
+		x.said[name] = key
+		x.say(name, vmStep(*e.VM, x.now().Sub(x.began)))
 	}
 	return true
 }
-
-// stepKey tells steps apart that are worth a line.
-func stepKey(vm api.VM) string { return vm.Phase + "|" + vm.Step + "|" + vm.Reason + "|" + vm.Box }
 
 // judge decides whether a name is done with.
 func (x *vmWaiter) judge(name string) {
@@ -223,7 +220,7 @@ func vmStep(vm api.VM, took time.Duration) string {
 	switch vm.Phase {
 	case api.VMPending:
 		if vm.Step == "place" && vm.Reason != "" {
-			return "waits for a box: " + vm.Reason
+			return "waits for a box: " + strings.TrimPrefix(vm.Reason, "it waits for a box: ")
 		}
 		return "waits for a box"
 	case "reserved":

@@ -77,7 +77,7 @@ func (a *app) vmAnswered(what string, d api.VMDone, err error) (string, error) {
 		return "", err
 	}
 	if d.Text != "" {
-		what += ": " + d.Text
+		what = d.Text
 	}
 	fmt.Fprintln(a.stdout, visible(d.Name+": "+what))
 	return d.UUID, nil

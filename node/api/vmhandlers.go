@@ -19,8 +19,8 @@ const (
 	maxConsoleWait = 25 * time.Second
 )
 
-// vmPath names a machine.
-type vmPath struct {
+// VMPath names a machine.
+type VMPath struct {
 	Name string `path:"name" maxLength:"253" doc:"Key of the host" example:"web7"`
 }
 
@@ -77,7 +77,7 @@ func registerVMs(a huma.API, m VMs) {
 	})
 	vmOperation(a, huma.Operation{
 		OperationID: "get-vm", Method: http.MethodGet, Path: "/api/v1/vms/{name}", Summary: "One virtual machine",
-	}, vmReadTime, func(_ context.Context, in *vmPath) (VM, error) { return m.VM(in.Name) })
+	}, vmReadTime, func(_ context.Context, in *VMPath) (VM, error) { return m.VM(in.Name) })
 	vmWrite(a, huma.Operation{
 		OperationID: "create-vm", Method: http.MethodPost, Path: "/api/v1/vms", Summary: "Enter a virtual machine",
 		Description: "Writes one operation: the host with its VM, and its memberships. A box is found and the machine is made from then on; watch it at /api/v1/vmevents. " +
@@ -92,7 +92,7 @@ func registerVMs(a huma.API, m VMs) {
 		OperationID: "set-vm-power", Method: http.MethodPost, Path: "/api/v1/vms/{name}/power", Summary: "Start or stop a virtual machine",
 		Description: "Enters whether it is meant to run; its box makes it so. A guest that is stopped is asked to shut down first.",
 	}, func(ctx context.Context, in *struct {
-		vmPath
+		VMPath
 		Body VMPower
 	}) (VMWritten, error) {
 		if err := logged(in.Body.Log); err != nil {
@@ -104,7 +104,7 @@ func registerVMs(a huma.API, m VMs) {
 		OperationID: "destroy-vm", Method: http.MethodDelete, Path: "/api/v1/vms/{name}", Summary: "Delete a virtual machine",
 		Description: "Deletes the entry with its memberships, in one operation. The machine is shut down, and its disks are kept for a while, in which undelete brings it back.",
 	}, func(ctx context.Context, in *struct {
-		vmPath
+		VMPath
 		Log      string `query:"log" required:"true" maxLength:"4096" doc:"Why, for those who read the history"`
 		Override string `query:"override" maxLength:"1000" doc:"Why the protection of the machine is lifted by this write"`
 	}) (VMWritten, error) {
@@ -117,7 +117,7 @@ func registerVMs(a huma.API, m VMs) {
 		OperationID: "undelete-vm", Method: http.MethodPost, Path: "/api/v1/vms/{name}/undelete", Summary: "Bring a deleted virtual machine back",
 		Description: "The entry as it was before its deletion, with its memberships and its identity. Its box takes up the same disk and address. 410: its disks are gone.",
 	}, func(ctx context.Context, in *struct {
-		vmPath
+		VMPath
 		Body VMOrder
 	}) (VMWritten, error) {
 		if err := logged(in.Body.Log); err != nil {
@@ -136,17 +136,17 @@ func registerVMCommands(a huma.API, m VMCommands) {
 	}
 	vmOperation(a, command("reboot-vm", "reboot", "Boot a virtual machine again", "Whoever may write the host may."), vmCommandTime,
 		func(ctx context.Context, in *struct {
-			vmPath
+			VMPath
 			Body VMReboot
 		}) (VMDone, error) {
 			return m.RebootVM(ctx, identityOf(ctx), in.Name, in.Body)
 		})
 	vmOperation(a, command("retry-vm", "retry", "Try a failed virtual machine again at once", "Whoever may write the host may."), vmCommandTime,
-		func(ctx context.Context, in *vmPath) (VMDone, error) { return m.RetryVM(ctx, identityOf(ctx), in.Name) })
+		func(ctx context.Context, in *VMPath) (VMDone, error) { return m.RetryVM(ctx, identityOf(ctx), in.Name) })
 	vmOperation(a, command("purge-vm", "purge", "Remove what is left of a deleted virtual machine",
 		"Its disks, address and name are given up before their time; it cannot be undeleted after that. Whoever could write the host before it was deleted may."), vmCommandTime,
 		func(ctx context.Context, in *struct {
-			vmPath
+			VMPath
 			Body VMPurge
 		}) (VMDone, error) {
 			return m.PurgeVM(ctx, identityOf(ctx), in.Name, in.Body)
@@ -156,7 +156,7 @@ func registerVMCommands(a huma.API, m VMCommands) {
 		Description: "Whoever may write the host may read it: consoles show secrets.", Security: writeSecurity,
 		Errors: []int{http.StatusForbidden, http.StatusConflict, http.StatusServiceUnavailable},
 	}, vmCommandTime+maxConsoleWait, func(ctx context.Context, in *struct {
-		vmPath
+		VMPath
 		From   int64 `query:"from" doc:"Offset in bytes; negative: so many before the end"`
 		WaitMS int64 `query:"wait_ms" minimum:"0" maximum:"25000" doc:"How long to wait for something when there is nothing behind from"`
 	}) (VMConsole, error) {
@@ -201,7 +201,7 @@ func registerVMPlanner(a huma.API, m VMPlanner) {
 	vmOperation(a, huma.Operation{
 		OperationID: "explain-vm", Method: http.MethodGet, Path: "/api/v1/vms/{name}/explain", Summary: "Why a virtual machine is where it is, or nowhere",
 		Description: "Each box's verdict as things stand now. Of a machine that has a box it tells where it would go if it were new.",
-	}, vmReadTime, func(ctx context.Context, in *vmPath) (VMExplanation, error) {
+	}, vmReadTime, func(ctx context.Context, in *VMPath) (VMExplanation, error) {
 		out, err := m.ExplainVM(ctx, in.Name)
 		if out.Boxes == nil {
 			out.Boxes = []VMVerdict{}

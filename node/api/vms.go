@@ -11,7 +11,7 @@ import (
 
 var (
 	// ErrVMState is returned for what cannot be done with a machine in the state that it is in. The text says which, and what to do.
-	ErrVMState = errors.New("not in this state of the machine")
+	ErrVMState = errors.New("it cannot be done in this state of the machine")
 	// ErrVMAway is returned while the box of a machine, or who places machines, cannot be asked.
 	ErrVMAway = errors.New("the box cannot be asked")
 )
@@ -95,6 +95,9 @@ type VM struct {
 	Protected bool     `json:"protected,omitempty"`
 	OnBoxLoss string   `json:"on_box_loss,omitempty" enum:"keep,recreate"`
 }
+
+// Running reports whether its box says that it runs.
+func (v VM) Running() bool { return v.Phase == "running" }
 
 // VMFilter narrows a list. The zero value is all.
 type VMFilter struct{ Box, Tag, Phase string }
