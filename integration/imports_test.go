@@ -71,6 +71,8 @@ var rules = map[string]rule{
 	"vmd/plan":             {[]string{"hostdb", "mesh"}, []string{badger, serf, libvirt}, "where a machine goes is a pure function of two views"},
 	"vmd/vmdtest":          {[]string{"vmd", "vmd/plan"}, []string{badger, serf, miekgdns, libvirt}, "the fake must not need the real one"},
 	"vmd/libvirt":          {[]string{"vmd", "vmd/plan"}, []string{badger, serf}, "libvirt stays behind one door"},
+	"lbd/plan":             {[]string{"hostdb", "mesh"}, []string{badger, serf, miekgdns}, "what is balanced, and onto what, is a pure function of two views and of what was planned before"},
+	"lbd/haproxy":          {[]string{"lbd/plan"}, []string{badger, serf, memberlist, miekgdns}, "what HAProxy is told follows from a plan; who holds an address, and what HostDB says, is settled before"},
 	"node/api":             {[]string{"hostdb", "hostdb/auth", "hostdb/layout", "hostdb/query", "mesh"}, []string{badger, serf, cobra, miekgdns}, "wire types and handlers know one small interface an area, not the daemons behind it"},
 	"node":                 {[]string{"hostdb/...", "mesh/...", "dnsd/...", "vmd/...", "node/api"}, []string{cobra}, "node wires everything and is wired by cmd alone"},
 	"cmd/hostmesh":         {[]string{"node", "node/api", "hostdb/...", "mesh", "vmd/libvirt"}, []string{badger, serf, memberlist, miekgdns}, "commands parse flags and print; what they do is in the packages"},

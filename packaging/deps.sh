@@ -8,6 +8,7 @@ demo="$build bind9-dnsutils curl ca-certificates"
 test="$demo bind9-utils iproute2 libvirt0 git" # named-checkzone; network namespaces; libvirt's own test driver; histories
 test="$test nsd knot knot-dnssecutils bind9 unbound" # secondaries and a resolver; nsd-checkzone, kzonecheck
 test="$test slapd"                            # a directory to log in by
+test="$test haproxy"                          # the balancer of the modes tcp and http
 test="$test e2fsprogs mount"                  # small file systems, which can be full
 test="$test qemu-system-x86 busybox-static"   # a machine whose power is cut; what lives in small ones
 test="$test libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-utils genisoimage" # machines that come and go
