@@ -49,8 +49,8 @@ type Proxy interface {
 type Probes interface {
 	// Want are all that are tried from now on.
 	Want(list []Target)
-	// Found is what was found of them, without those of which nothing is known yet, by tag.
-	Found() map[string]report.Checks
+	// Found is what was found of them, by report.CheckKey, without those of which nothing is known yet.
+	Found() map[string]report.Check
 	// Changed has one slot, which is filled whenever Found says something else.
 	Changed() <-chan struct{}
 }
@@ -317,7 +317,7 @@ const DrainKey = "Drain"
 
 // think makes the plan.
 func (d *Daemon) think() {
-	judged := d.sight.look(d.mesh, d.cfg.Probes.Found(), d.result)
+	judged := d.sight.look(d.mesh, d.cfg.Probes.Found())
 	d.result = d.planner.Plan(d.db, d.mesh, plan.Input{
 		Now: d.clock.Now(), Verdict: d.sight.verdict, Judged: judged, Drained: d.drained, Programs: d.cfg.Programs,
 	})

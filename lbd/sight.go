@@ -28,38 +28,25 @@ type sight struct {
 	self string
 	db   hostdb.View // up to which drained hosts are known
 	mesh mesh.View
-	own  map[string]report.Checks
-	// said are the checks of nodes by tag; this node's own are among them.
-	said    map[string]map[string]report.Checks
+	own  map[string]report.Check // by report.CheckKey
+	// said are the checks of nodes by key; this node's own are among them.
+	said    map[string]map[string]report.Check
 	alive   map[string]string                // id -> name
 	nodes   []plan.Node                      // who can look, sorted by id
 	holders map[netip.Addr]map[string]uint64 // address -> node -> fencing number
-	vips    map[string]netip.Addr            // tag -> its address
-	blind   map[string]bool                  // tags whose members cannot be tried
-	crowd   bool                             // who can look changed: choose anew
+	tags    map[string]*plan.Service
+	crowd   bool // who can look changed: choose anew
 	chosen  []Target
 }
 
 func newSight(self string) sight {
-	return sight{self: self, said: map[string]map[string]report.Checks{}, alive: map[string]string{}, holders: map[netip.Addr]map[string]uint64{}}
+	return sight{self: self, said: map[string]map[string]report.Check{}, alive: map[string]string{}, holders: map[netip.Addr]map[string]uint64{}}
 }
 
 // look takes in what is seen now, and returns the tags of which something else is seen than before.
-func (s *sight) look(m mesh.View, own map[string]report.Checks, last plan.Result) []string {
+func (s *sight) look(m mesh.View, own map[string]report.Check) []string {
 	judged := map[string]bool{}
-	for tag := range s.own {
-		if !maps.Equal(s.own[tag], own[tag]) {
-			judged[tag] = true
-		}
-	}
-	for tag := range own {
-		if !maps.Equal(s.own[tag], own[tag]) {
-			judged[tag] = true
-		}
-	}
-	for tag := range judged {
-		s.say(tag, s.self, own[tag])
-	}
+	s.changes(s.self, s.own, own, judged)
 	s.own = own
 	if m.MassSuspicion() && s.alive[s.self] != "" {
 		return slices.Sorted(maps.Keys(judged)) // the crowd stands still
@@ -69,26 +56,16 @@ func (s *sight) look(m mesh.View, own map[string]report.Checks, last plan.Result
 	for was, now := range m.ReportChanges(old) {
 		id := cmp.Or(now.Node, was.Node)
 		for addr := range vipsOf(was) {
-			s.holds(addr, id, 0, judged)
+			if _, still := vipsOf(now)[addr]; !still {
+				s.holds(addr, id, 0, judged)
+			}
 		}
 		for addr, v := range vipsOf(now) {
 			s.holds(addr, id, v.Fence, judged)
 		}
 		s.crowd = s.crowd || (was.LB == nil) != (now.LB == nil)
-		if id == s.self {
-			continue
-		}
-		for tag, list := range was.Checks {
-			if !maps.Equal(list, now.Checks[tag]) {
-				s.say(tag, id, now.Checks[tag])
-				judged[tag] = true
-			}
-		}
-		for tag, list := range now.Checks {
-			if !maps.Equal(list, was.Checks[tag]) {
-				s.say(tag, id, list)
-				judged[tag] = true
-			}
+		if id != s.self {
+			s.changes(id, was.Checks, now.Checks, judged)
 		}
 	}
 	alive := make(map[string]string, len(s.alive))
@@ -96,10 +73,10 @@ func (s *sight) look(m mesh.View, own map[string]report.Checks, last plan.Result
 		alive[x.ID] = x.Name
 	}
 	if !maps.Equal(alive, s.alive) {
-		for tag, by := range s.said {
+		for key, by := range s.said {
 			for id := range by {
 				if (alive[id] == "") != (s.alive[id] == "") {
-					judged[tag] = true
+					judged[tagOf(key)] = true
 				}
 			}
 		}
@@ -114,6 +91,35 @@ func (s *sight) look(m mesh.View, own map[string]report.Checks, last plan.Result
 		}
 	}
 	return slices.Sorted(maps.Keys(judged))
+}
+
+// changes takes in what a node sees otherwise than before.
+func (s *sight) changes(id string, was, now map[string]report.Check, judged map[string]bool) {
+	for key := range was {
+		if _, still := now[key]; !still {
+			delete(s.said[key], id)
+			if len(s.said[key]) == 0 {
+				delete(s.said, key)
+			}
+			judged[tagOf(key)] = true
+		}
+	}
+	for key, c := range now {
+		if before, had := was[key]; had && before == c {
+			continue
+		}
+		if s.said[key] == nil {
+			s.said[key] = map[string]report.Check{}
+		}
+		s.said[key][id] = c
+		judged[tagOf(key)] = true
+	}
+}
+
+// tagOf is the tag in a report.CheckKey.
+func tagOf(key string) string {
+	tag, _, _ := strings.Cut(key, "/")
+	return tag
 }
 
 func vipsOf(r report.Report) map[string]report.VIP {
@@ -137,25 +143,11 @@ func (s *sight) holds(text, node string, fence uint64, judged map[string]bool) {
 		delete(s.holders[addr], node)
 	}
 	s.crowd = true
-	for tag, vip := range s.vips {
-		if vip == addr {
+	for tag, x := range s.tags {
+		if x.VIP == addr {
 			judged[tag] = true
 		}
 	}
-}
-
-func (s *sight) say(tag, node string, list report.Checks) {
-	if len(list) == 0 {
-		delete(s.said[tag], node)
-		if len(s.said[tag]) == 0 {
-			delete(s.said, tag)
-		}
-		return
-	}
-	if s.said[tag] == nil {
-		s.said[tag] = map[string]report.Checks{}
-	}
-	s.said[tag][node] = list
 }
 
 // holder is who holds an address, as far as is known: of those alive the one of the latest grant.
@@ -171,25 +163,17 @@ func (s *sight) holder(addr netip.Addr) string {
 
 // services takes in a new plan.
 func (s *sight) services(r plan.Result) {
-	take := func(x *plan.Service) {
-		s.crowd = true
-		s.vips[x.Tag] = x.VIP
-		if _, some := tried(x); !some {
-			s.blind[x.Tag] = true
-		}
-	}
-	if s.vips == nil {
-		s.vips, s.blind = map[string]netip.Addr{}, map[string]bool{}
+	if s.tags == nil {
+		s.tags, s.crowd = map[string]*plan.Service{}, true
 		for _, x := range r.Services {
-			take(x)
+			s.tags[x.Tag] = x
 		}
 	}
 	for _, tag := range r.Changed {
 		s.crowd = true
-		delete(s.vips, tag)
-		delete(s.blind, tag)
+		delete(s.tags, tag)
 		if x, ok := r.Service(tag); ok {
-			take(x)
+			s.tags[tag] = x
 		}
 	}
 }
@@ -229,58 +213,42 @@ func (s *sight) targets(r plan.Result) []Target {
 	return out
 }
 
-// opinion is what one node found.
-type opinion struct {
-	node   string // its name
-	holder bool
-	check  report.Check
-}
-
 // verdict is what those who look at a member say of it.
-func (s *sight) verdict(tag, host string, addr netip.Addr) plan.Verdict {
-	if s.blind[tag] {
+func (s *sight) verdict(tag, host string, _ netip.Addr) plan.Verdict {
+	x := s.tags[tag]
+	if x == nil {
+		return plan.Verdict{}
+	}
+	port, can := tried(x)
+	if !can {
 		return plan.Verdict{Judgement: plan.Up}
 	}
-	var list []opinion
-	holder := s.holder(s.vips[tag])
-	for id, checks := range s.said[tag] {
-		if c, ok := checks[addr.String()]; ok && c.Host == host && (id == s.self || s.alive[id] != "") {
-			name := s.alive[id]
-			list = append(list, opinion{name, id == holder, c})
+	by := s.said[report.CheckKey(tag, host, port.To, string(port.Proto))]
+	var held, second *report.Check
+	holder := s.holder(x.VIP)
+	for id, c := range by {
+		switch {
+		case s.alive[id] == "" && id != s.self:
+		case id == holder:
+			held = &c
+		case second == nil || better(c, *second):
+			second = &c
 		}
 	}
-	return judge(list)
+	switch v := report.Judge(held, second, x.Check.Fall); {
+	case held == nil && second == nil:
+		return plan.Verdict{}
+	case v.Out:
+		return plan.Verdict{Judgement: plan.Down, Why: v.Why}
+	}
+	return plan.Verdict{Judgement: plan.Up}
 }
 
-// judge says what follows from opinions. Who holds the address knows best, for it is the one that passes connections on; without
-// its word a member is down when nobody finds it up.
-func judge(list []opinion) plan.Verdict {
-	slices.SortFunc(list, func(a, b opinion) int { return strings.Compare(a.node, b.node) })
-	var down []string
-	why, up := "", 0
-	for _, o := range list {
-		if o.holder && o.check.Up {
-			return plan.Verdict{Judgement: plan.Up}
-		}
-		if o.check.Up {
-			up++
-			continue
-		}
-		if o.holder || why == "" {
-			why = o.check.Why
-		}
-		down = append(down, o.node)
+// better reports whether a speaks more for a member than b. Where several look at it and none of them holds the address, it is out
+// when all find it down.
+func better(a, b report.Check) bool {
+	if (a.State == report.CheckUp) != (b.State == report.CheckUp) {
+		return a.State == report.CheckUp
 	}
-	held := slices.ContainsFunc(list, func(o opinion) bool { return o.holder })
-	switch {
-	case len(list) == 0:
-		return plan.Verdict{}
-	case up > 0 && !held:
-		return plan.Verdict{Judgement: plan.Up}
-	}
-	says := " says "
-	if len(down) > 1 {
-		says = " say "
-	}
-	return plan.Verdict{Judgement: plan.Down, Why: why + "," + says + strings.Join(down, " and ")}
+	return cmp.Or(a.Bad-b.Bad, cmp.Compare(a.Since, b.Since), strings.Compare(a.Reason, b.Reason)) < 0
 }

@@ -18,8 +18,8 @@ type State struct {
 	Services []*plan.Service `json:"services"` // by tag
 	Problems []plan.Problem  `json:"problems,omitempty"`
 	VIPs     []VIPState      `json:"vips"` // by address
-	// Checks are what this node itself found, by tag.
-	Checks map[string]report.Checks `json:"checks,omitempty"`
+	// Checks are what this node itself found, by report.CheckKey.
+	Checks map[string]report.Check `json:"checks,omitempty"`
 	// Error is why the kernel or HAProxy do not have what is planned; "" = they have.
 	Error string `json:"error,omitempty"`
 }

@@ -125,7 +125,7 @@ func (s *reportSync) edit(edit func(*report.Report)) {
 		next.VMs = make(map[string]report.VM)
 	}
 	if next.Checks == nil {
-		next.Checks = make(map[string]report.Checks)
+		next.Checks = make(map[string]report.Check)
 	}
 	edit(&next)
 	report.Trim(&next)

@@ -14,11 +14,10 @@ const callReports = "report.sync.1"
 
 // Keys of a report's entries.
 const (
-	boxKey = "box"
-	vmKey  = "vm/"
-	lbKey  = "lb"
-	// checkKey is followed by a tag.
+	boxKey   = "box"
+	vmKey    = "vm/"
 	checkKey = "check/"
+	lbKey    = "lb"
 )
 
 // reportMessage is what crosses, both ways. Numbers are a format: add, never change.
@@ -135,7 +134,7 @@ func (d *reportDelta) wire() wireDelta {
 
 // encodeEntries cuts a report into what travels.
 func encodeEntries(r report.Report) (map[string][]byte, error) {
-	out := make(map[string][]byte, len(r.VMs)+1)
+	out := make(map[string][]byte, len(r.VMs)+len(r.Checks)+1)
 	add := func(key string, v any) error {
 		raw, err := reportEnc.Marshal(v)
 		if err != nil {
@@ -159,18 +158,18 @@ func encodeEntries(r report.Report) (map[string][]byte, error) {
 			return nil, err
 		}
 	}
-	for tag, list := range r.Checks {
-		if err := add(checkKey+tag, list); err != nil {
+	for key, c := range r.Checks {
+		if err := add(checkKey+key, c); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-// setEntry changes r, whose maps are its own, by an entry; nil drops it. Entries of later builds are left alone.
+// setEntry changes r, whose VMs and Checks are its own, by an entry; nil drops it. Entries of later builds are left alone.
 func setEntry(r *report.Report, key string, raw []byte) error {
 	id, isVM := strings.CutPrefix(key, vmKey)
-	tag, isCheck := strings.CutPrefix(key, checkKey)
+	of, isCheck := strings.CutPrefix(key, checkKey)
 	switch {
 	case raw == nil && key == boxKey:
 		r.Box = nil
@@ -179,13 +178,13 @@ func setEntry(r *report.Report, key string, raw []byte) error {
 		if len(r.VMs) == 0 {
 			r.VMs = nil
 		}
-	case raw == nil && key == lbKey:
-		r.LB = nil
 	case raw == nil && isCheck:
-		delete(r.Checks, tag)
+		delete(r.Checks, of)
 		if len(r.Checks) == 0 {
 			r.Checks = nil
 		}
+	case raw == nil && key == lbKey:
+		r.LB = nil
 	case raw == nil:
 	case key == lbKey:
 		var l report.LB
@@ -196,18 +195,6 @@ func setEntry(r *report.Report, key string, raw []byte) error {
 			return fmt.Errorf("%w: a virtual address or a text of it is too long, or not what it may be", errReport)
 		}
 		r.LB = &l
-	case isCheck:
-		var c report.Checks
-		if err := reportDec.Unmarshal(raw, &c); err != nil {
-			return fmt.Errorf("%w: checks: %w", errReport, err)
-		}
-		if !c.Fits(tag) {
-			return fmt.Errorf("%w: a tag, an address or a text of checks is too long, or not what it may be", errReport)
-		}
-		if r.Checks == nil {
-			r.Checks = make(map[string]report.Checks)
-		}
-		r.Checks[tag] = c
 	case key == boxKey:
 		var b report.Box
 		if err := reportDec.Unmarshal(raw, &b); err != nil {
@@ -229,6 +216,18 @@ func setEntry(r *report.Report, key string, raw []byte) error {
 			r.VMs = make(map[string]report.VM)
 		}
 		r.VMs[id] = v
+	case isCheck:
+		var c report.Check
+		if err := reportDec.Unmarshal(raw, &c); err != nil {
+			return fmt.Errorf("%w: check: %w", errReport, err)
+		}
+		if !c.Fits(of) {
+			return fmt.Errorf("%w: a check's key or text is too long, or not what it may be", errReport)
+		}
+		if r.Checks == nil {
+			r.Checks = make(map[string]report.Check)
+		}
+		r.Checks[of] = c
 	}
 	return nil
 }

@@ -77,12 +77,11 @@ func TestReportDeltas(t *testing.T) {
 		func(r *report.Report) { clear(r.VMs) },
 		func(r *report.Report) {
 			r.LB = &report.LB{VIPs: map[string]report.VIP{"10.1.0.53": {Fence: 7, Phase: "held"}}}
-			r.Checks["resolvers"] = report.Checks{"10.1.0.7": {Host: "u1", Up: true}, "10.1.0.8": {Host: "u2", Why: "refused", Since: 3}}
-			r.Checks["web"] = report.Checks{"10.1.0.9": {Host: "w1", Up: true}}
 		},
-		func(r *report.Report) { r.Checks["web"]["10.1.0.9"] = report.Check{Host: "w1", Why: "timeout"} },
-		func(r *report.Report) { delete(r.Checks, "web") },
-		func(r *report.Report) { r.LB, r.Checks = nil, nil },
+		func(r *report.Report) {
+			r.LB.VIPs["10.1.0.53"] = report.VIP{Fence: 8, Phase: "refused", Why: "stranger"}
+		},
+		func(r *report.Report) { r.LB = nil },
 	}
 	var at []report.Report
 	id := reportNodeID(0)
@@ -112,9 +111,9 @@ func TestReportDeltas(t *testing.T) {
 			{5, stamp{boot, 9}, "none", ""},
 			{5, stamp{boot + 1, 1}, "none", ""},
 			{6, stamp{boot, 5}, "whole", ""}, // box alone is shorter than what went
-			{7, stamp{boot, 6}, "check/resolvers check/web lb", ""},
-			{8, stamp{boot, 7}, "check/web", ""},
-			{9, stamp{boot, 8}, "", "check/web"},
+			{7, stamp{boot, 6}, "lb", ""},
+			{8, stamp{boot, 7}, "lb", ""},
+			{9, stamp{boot, 8}, "", "lb"},
 		} {
 			if tt.now != i+1 {
 				continue
@@ -389,17 +388,10 @@ func TestOwnReportIsBounded(t *testing.T) {
 	s.edit(func(r *report.Report) {
 		r.VMs["a"] = report.VM{Name: "x\xff", Reason: strings.Repeat("é", report.MaxReason)}
 		r.VMs[strings.Repeat("u", 100)] = report.VM{}
-		r.LB = &report.LB{VIPs: map[string]report.VIP{strings.Repeat("1", 100): {}, "10.0.0.1": {Why: strings.Repeat("w", 10_000)}}}
-		r.Checks["a"] = report.Checks{"10.0.0.2": {Host: "h", Why: strings.Repeat("w", 10_000)}, strings.Repeat("1", 100): {}}
-		r.Checks[strings.Repeat("t", 300)] = report.Checks{"10.0.0.2": {}}
-		r.Checks["empty"] = report.Checks{}
 		r.Box = &report.Box{Unfit: strings.Repeat("u", 10_000), Bridges: []string{"br0"}}
 	})
 	r, _ := s.read(0)
 	if len(r.VMs) != 1 || len(r.VMs["a"].Reason) != report.MaxReason || r.VMs["a"].Name != "x\uFFFD" || len(r.Box.Unfit) != report.MaxReason {
-		t.Fatalf("%+v", r)
-	}
-	if len(r.LB.VIPs) != 1 || len(r.LB.VIPs["10.0.0.1"].Why) != report.MaxReason || len(r.Checks) != 1 || len(r.Checks["a"]) != 1 || len(r.Checks["a"]["10.0.0.2"].Why) != report.MaxWhy {
 		t.Fatalf("%+v", r)
 	}
 	other.hold(r)
@@ -474,4 +466,54 @@ func FuzzReports(f *testing.F) {
 			t.Fatal(h.check())
 		}
 	})
+}
+
+// TestChecksTravel: checks go one by one as machines do, under keys as long as two names make them, and what is not one is refused.
+func TestChecksTravel(t *testing.T) {
+	owner, other := reportPair(t)
+	long := report.CheckKey(strings.Repeat("t", report.MaxName), strings.Repeat("h", report.MaxName), 65535, "tcp")
+	id, boot := reportNodeID(0), owner.boot
+	tell := func(since uint64) (d reportDelta) {
+		t.Helper()
+		d, ok := owner.board.reports.delta(id, stamp{boot, since})
+		if !ok {
+			t.Fatal("there is no news")
+		}
+		other.ask(t, 0, reportMessage{News: []wireDelta{d.wire()}})
+		want, _ := owner.read(0)
+		if got, _ := other.read(0); !report.Equal(got, want) || got.N != want.N {
+			t.Fatalf("the other has %+v, not %+v", got, want)
+		}
+		return d
+	}
+	owner.edit(func(r *report.Report) {
+		for i := range 20 {
+			r.Checks[report.CheckKey("web", fmt.Sprint("web", i), 80, "tcp")] = report.Check{State: report.CheckUp, Interval: 2000}
+		}
+		r.Checks[long] = report.Check{State: report.CheckDown, Bad: 3, Since: 1, Interval: 2000, Reason: "connection refused"}
+	})
+	tell(0)
+	owner.edit(func(r *report.Report) {
+		r.Checks["web/web1/80/tcp"] = report.Check{State: report.CheckUp, Bad: 1, Interval: 2000}
+	})
+	if d := tell(1); len(d.set) != 1 || d.set["check/web/web1/80/tcp"] == nil || d.since != 1 {
+		t.Errorf("one change travels as %d entries", len(d.set))
+	}
+	was, _ := other.read(0)
+	owner.edit(func(r *report.Report) { delete(r.Checks, long) })
+	if d := tell(2); len(d.gone) != 1 || len(was.Checks) != 21 {
+		t.Errorf("one that goes travels as %d, and an earlier report now has %d", len(d.gone), len(was.Checks))
+	}
+	owner.edit(func(r *report.Report) { clear(r.Checks) })
+	tell(3)
+	if got, _ := other.read(0); got.Checks != nil {
+		t.Errorf("%d checks stay", len(got.Checks))
+	}
+	raw, _ := reportEnc.Marshal(report.Check{State: report.CheckUp})
+	for key, raw := range map[string][]byte{"check/no": raw, "check/web/web1/80/tcp": {0x60}} {
+		var r report.Report
+		if err := setEntry(&r, key, raw); !errors.Is(err, errReport) || r.Checks != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
 }

@@ -95,7 +95,7 @@ func (noProxy) Apply(_ context.Context, want []*plan.Service) error {
 type noProbes struct{}
 
 func (noProbes) Want([]lbd.Target)               {}
-func (noProbes) Found() map[string]report.Checks { return nil }
+func (noProbes) Found() map[string]report.Check { return nil }
 func (noProbes) Changed() <-chan struct{}        { return nil }
 
 // runLB balances. It ends when what is held was handed over, so the mesh and the lease must outlive it.

@@ -14,19 +14,14 @@ const (
 	MaxKey    = 64      // bytes of a machine's UUID
 	MaxWord   = 64      // bytes of a phase, a step or an address
 	MaxReason = 2 << 10 // bytes of a reason
-	MaxWhy    = 256     // bytes of the reason of a check: there are many
 )
 
 // Clone returns a copy that shares nothing with r.
 func Clone(r Report) Report {
 	r.Box = cloneBox(r.Box)
-	r.VMs = maps.Clone(r.VMs)
+	r.VMs, r.Checks = maps.Clone(r.VMs), maps.Clone(r.Checks)
 	if r.LB != nil {
 		r.LB = &LB{maps.Clone(r.LB.VIPs)}
-	}
-	r.Checks = maps.Clone(r.Checks)
-	for tag, c := range r.Checks {
-		r.Checks[tag] = maps.Clone(c)
 	}
 	return r
 }
@@ -42,8 +37,7 @@ func cloneBox(b *Box) *Box {
 
 // Equal reports whether two reports say the same. Whose they are, and their numbers, do not count.
 func Equal(a, b Report) bool {
-	return equalBox(a.Box, b.Box) && maps.Equal(a.VMs, b.VMs) && equalLB(a.LB, b.LB) &&
-		maps.EqualFunc(a.Checks, b.Checks, func(x, y Checks) bool { return maps.Equal(x, y) })
+	return equalBox(a.Box, b.Box) && maps.Equal(a.VMs, b.VMs) && maps.Equal(a.Checks, b.Checks) && equalLB(a.LB, b.LB)
 }
 
 func equalLB(a, b *LB) bool {
@@ -66,8 +60,8 @@ func equalBox(a, b *Box) bool {
 		x.UsedCPUs == y.UsedCPUs && x.UsedMemory == y.UsedMemory && x.UsedDisk == y.UsedDisk
 }
 
-// Trim cuts r, in place, to what peers take: texts are valid UTF-8 within the bounds above, tags without checks are left out, and machines without a UUID, or
-// with one that is too long, are left out. Names of foreign domains may be anything. r must not be in a View.
+// Trim cuts r, in place, to what peers take: texts are valid UTF-8 within the bounds above, and machines without a UUID, or
+// with one that is too long, are left out, as are checks with a key that is none. Names of foreign domains may be anything. r must not be in a View.
 func Trim(r *Report) {
 	if b := r.Box; b != nil {
 		b.Unfit, b.Hypervisor = clip(b.Unfit, MaxReason), clip(b.Hypervisor, MaxName)
@@ -92,6 +86,14 @@ func Trim(r *Report) {
 		v.IP, v.MAC = clip(v.IP, MaxWord), clip(v.MAC, MaxWord)
 		r.VMs[id] = v
 	}
+	for key, c := range r.Checks {
+		if !validCheckKey(key) {
+			delete(r.Checks, key)
+			continue
+		}
+		c.State, c.Reason = CheckState(clip(string(c.State), MaxWord)), clip(c.Reason, MaxReason)
+		r.Checks[key] = c
+	}
 	if r.LB != nil {
 		for addr, v := range r.LB.VIPs {
 			if !validKey(addr) {
@@ -100,20 +102,6 @@ func Trim(r *Report) {
 			}
 			v.Phase, v.Why = clip(v.Phase, MaxWord), clip(v.Why, MaxReason)
 			r.LB.VIPs[addr] = v
-		}
-	}
-	for tag, list := range r.Checks {
-		if !validTag(tag) || len(list) == 0 {
-			delete(r.Checks, tag)
-			continue
-		}
-		for addr, c := range list {
-			if !validKey(addr) {
-				delete(list, addr)
-				continue
-			}
-			c.Host, c.Why = clip(c.Host, MaxName), clip(c.Why, MaxWhy)
-			list[addr] = c
 		}
 	}
 }
@@ -127,18 +115,6 @@ func (l LB) Fits() bool {
 	}
 	return true
 }
-
-// Fits reports whether the checks of this tag are within the bounds.
-func (c Checks) Fits(tag string) bool {
-	for addr, x := range c {
-		if !validKey(addr) || !fits(x.Host, MaxName) || !fits(x.Why, MaxWhy) {
-			return false
-		}
-	}
-	return validTag(tag)
-}
-
-func validTag(tag string) bool { return tag != "" && fits(tag, MaxName) }
 
 // Fits reports whether b is within the bounds.
 func (b Box) Fits() bool {

@@ -1,5 +1,5 @@
-// Package report owns the shapes of what nodes observe: what a box can carry, what became of the machines on it, which virtual
-// addresses a node has, and which members of balanced tags work.
+// Package report owns the shapes of what nodes observe: what a box can carry, what became of the machines on it, how
+// members of balanced tags answer, and which virtual addresses a node holds.
 // A report has one writer, the node it is of; everybody else reads it from mesh.View. Nothing in it is intent.
 //
 // How reports travel is package mesh's business; what follows from one is the reader's.
@@ -16,10 +16,10 @@ type Report struct {
 	Box *Box `cbor:"4,keyasint,omitempty" json:"box,omitempty"`
 	// VMs are the machines of the node by UUID, foreign ones included.
 	VMs map[string]VM `cbor:"5,keyasint,omitempty" json:"vms,omitempty"`
+	// Checks are what the node sees of members of balanced tags, by CheckKey; those it checks and knows of.
+	Checks map[string]Check `cbor:"6,keyasint,omitempty" json:"checks,omitempty"`
 	// LB is its part in load balancing. nil = it has none.
-	LB *LB `cbor:"6,keyasint,omitempty" json:"lb,omitempty"`
-	// Checks are what it found of the members of balanced tags, by tag. It has those that it was to look at.
-	Checks map[string]Checks `cbor:"7,keyasint,omitempty" json:"checks,omitempty"`
+	LB *LB `cbor:"7,keyasint,omitempty" json:"lb,omitempty"`
 }
 
 // LB is a node's part in load balancing.
@@ -35,19 +35,6 @@ type VIP struct {
 	Phase string `cbor:"2,keyasint" json:"phase"`
 	// Why is for people, where the address is not here.
 	Why string `cbor:"3,keyasint,omitempty" json:"why,omitempty"`
-}
-
-// Checks are what a node found of the members of one tag, by address.
-type Checks map[string]Check
-
-// Check is what a node found of one member. There is none before it knows.
-type Check struct {
-	Host string `cbor:"1,keyasint" json:"host"` // key in hosts
-	Up   bool   `cbor:"2,keyasint" json:"up"`
-	// Why is for people: how the last try ended that counted.
-	Why string `cbor:"3,keyasint,omitempty" json:"why,omitempty"`
-	// Since is when it came to be so, by the node's clock, in Unix milliseconds.
-	Since int64 `cbor:"4,keyasint" json:"since_ms"`
 }
 
 // Box is what a node can carry, and what of it is taken, by its own account.
