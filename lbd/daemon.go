@@ -366,7 +366,7 @@ func (d *Daemon) offer() {
 func (d *Daemon) apply(ctx context.Context) {
 	var here []*plan.Service
 	for _, s := range d.result.Services {
-		if p := d.posts[s.VIP]; p != nil && p.active {
+		if p := d.posts[s.VIP]; p != nil && p.claims > 0 {
 			here = append(here, s)
 		}
 	}

@@ -20,8 +20,8 @@ type post struct {
 	ended   chan struct{}           // of the campaign, closed when it has ended
 	refusal string                  // why this node does not offer itself
 	said    string                  // to the lease
-	// active: there are rules for it. From before the address is claimed until it is gone.
-	active bool
+	// claims counts those that are being made or are not over; a new one may begin before the former is over. While there is one there are rules.
+	claims int
 	grant  *lease.Grant // nil = it is not held
 	fence  uint64       // of the last grant
 	since  time.Time    // of the grant
@@ -76,7 +76,7 @@ func (p *post) over() bool {
 }
 
 // idle reports whether nothing of it is left.
-func (p *post) idle() bool { return p.over() && !p.active && p.handle == nil }
+func (p *post) idle() bool { return p.over() && p.claims == 0 }
 
 // stop ends the campaign: the address goes to another node, or, when nothing is balanced on it, goes.
 func (p *post) stop(agent bool) {
@@ -121,6 +121,12 @@ func (p *post) hold(campaign, held context.Context, g *lease.Grant) error {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		d.mu.Lock()
+		p.grant = nil
+		d.mu.Unlock()
+		d.wake()
+	}()
 	began := time.Now() // of a time without the address
 	timer := time.NewTicker(patience / 3)
 	defer timer.Stop()
@@ -134,7 +140,6 @@ func (p *post) hold(campaign, held context.Context, g *lease.Grant) error {
 				<-held.Done()
 				continue
 			}
-			p.dropped(h)
 			return fmt.Errorf("the address %s is gone: %s", p.vip.Addr, h.State().Why)
 		case <-h.Changed():
 			d.wake()
@@ -146,7 +151,6 @@ func (p *post) hold(campaign, held context.Context, g *lease.Grant) error {
 		}
 		if time.Since(began) > patience && g.Valid() {
 			d.release(h)
-			p.dropped(h)
 			return fmt.Errorf("%s cannot be here: %s", p.vip.Addr, s.Why)
 		}
 	}
@@ -157,16 +161,17 @@ func (p *post) take(ctx context.Context, g *lease.Grant) (*vip.Handle, error) {
 	d := p.d
 	d.mu.Lock()
 	v := p.vip
-	p.active = true
+	p.claims++
 	d.apply(ctx)
 	err := p.servedLocked()
 	if err != nil {
-		p.active = p.handle != nil
+		p.claims--
 		d.mu.Unlock()
 		d.wake()
 		return nil, err
 	}
 	if h := p.handle; h != nil && p.keep && h.State().Phase == vip.Kept {
+		p.claims-- // the one that is kept goes on
 		h.Under(g)
 		p.holds(g)
 		d.mu.Unlock()
@@ -178,20 +183,22 @@ func (p *post) take(ctx context.Context, g *lease.Grant) (*vip.Handle, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
-		p.active = false
+		p.claims--
 		d.wake()
 		return nil, err
 	}
 	p.handle, p.keep = h, v.Keep
-	if !p.active { // an earlier claim came to its end meanwhile
-		p.active = true
-		d.apply(ctx)
-	}
 	p.holds(g)
 	d.wake()
 	d.wg.Go(func() { // whatever becomes of it, rules go with it
 		<-h.Done()
-		p.dropped(h)
+		d.mu.Lock()
+		p.claims--
+		if p.handle == h {
+			p.handle = nil
+		}
+		d.mu.Unlock()
+		d.wake()
 	})
 	return h, nil
 }
@@ -217,11 +224,9 @@ func (p *post) give(campaign, held context.Context, h *vip.Handle) {
 	d := p.d
 	cause, why := context.Cause(held), context.Cause(campaign)
 	d.mu.Lock()
-	p.grant = nil
 	keep := p.keep
 	d.mu.Unlock()
 	d.log.Info("virtual address is this node's no longer", "vip", p.vip.Addr.String(), "reason", cause)
-	defer d.wake()
 	switch {
 	case errors.Is(why, errGone):
 		d.release(h)
@@ -242,16 +247,6 @@ func (d *Daemon) release(h *vip.Handle) {
 	if err := h.Release(ctx); err != nil {
 		d.log.Warn("virtual address is not released yet", "err", err)
 	}
-}
-
-// dropped notes that a claim is over.
-func (p *post) dropped(h *vip.Handle) {
-	p.d.mu.Lock()
-	if p.handle == h {
-		p.handle, p.active = nil, false
-	}
-	p.d.mu.Unlock()
-	p.d.wake()
 }
 
 // report is what others hear of it.

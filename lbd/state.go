@@ -58,7 +58,7 @@ func (d *Daemon) State() State {
 	for _, v := range d.result.VIPs() {
 		x := VIPState{Addr: v.Addr, Duty: plan.Duty(v.Addr), Holder: d.sight.holder(v.Addr), Refusal: d.fit.why(v)}
 		if p := d.posts[v.Addr]; p != nil {
-			x.Fence, x.Held, x.Since, x.Rules = p.fence, p.grant != nil, p.since, p.active
+			x.Fence, x.Held, x.Since, x.Rules = p.fence, p.grant != nil, p.since, p.claims > 0
 			if p.handle != nil {
 				c := p.handle.State()
 				x.Claim = &c

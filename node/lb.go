@@ -94,9 +94,9 @@ func (noProxy) Apply(_ context.Context, want []*plan.Service) error {
 // noProbes implements lbd.Probes where nothing is tried.
 type noProbes struct{}
 
-func (noProbes) Want([]lbd.Target)               {}
+func (noProbes) Want([]lbd.Target)              {}
 func (noProbes) Found() map[string]report.Check { return nil }
-func (noProbes) Changed() <-chan struct{}        { return nil }
+func (noProbes) Changed() <-chan struct{}       { return nil }
 
 // runLB balances. It ends when what is held was handed over, so the mesh and the lease must outlive it.
 func (a *Agent) runLB(ctx context.Context) error {
