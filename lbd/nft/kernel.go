@@ -154,8 +154,10 @@ func attrText(name string, raw []byte) string {
 		words := bytes.TrimRight(b, "\x00")
 		switch {
 		case len(words) == 0 || name == "nat" && kind == unix.NFTA_NAT_FLAGS:
-		case name == "immediate" && kind == unix.NFTA_IMMEDIATE_DATA || name == "verdict" && kind == unix.NFTA_DATA_VERDICT:
-			parts = append(parts, fmt.Sprintf("%d:(%s)", kind, attrText("verdict", b)))
+		case name == "immediate" && kind == unix.NFTA_IMMEDIATE_DATA:
+			parts = append(parts, attrText("data", b))
+		case name == "data" && kind == unix.NFTA_DATA_VERDICT:
+			parts = append(parts, verdictText(b))
 		case len(words) > 4 && bytes.IndexFunc(words, func(r rune) bool { return r <= ' ' || r > '~' }) < 0:
 			parts = append(parts, fmt.Sprintf("%d:%s", kind, words))
 		default:
@@ -207,7 +209,7 @@ func (k kernel) read(f family) (*ruleset, error) {
 		one.text = rules[x.Name]
 		r.chains[x.Name] = one
 	}
-	if r.counters, err = k.counters(c, t); err != nil {
+	if r.counters, err = k.counters(c, t); err != nil { // somebody's quota, for one
 		return r, fmt.Errorf("%w: counters: %w", errForeign, err)
 	}
 	sets, err := c.GetSets(t)
@@ -239,9 +241,11 @@ func (k kernel) counters(c *nftables.Conn, t *nftables.Table) (map[string]count,
 	}
 	out := make(map[string]count, len(objs))
 	for _, o := range objs {
-		if x, ok := o.(*nftables.CounterObj); ok {
-			out[x.Name] = count{x.Packets, x.Bytes}
+		x, ok := o.(*nftables.CounterObj)
+		if !ok {
+			return out, fmt.Errorf("%w: an object that is no counter", errForeign)
 		}
+		out[x.Name] = count{x.Packets, x.Bytes}
 	}
 	return out, nil
 }

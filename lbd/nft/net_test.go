@@ -29,7 +29,7 @@ var (
 	vip6     = addr("fd77::100")
 )
 
-const nearSources = 60 // addresses of near: .100+i of 10.78.0.0/16 lie in the holder's subnet, see lay
+const nearSources = 60 // addresses of near
 
 func backendAddr(i int, six bool) netip.Addr {
 	if six {
@@ -61,8 +61,8 @@ func lay() error {
 	do("link set br0 up")
 	do("addr add 10.77.0.1/16 dev br0")
 	do("addr add fd77::1/64 dev br0 nodad")
-	do("addr add 10.77.0.100/32 dev br0")
-	do("addr add fd77::100/128 dev br0 nodad")
+	do("addr add 10.77.0.100/32 dev br0 preferred_lft 0")
+	do("addr add fd77::100/128 dev br0 preferred_lft 0 nodad")
 	do("link add br1 type bridge")
 	do("link set br1 up")
 	do("addr add 10.78.0.1/24 dev br1")
@@ -130,7 +130,7 @@ type server struct {
 }
 
 // serve starts the backends on a port.
-func serve(t *testing.T, port uint16, names ...string) {
+func serve(t testing.TB, port uint16, names ...string) {
 	t.Helper()
 	for _, name := range names {
 		s := &server{name: name}
