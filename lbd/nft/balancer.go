@@ -45,10 +45,11 @@ type Balancer struct {
 
 	mu         sync.Mutex // guards what follows, and orders transactions
 	closed     bool
-	table      Table              // as applied, normal
-	applied    bool               // there is one
+	table      Table               // as applied, normal
+	applied    bool                // there is one
 	have       map[family]*ruleset // what the kernel had at generation; nil = not known
 	generation uint32
+	divisions  divisions
 	draining   map[member]time.Time // since when
 	retired    map[place]bool       // services that went since the last look
 	again      bool                 // go through the flows at the next look, too: a packet may have been on its way
@@ -70,7 +71,7 @@ func Open(cfg Config) (*Balancer, error) {
 	}
 	return &Balancer{
 		cfg: cfg, settings: settings{"/proc/sys"}, kernel: kernel{TableName},
-		draining: map[member]time.Time{}, retired: map[place]bool{}, live: map[member]int{},
+		draining: map[member]time.Time{}, retired: map[place]bool{}, divisions: divisions{}, live: map[member]int{},
 	}, nil
 }
 
@@ -176,7 +177,8 @@ func (b *Balancer) write(next Table) (int, error) {
 	if b.have != nil && generation == b.generation && b.applied && reflect.DeepEqual(b.table, next) {
 		return 0, nil
 	}
-	want := map[family]*ruleset{ip4: encode(next, ip4), ip6: encode(next, ip6)}
+	want := map[family]*ruleset{ip4: b.divisions.encode(next, ip4), ip6: b.divisions.encode(next, ip6)}
+	b.divisions.forget(next)
 	have := b.have
 	if have != nil && generation != b.generation {
 		have = nil

@@ -2,7 +2,8 @@ package nft
 
 import (
 	"encoding/binary"
-	"net/netip"
+	"maps"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -57,7 +58,39 @@ func (f family) layout() layout {
 func (l layout) words() int { return int(l.len) / 4 }
 
 // encode makes of a Table, which is normal, what the kernel should have of one family. nil when it has no service of it.
-func encode(t Table, f family) *ruleset {
+func encode(t Table, f family) *ruleset { return divisions{}.encode(t, f) }
+
+// divisions remember how slots were divided, by the service's name: that is nearly all that encoding costs, and one change is of one service.
+type divisions map[string]division
+
+type division struct {
+	how Balance
+	in  []Backend
+	set *set
+}
+
+func (d divisions) of(s Service, in []Backend) *set {
+	if was, ok := d[s.name()]; ok && was.how == s.Balance && slices.Equal(was.in, in) {
+		return was.set
+	}
+	slots := &set{targets, make(map[string]string, Slots)}
+	for slot, i := range assign(s.Balance, in) {
+		slots.elems[string(binary.NativeEndian.AppendUint32(nil, uint32(slot)))] = target(in[i])
+	}
+	d[s.name()] = division{s.Balance, in, slots}
+	return slots
+}
+
+// forget drops what no service of t needs.
+func (d divisions) forget(t Table) {
+	stay := make(map[string]bool, len(t.Services))
+	for _, s := range t.Services {
+		stay[s.name()] = true
+	}
+	maps.DeleteFunc(d, func(name string, _ division) bool { return !stay[name] })
+}
+
+func (d divisions) encode(t Table, f family) *ruleset {
 	l := f.layout()
 	r := &ruleset{f, map[string]*chain{}, map[string]*set{}, map[string]count{counterNo: {}}}
 	for name, kind := range map[string]setKind{mapServices: verdicts, setRefuse: places} {
@@ -106,11 +139,7 @@ func encode(t Table, f family) *ruleset {
 		}
 		r.chains["to_"+name] = &chain{rules: []rule{choose(l, s)}}
 		r.maps[mapServices].elems[at] = "goto to_" + name
-		slots := &set{targets, make(map[string]string, Slots)}
-		for slot, i := range assign(s.Balance, in) {
-			slots.elems[string(binary.NativeEndian.AppendUint32(nil, uint32(slot)))] = target(in[i])
-		}
-		r.maps["slots_"+name] = slots
+		r.maps["slots_"+name] = d.of(s, in)
 	}
 	if !any {
 		return nil
@@ -134,15 +163,6 @@ func (p Proto) number() byte {
 // target is where a slot leads: address and port.
 func target(b Backend) string {
 	return string(append(binary.BigEndian.AppendUint16(b.Addr.AsSlice(), b.Port), 0, 0))
-}
-
-// targetOf is the other way round.
-func targetOf(v string) netip.AddrPort {
-	if len(v) < 8 {
-		return netip.AddrPort{}
-	}
-	a, _ := netip.AddrFromSlice([]byte(v[:len(v)-4]))
-	return netip.AddrPortFrom(a, binary.BigEndian.Uint16([]byte(v[len(v)-4:])))
 }
 
 // header reads a packet's destination as place has it.

@@ -257,7 +257,7 @@ func (c *call) echo() error {
 // clock is a clock that tests set.
 type clock struct{ at atomic.Int64 }
 
-func (c *clock) Now() time.Time            { return time.Unix(0, c.at.Load()) }
+func (c *clock) Now() time.Time          { return time.Unix(0, c.at.Load()) }
 func (c *clock) forward(d time.Duration) { c.at.Add(int64(d)) }
 
 func open(t *testing.T) (*Balancer, *clock) {

@@ -224,6 +224,9 @@ func build(want *ruleset, were map[string]count) []step {
 }
 
 func elements(name string, have, want *set) []step {
+	if have == want {
+		return nil // sets do not change once they are made
+	}
 	del, add := make(map[string]string), make(map[string]string)
 	if have == nil {
 		have = &set{}

@@ -70,7 +70,7 @@ const (
 const (
 	MaxWeight   = 256
 	MaxBackends = Slots / 4 // of a service; beyond that, shares by slots are no shares
-	MaxServices = 256 // a new flow looks through the VIPs one by one, once
+	MaxServices = 256       // a new flow looks through the VIPs one by one, once
 )
 
 func (b Backend) String() string { return netip.AddrPortFrom(b.Addr, b.Port).String() }
@@ -168,7 +168,9 @@ func usable(a netip.Addr) bool {
 }
 
 // name is what the kernel's objects of a service are called: people read it in nft list.
-func (s Service) name() string { return string(s.Proto) + "_" + plain(s.VIP) + "_" + fmt.Sprint(s.Port) }
+func (s Service) name() string {
+	return string(s.Proto) + "_" + plain(s.VIP) + "_" + fmt.Sprint(s.Port)
+}
 
 // counter is the name of a backend's counter.
 func (s Service) counter(b Backend) string {
