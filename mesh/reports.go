@@ -20,7 +20,7 @@ import (
 const (
 	maxReport        = 1 << 20 // bytes of all its entries: some thousand machines
 	maxReportEntries = 20_000
-	maxReportKey     = report.MaxKey + 8
+	maxReportKey     = report.MaxCheckKey + 8 // the longest that there are
 	// maxGone is how many dropped entries are remembered for those who missed that; they get the whole report beyond it.
 	maxGone = 1024
 	// maxBoot bounds what a peer may claim, so that there is always a higher one. It is a time in milliseconds, 285,000 years on.
@@ -178,7 +178,7 @@ type held struct {
 }
 
 // reportDelta is a change of a report, from the state Since of the same boot, or the whole when that is 0. It may be applied
-// to any state in between as well. Entries are boxKey, vmKey and a UUID, and those of later builds.
+// to any state in between as well. Entries are boxKey, vmKey and a UUID, checkKey and a check's key, and those of later builds.
 type reportDelta struct {
 	node  string
 	at    stamp
@@ -348,7 +348,7 @@ func (s *reportStore) apply(d *reportDelta) (took bool, err error) {
 		}
 		next.floor, next.size, next.content = h.floor, h.size, h.content
 		next.entries, next.gone = maps.Clone(h.entries), maps.Clone(h.gone)
-		rep.Box, rep.VMs = h.rep.Box, maps.Clone(h.rep.VMs)
+		rep.Box, rep.VMs, rep.Checks = h.rep.Box, maps.Clone(h.rep.VMs), maps.Clone(h.rep.Checks)
 	}
 	for _, k := range d.gone {
 		next.drop(k)

@@ -124,10 +124,16 @@ func (s *reportSync) edit(edit func(*report.Report)) {
 	if next.VMs == nil {
 		next.VMs = make(map[string]report.VM)
 	}
+	if next.Checks == nil {
+		next.Checks = make(map[string]report.Check)
+	}
 	edit(&next)
 	report.Trim(&next)
 	if len(next.VMs) == 0 {
 		next.VMs = nil
+	}
+	if len(next.Checks) == 0 {
+		next.Checks = nil
 	}
 	// What edit keeps of it must not change a View.
 	if err := s.say(report.Clone(next)); err != nil {

@@ -14,8 +14,9 @@ const callReports = "report.sync.1"
 
 // Keys of a report's entries.
 const (
-	boxKey = "box"
-	vmKey  = "vm/"
+	boxKey   = "box"
+	vmKey    = "vm/"
+	checkKey = "check/"
 )
 
 // reportMessage is what crosses, both ways. Numbers are a format: add, never change.
@@ -132,7 +133,7 @@ func (d *reportDelta) wire() wireDelta {
 
 // encodeEntries cuts a report into what travels.
 func encodeEntries(r report.Report) (map[string][]byte, error) {
-	out := make(map[string][]byte, len(r.VMs)+1)
+	out := make(map[string][]byte, len(r.VMs)+len(r.Checks)+1)
 	add := func(key string, v any) error {
 		raw, err := reportEnc.Marshal(v)
 		if err != nil {
@@ -151,12 +152,18 @@ func encodeEntries(r report.Report) (map[string][]byte, error) {
 			return nil, err
 		}
 	}
+	for key, c := range r.Checks {
+		if err := add(checkKey+key, c); err != nil {
+			return nil, err
+		}
+	}
 	return out, nil
 }
 
-// setEntry changes r, whose VMs are its own, by an entry; nil drops it. Entries of later builds are left alone.
+// setEntry changes r, whose VMs and Checks are its own, by an entry; nil drops it. Entries of later builds are left alone.
 func setEntry(r *report.Report, key string, raw []byte) error {
 	id, isVM := strings.CutPrefix(key, vmKey)
+	of, isCheck := strings.CutPrefix(key, checkKey)
 	switch {
 	case raw == nil && key == boxKey:
 		r.Box = nil
@@ -164,6 +171,11 @@ func setEntry(r *report.Report, key string, raw []byte) error {
 		delete(r.VMs, id)
 		if len(r.VMs) == 0 {
 			r.VMs = nil
+		}
+	case raw == nil && isCheck:
+		delete(r.Checks, of)
+		if len(r.Checks) == 0 {
+			r.Checks = nil
 		}
 	case raw == nil:
 	case key == boxKey:
@@ -187,6 +199,18 @@ func setEntry(r *report.Report, key string, raw []byte) error {
 			r.VMs = make(map[string]report.VM)
 		}
 		r.VMs[id] = v
+	case isCheck:
+		var c report.Check
+		if err := reportDec.Unmarshal(raw, &c); err != nil {
+			return fmt.Errorf("%w: check: %w", errReport, err)
+		}
+		if !c.Fits(of) {
+			return fmt.Errorf("%w: a check's key or text is too long, or not what it may be", errReport)
+		}
+		if r.Checks == nil {
+			r.Checks = make(map[string]report.Check)
+		}
+		r.Checks[of] = c
 	}
 	return nil
 }

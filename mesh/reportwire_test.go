@@ -457,3 +457,51 @@ func FuzzReports(f *testing.F) {
 		}
 	})
 }
+
+// TestChecksTravel: checks go one by one as machines do, under keys as long as two names make them, and what is not one is refused.
+func TestChecksTravel(t *testing.T) {
+	owner, other := reportPair(t)
+	long := report.CheckKey(strings.Repeat("t", report.MaxName), strings.Repeat("h", report.MaxName), 65535, "tcp")
+	id, boot := reportNodeID(0), owner.boot
+	tell := func(since uint64) (d reportDelta) {
+		t.Helper()
+		d, ok := owner.board.reports.delta(id, stamp{boot, since})
+		if !ok {
+			t.Fatal("there is no news")
+		}
+		other.ask(t, 0, reportMessage{News: []wireDelta{d.wire()}})
+		want, _ := owner.read(0)
+		if got, _ := other.read(0); !report.Equal(got, want) || got.N != want.N {
+			t.Fatalf("the other has %+v, not %+v", got, want)
+		}
+		return d
+	}
+	owner.edit(func(r *report.Report) {
+		for i := range 20 {
+			r.Checks[report.CheckKey("web", fmt.Sprint("web", i), 80, "tcp")] = report.Check{State: report.CheckUp, Interval: 2000}
+		}
+		r.Checks[long] = report.Check{State: report.CheckDown, Bad: 3, Since: 1, Interval: 2000, Reason: "connection refused"}
+	})
+	tell(0)
+	owner.edit(func(r *report.Report) { r.Checks["web/web1/80/tcp"] = report.Check{State: report.CheckUp, Bad: 1, Interval: 2000} })
+	if d := tell(1); len(d.set) != 1 || d.set["check/web/web1/80/tcp"] == nil || d.since != 1 {
+		t.Errorf("one change travels as %d entries", len(d.set))
+	}
+	was, _ := other.read(0)
+	owner.edit(func(r *report.Report) { delete(r.Checks, long) })
+	if d := tell(2); len(d.gone) != 1 || len(was.Checks) != 21 {
+		t.Errorf("one that goes travels as %d, and an earlier report now has %d", len(d.gone), len(was.Checks))
+	}
+	owner.edit(func(r *report.Report) { clear(r.Checks) })
+	tell(3)
+	if got, _ := other.read(0); got.Checks != nil {
+		t.Errorf("%d checks stay", len(got.Checks))
+	}
+	raw, _ := reportEnc.Marshal(report.Check{State: report.CheckUp})
+	for key, raw := range map[string][]byte{"check/no": raw, "check/web/web1/80/tcp": {0x60}} {
+		var r report.Report
+		if err := setEntry(&r, key, raw); !errors.Is(err, errReport) || r.Checks != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}

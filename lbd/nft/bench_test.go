@@ -115,8 +115,9 @@ func BenchmarkApply(b *testing.B) {
 // connections makes and ends n, from a client box.
 func connections(to netip.AddrPort, n int) error {
 	return in("near", func() error {
-		for range n {
-			c, err := net.DialTimeout("tcp", to.String(), 20*time.Second)
+		for i := range n {
+			d := net.Dialer{Timeout: 20 * time.Second, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(nearAddr(i%nearSources, false), 0))}
+			c, err := d.Dial("tcp", to.String())
 			if err != nil {
 				return err
 			}

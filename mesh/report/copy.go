@@ -19,7 +19,7 @@ const (
 // Clone returns a copy that shares nothing with r.
 func Clone(r Report) Report {
 	r.Box = cloneBox(r.Box)
-	r.VMs = maps.Clone(r.VMs)
+	r.VMs, r.Checks = maps.Clone(r.VMs), maps.Clone(r.Checks)
 	return r
 }
 
@@ -34,7 +34,7 @@ func cloneBox(b *Box) *Box {
 
 // Equal reports whether two reports say the same. Whose they are, and their numbers, do not count.
 func Equal(a, b Report) bool {
-	return equalBox(a.Box, b.Box) && maps.Equal(a.VMs, b.VMs)
+	return equalBox(a.Box, b.Box) && maps.Equal(a.VMs, b.VMs) && maps.Equal(a.Checks, b.Checks)
 }
 
 func equalBox(a, b *Box) bool {
@@ -51,7 +51,7 @@ func equalBox(a, b *Box) bool {
 }
 
 // Trim cuts r, in place, to what peers take: texts are valid UTF-8 within the bounds above, and machines without a UUID, or
-// with one that is too long, are left out. Names of foreign domains may be anything. r must not be in a View.
+// with one that is too long, are left out, as are checks with a key that is none. Names of foreign domains may be anything. r must not be in a View.
 func Trim(r *Report) {
 	if b := r.Box; b != nil {
 		b.Unfit, b.Hypervisor = clip(b.Unfit, MaxReason), clip(b.Hypervisor, MaxName)
@@ -75,6 +75,14 @@ func Trim(r *Report) {
 		v.Phase, v.Step = Phase(clip(string(v.Phase), MaxWord)), clip(v.Step, MaxWord)
 		v.IP, v.MAC = clip(v.IP, MaxWord), clip(v.MAC, MaxWord)
 		r.VMs[id] = v
+	}
+	for key, c := range r.Checks {
+		if !validCheckKey(key) {
+			delete(r.Checks, key)
+			continue
+		}
+		c.State, c.Reason = CheckState(clip(string(c.State), MaxWord)), clip(c.Reason, MaxReason)
+		r.Checks[key] = c
 	}
 }
 

@@ -1,4 +1,5 @@
-// Package report owns the shapes of what nodes observe: what a box can carry, and what became of the machines on it.
+// Package report owns the shapes of what nodes observe: what a box can carry, what became of the machines on it, and
+// how members of balanced tags answer.
 // A report has one writer, the node it is of; everybody else reads it from mesh.View. Nothing in it is intent.
 //
 // How reports travel is package mesh's business; what follows from one is the reader's.
@@ -15,6 +16,8 @@ type Report struct {
 	Box *Box `cbor:"4,keyasint,omitempty" json:"box,omitempty"`
 	// VMs are the machines of the node by UUID, foreign ones included.
 	VMs map[string]VM `cbor:"5,keyasint,omitempty" json:"vms,omitempty"`
+	// Checks are what the node sees of members of balanced tags, by CheckKey; those it checks and knows of.
+	Checks map[string]Check `cbor:"6,keyasint,omitempty" json:"checks,omitempty"`
 }
 
 // Box is what a node can carry, and what of it is taken, by its own account.
