@@ -23,7 +23,8 @@ add rule ip byhand post ct status dnat masquerade
 `
 
 // BenchmarkForwarding compares our table, which has 100 more services, with rules written by hand, in turns: connections that are made and
-// ended, and bytes through one. The figures are our processor time by theirs, the median of pairs: client, servers and the forwarding between them all
+// ended, and bytes through one. The figures are our processor time by theirs, the median of pairs, and of the best turn of each, which
+// others on the machine disturb least: client, servers and the forwarding between them all
 // run in this process's time.
 func BenchmarkForwarding(b *testing.B) {
 	serve(b, 1090, backends...)
@@ -57,6 +58,7 @@ func BenchmarkForwarding(b *testing.B) {
 	} {
 		b.Run(load.name, func(b *testing.B) {
 			var ratios []float64
+			best := [2]time.Duration{time.Hour, time.Hour}
 			for range max(b.N, 5) {
 				took := func(set func(), end func()) time.Duration {
 					set()
@@ -75,12 +77,12 @@ func BenchmarkForwarding(b *testing.B) {
 				x := took(ours, nil)
 				y := took(hand, func() { nft(b, "delete table ip byhand") })
 				z := took(ours, nil)
+				best[0], best[1] = min(best[0], x, z), min(best[1], y)
 				ratios = append(ratios, (x.Seconds()+z.Seconds())/2/y.Seconds())
 			}
 			slices.Sort(ratios)
 			b.ReportMetric(ratios[len(ratios)/2], "ratio")
-			b.ReportMetric(ratios[0], "ratio-min")
-			b.ReportMetric(ratios[len(ratios)-1], "ratio-max")
+			b.ReportMetric(best[0].Seconds()/best[1].Seconds(), "ratio-of-best")
 		})
 	}
 }
