@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"hostmesh/hostdb/section"
 	"hostmesh/lbd/plan"
 	"hostmesh/lbd/vip"
 	"hostmesh/mesh/lease"
@@ -214,7 +216,13 @@ func (p *post) servedLocked() error {
 	case p.vip.NAT && a.natErr != nil:
 		return a.natErr
 	case p.vip.HAProxy && a.proxyErr != nil:
-		return a.proxyErr
+		// It may have refused another address's alone.
+		carries := p.d.cfg.Proxy.Carries()
+		for _, s := range p.vip.Services {
+			if s.Mode != section.NAT && !slices.Contains(carries, s.Tag) {
+				return a.proxyErr
+			}
+		}
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ var docs = map[string]string{
 	"LB.Mode":               "Mode is how connections are passed on.",
 	"LB.NoQuorum":           "NoQuorum is what the holder of the VIP does when its lease group has no majority.",
 	"LB.Ports":              "Ports are the ports of the VIP with their protocol, and the members' ports behind them.",
-	"LB.TLS":                "TLS is the certificate that clients are shown, in the modes tcp and http: NAME.pem in balancer.d of the box, with its chain and its key. Absent: what clients send is passed on as it is.",
+	"LB.TLS":                "TLS is the certificate that clients are shown, on all Ports, in the modes tcp and http: NAME.pem in balancer.d of the box, with its chain and its key. Absent: what clients send is passed on as it is. Plain ports of the VIP stand in a tag of their own.",
 	"LB.VIP":                "VIP is the address that clients use. It lies in VIPs of a Subnet.",
 	"Location":              "Location is where a machine stands.",
 	"Location.Datacenter":   "Datacenter is the name of the site. Lease groups, and what must not go down together, follow it.",
