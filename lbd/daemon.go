@@ -18,13 +18,20 @@ import (
 	"hostmesh/lbd/plan"
 	"hostmesh/lbd/vip"
 	"hostmesh/mesh"
-	"hostmesh/mesh/lease"
 	"hostmesh/mesh/report"
 )
 
-// Lease is what grants duties; *lease.Lease is one.
+// Grant is a duty that this node holds. It must be comparable.
+type Grant interface {
+	vip.Lease
+	// Number is its fencing number.
+	Number() uint64
+}
+
+// Lease is what grants duties.
 type Lease interface {
-	Campaign(ctx context.Context, duty string, hold func(ctx context.Context, g *lease.Grant) error) error
+	// Campaign is that of package lease: the cause of the end of hold's context is one of its errors.
+	Campaign(ctx context.Context, duty string, hold func(ctx context.Context, g Grant) error) error
 	Decline(duty, reason string)
 	// Home reports whether this node's datacenter is the one that holds what belongs to none.
 	Home() (home, known bool)

@@ -16,6 +16,7 @@ import (
 	"hostmesh/lbd/nft"
 	"hostmesh/lbd/plan"
 	"hostmesh/lbd/vip"
+	"hostmesh/mesh/lease"
 	"hostmesh/node/api"
 )
 
@@ -42,7 +43,7 @@ func (a *Agent) openLB() error {
 		Node: a.dir.nodeID, Datacenter: a.cfg.Labels.Datacenter, Dir: a.dir.path, Report: a.mesh.Report, Clock: a.clock, Logger: a.log, Observe: a.cfg.Observe,
 	}
 	if a.lease != nil {
-		cfg.Lease = a.lease
+		cfg.Lease = grants{a.lease}
 	}
 	if !a.cfg.may(lbDuty) {
 		cfg.Unfit = "duties in its configuration leaves lb out"
@@ -90,6 +91,18 @@ func (a *Agent) openLB() error {
 	a.loop.add(a.lb.daemon, false)
 	return nil
 }
+
+// grants implements lbd.Lease.
+type grants struct{ *lease.Lease }
+
+func (l grants) Campaign(ctx context.Context, duty string, hold func(context.Context, lbd.Grant) error) error {
+	return l.Lease.Campaign(ctx, duty, func(ctx context.Context, g *lease.Grant) error { return hold(ctx, grant{g}) })
+}
+
+// grant implements lbd.Grant.
+type grant struct{ *lease.Grant }
+
+func (g grant) Number() uint64 { return g.Fence }
 
 // openProxy prepares HAProxy. Where its directory cannot be, nothing is balanced in its modes here.
 func (a *Agent) openProxy(cfg *lbd.Config) error {
