@@ -331,7 +331,10 @@ func TestKept(t *testing.T) {
 		}
 		l, _, _ := b.grant(2)
 		defer l.Keep()()
-		b.until("it is held again", func() bool { v := b.d.State().VIPs[0]; return v.Held && v.Claim != nil && v.Claim.Phase == vip.Held && v.Fence == 2 })
+		b.until("it is held again", func() bool {
+			v := b.d.State().VIPs[0]
+			return v.Held && v.Claim != nil && v.Claim.Phase == vip.Held && v.Fence == 2
+		})
 	})
 }
 
