@@ -280,6 +280,8 @@ type fault struct {
 	planned bool
 	// stays: the addresses stay where they are.
 	stays bool
+	// late is how many announcements by the former holder there may be once the next one has announced itself.
+	late int
 	// bystander: the holder does not vote, because the leader goes as well, and a majority has to be left.
 	bystander bool
 	// breaks does it to the holder, and waits for what is to follow; mends undoes it.
@@ -322,7 +324,7 @@ func lbFaults() []fault {
 			holder.kill()
 			s.answeredBy(s.ears[0], s.others(holder)...)
 		}, mends: func(s *lbSite, holder, lead *box) { restart(s, holder) }},
-		{name: "SIGSTOP", breaks: func(s *lbSite, holder, lead *box) {
+		{name: "SIGSTOP", late: 1, breaks: func(s *lbSite, holder, lead *box) {
 			holder.signal(syscall.SIGSTOP)
 			s.answeredBy(s.ears[0], s.others(holder)...)
 			time.Sleep(time.Second)
@@ -381,6 +383,7 @@ func balancedUnderFaults(t *testing.T) {
 		s.disk[b] = d
 	}
 	s.begin()
+	s.changes()
 	only := regexp.MustCompile(os.Getenv("HOSTMESH_TEST_LB_ONLY"))
 	for _, f := range lbFaults() {
 		if !only.MatchString(f.name) {
@@ -399,6 +402,45 @@ func balancedUnderFaults(t *testing.T) {
 	for _, b := range s.boxes {
 		b.stop()
 	}
+}
+
+// changes takes a member out of a tag at one agent, and puts it back: by then the holder's kernel must know.
+func (s *lbSite) changes() {
+	t := s.t
+	t.Helper()
+	s.settle()
+	began := time.Now()
+	s.puts("tags/nat/members", "w1\nw2\n")
+	serves := func() int {
+		n := 0
+		for _, a := range s.near[0].since(time.Now().Add(-500 * time.Millisecond)) {
+			if a.by == "w3\n" {
+				n++
+			}
+		}
+		return n
+	}
+	s.wait("w3 gets no connection any more", func() error {
+		if n := serves(); time.Since(began) < 500*time.Millisecond || n > 0 {
+			return fmt.Errorf("%d in half a second", n)
+		}
+		return nil
+	})
+	last := began
+	for _, a := range s.near[0].since(began) {
+		if a.by == "w3\n" {
+			last = a.began
+		}
+	}
+	t.Logf("a member that is taken out gets its last connection %d ms after the write began", last.Sub(began).Milliseconds())
+	s.puts("tags/nat/members", "w1\nw2\nw3\n")
+	took := s.wait("w3 is back", func() error {
+		if serves() == 0 {
+			return errors.New("it gets no connection")
+		}
+		return nil
+	})
+	t.Logf("one that is put in has its first connection, after its checks, within %s", took.Round(time.Millisecond))
 }
 
 // cell makes a fault once, and judges what clients saw of it.
@@ -437,6 +479,9 @@ func (s *lbSite) cell(f fault) {
 			}
 		}
 		fmt.Fprintf(&line, " of %d attempts %d lost, %d late;", len(list), lost, slow)
+		if n := late(lists...); n > f.late {
+			t.Errorf("%s: a box announced %s %d times after another had it", f.name, vip, n)
+		}
 		if both > life {
 			t.Errorf("%s: two boxes answered for %s for %s", f.name, vip, both)
 		}

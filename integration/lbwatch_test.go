@@ -386,6 +386,26 @@ func (e *ear) since(from time.Time, addr netip.Addr) []saying {
 	return out
 }
 
+// late are the announcements of boxes that had been followed by another one.
+func late(lists ...[]saying) (n int) {
+	all := slices.Concat(lists...)
+	slices.SortFunc(all, func(a, b saying) int { return a.at.Compare(b.at) })
+	now, gone := "", map[string]bool{}
+	for _, a := range all {
+		switch {
+		case a.plain:
+		case gone[a.mac]:
+			n++
+		case a.mac != now:
+			if now != "" {
+				gone[now] = true
+			}
+			now = a.mac
+		}
+	}
+	return n
+}
+
 // span is a time in which one box answered for an address.
 type span struct {
 	mac         string
