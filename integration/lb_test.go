@@ -280,7 +280,7 @@ type fault struct {
 	planned bool
 	// stays: the addresses stay where they are.
 	stays bool
-	// late is how many announcements by the former holder there may be once the next one has announced itself.
+	// late is how many announcements there may be by a box that does not have the address any more.
 	late int
 	// bystander: the holder does not vote, because the leader goes as well, and a majority has to be left.
 	bystander bool
@@ -480,7 +480,7 @@ func (s *lbSite) cell(f fault) {
 		}
 		fmt.Fprintf(&line, " of %d attempts %d lost, %d late;", len(list), lost, slow)
 		if n := late(lists...); n > f.late {
-			t.Errorf("%s: a box announced %s %d times after another had it", f.name, vip, n)
+			t.Errorf("%s: a box announced %s %d times without answering for it", f.name, vip, n)
 		}
 		if both > life {
 			t.Errorf("%s: two boxes answered for %s for %s", f.name, vip, both)

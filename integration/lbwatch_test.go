@@ -386,21 +386,15 @@ func (e *ear) since(from time.Time, addr netip.Addr) []saying {
 	return out
 }
 
-// late are the announcements of boxes that had been followed by another one.
+// late are the announcements of boxes that did not answer for the address at that time.
 func late(lists ...[]saying) (n int) {
-	all := slices.Concat(lists...)
-	slices.SortFunc(all, func(a, b saying) int { return a.at.Compare(b.at) })
-	now, gone := "", map[string]bool{}
-	for _, a := range all {
-		switch {
-		case a.plain:
-		case gone[a.mac]:
+	const near = 500 * time.Millisecond // between two questions, on a busy machine
+	answering := spans(lists...)
+	for _, a := range slices.Concat(lists...) {
+		if !a.plain && !slices.ContainsFunc(answering, func(x span) bool {
+			return x.mac == a.mac && a.at.After(x.first.Add(-near)) && a.at.Before(x.last.Add(near))
+		}) {
 			n++
-		case a.mac != now:
-			if now != "" {
-				gone[now] = true
-			}
-			now = a.mac
 		}
 	}
 	return n
