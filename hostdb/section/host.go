@@ -26,6 +26,8 @@ type Host struct {
 	Location Location `key:"Physical Location"`
 	// Status is what the host is meant for. A retired host is no member of the tag all, and is in no zone.
 	Status Status `example:"maintenance"`
+	// Drain takes the host out of all balanced tags; its text is the reason. Absent is a host that gets its share. hostmesh lb drain writes it.
+	Drain string `example:"new disks"`
 	// Owner is the group or person to ask.
 	Owner string `example:"shop"`
 	// Expires is when the host may go: a day, to whose end it is needed, or an instant. Absent is never.
