@@ -26,6 +26,7 @@ var formats = map[string]string{
 	"mesh.peerListVersion":    "1", // peers.json
 	"dnsd.serialFileVersion":  "1", // dns-serials.json
 	"vip.fileVersion":         "1", // vips.json
+	"lbd.planFileVersion":     "1", // balancing.json: the last plan of load balancing
 	"auth.recordVersion":      "1", // a user in HostDB
 	"transfer.keyVersion":     "1", // a TSIG key in HostDB
 	"auth.sealVersion":        `"1."`,

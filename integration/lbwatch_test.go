@@ -18,21 +18,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inSpace runs f on a thread that is in a network namespace: sockets that it makes are of that one, whoever uses them then.
+// inSpace runs f on a thread that is in a network namespace: sockets that it makes are of that one, whoever uses them then. The thread goes home
+// after that and does not end: with the end of a thread the kernel ends the processes that it started, where they asked for it.
 func inSpace(t *testing.T, space string, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread()
+		home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			done <- err
+			return
+		}
+		defer unix.Close(home)
 		fd, err := unix.Open("/run/netns/"+space, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err == nil {
 			err = unix.Setns(fd, unix.CLONE_NEWNET)
 			_ = unix.Close(fd)
 		}
 		if err != nil {
+			runtime.UnlockOSThread()
 			done <- fmt.Errorf("network namespace %s: %w", space, err)
 			return
 		}
-		done <- f()
+		err = f()
+		if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
+			t.Errorf("a thread stays in network namespace %s: %v", space, back)
+		} else {
+			runtime.UnlockOSThread()
+		}
+		done <- err
 	}()
 	return <-done
 }

@@ -13,17 +13,25 @@ import (
 	"time"
 
 	"hostmesh/hostdb"
+	"hostmesh/lbd/check"
 	"hostmesh/lbd/nft"
 	"hostmesh/lbd/plan"
 	"hostmesh/lbd/vip"
 	"hostmesh/mesh"
-	"hostmesh/mesh/lease"
 	"hostmesh/mesh/report"
 )
 
-// Lease is what grants duties; *lease.Lease is one.
+// Grant is a duty that this node holds. It must be comparable.
+type Grant interface {
+	vip.Lease
+	// Number is its fencing number.
+	Number() uint64
+}
+
+// Lease is what grants duties.
 type Lease interface {
-	Campaign(ctx context.Context, duty string, hold func(ctx context.Context, g *lease.Grant) error) error
+	// Campaign is that of package lease: the cause of the end of hold's context is one of its errors.
+	Campaign(ctx context.Context, duty string, hold func(ctx context.Context, g Grant) error) error
 	Decline(duty, reason string)
 	// Home reports whether this node's datacenter is the one that holds what belongs to none.
 	Home() (home, known bool)
@@ -43,15 +51,17 @@ type Proxy interface {
 	Check() error
 	// Apply makes it so: the services of all modes but nat whose VIP is here. None ends the program. When it fails, what was there stays.
 	Apply(ctx context.Context, want []*plan.Service) error
+	// Carries are the tags that it divides.
+	Carries() []string
 }
 
-// Probes tries members. Its methods are safe for concurrent use.
+// Probes tries members; *check.Runner is one. Its methods are safe for concurrent use.
 type Probes interface {
-	// Want are all that are tried from now on.
-	Want(list []Target)
-	// Found is what was found of them, by report.CheckKey, without those of which nothing is known yet.
-	Found() map[string]report.Check
-	// Changed has one slot, which is filled whenever Found says something else.
+	// Set makes specs all that is tried. An error is of a spec that makes no sense; then nothing was changed.
+	Set(specs []check.Spec) error
+	// Checks is what was found, by report.CheckKey.
+	Checks() map[string]report.Check
+	// Changed has one slot, which is filled whenever Checks says something else.
 	Changed() <-chan struct{}
 }
 
@@ -103,7 +113,7 @@ type Daemon struct {
 	mesh    mesh.View
 	drained map[string]string // host -> reason
 	sight   sight
-	targets []Target
+	targets []check.Spec
 	posts   map[netip.Addr]*post
 	fit     fitness
 	applied applied
@@ -270,7 +280,7 @@ func (d *Daemon) leave() error {
 	defer cancel()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.cfg.Probes.Want(nil)
+	_ = d.cfg.Probes.Set(nil) // no spec, no error
 	d.apply(ctx)
 	return errors.Join(d.applied.natErr, d.applied.proxyErr)
 }
@@ -317,7 +327,7 @@ const DrainKey = "Drain"
 
 // think makes the plan.
 func (d *Daemon) think() {
-	judged := d.sight.look(d.mesh, d.cfg.Probes.Found())
+	judged := d.sight.look(d.mesh, d.cfg.Probes.Checks())
 	d.result = d.planner.Plan(d.db, d.mesh, plan.Input{
 		Now: d.clock.Now(), Verdict: d.sight.verdict, Judged: judged, Drained: d.drained, Programs: d.cfg.Programs,
 	})
@@ -331,7 +341,9 @@ func (d *Daemon) probe() {
 		return
 	}
 	d.targets = targets
-	d.cfg.Probes.Want(targets)
+	if err := d.cfg.Probes.Set(targets); err != nil {
+		d.log.Error("members are not tried", "err", err)
+	}
 }
 
 // offer has a post for each address that this node could hold.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"hostmesh/hostdb/section"
 	"hostmesh/lbd/plan"
 	"hostmesh/lbd/vip"
 	"hostmesh/mesh/lease"
@@ -22,11 +24,11 @@ type post struct {
 	said    string                  // to the lease
 	// claims counts those that are being made or are not over; a new one may begin before the former is over. While there is one there are rules.
 	claims int
-	grant  *lease.Grant // nil = it is not held
-	fence  uint64       // of the last grant
-	since  time.Time    // of the grant
-	handle *vip.Handle  // nil = the address is not claimed
-	keep   bool         // of the claim
+	grant  Grant       // nil = it is not held
+	fence  uint64      // of the last grant
+	since  time.Time   // of the grant
+	handle *vip.Handle // nil = the address is not claimed
+	keep   bool        // of the claim
 }
 
 // Why a campaign ends.
@@ -97,7 +99,7 @@ func (p *post) stop(agent bool) {
 func (p *post) campaign(ctx context.Context, ended chan struct{}) {
 	defer p.d.wake()
 	defer close(ended)
-	err := p.d.cfg.Lease.Campaign(ctx, plan.Duty(p.vip.Addr), func(held context.Context, g *lease.Grant) error {
+	err := p.d.cfg.Lease.Campaign(ctx, plan.Duty(p.vip.Addr), func(held context.Context, g Grant) error {
 		return p.hold(ctx, held, g)
 	})
 	if err != nil && ctx.Err() == nil {
@@ -115,7 +117,7 @@ func (p *post) campaign(ctx context.Context, ended chan struct{}) {
 const patience = 3 * time.Second
 
 // hold is the duty. campaign tells by its cause why it ends, held when.
-func (p *post) hold(campaign, held context.Context, g *lease.Grant) error {
+func (p *post) hold(campaign, held context.Context, g Grant) error {
 	d := p.d
 	h, err := p.take(held, g)
 	if err != nil {
@@ -157,7 +159,7 @@ func (p *post) hold(campaign, held context.Context, g *lease.Grant) error {
 }
 
 // take makes the rules, and then claims the address.
-func (p *post) take(ctx context.Context, g *lease.Grant) (*vip.Handle, error) {
+func (p *post) take(ctx context.Context, g Grant) (*vip.Handle, error) {
 	d := p.d
 	d.mu.Lock()
 	v := p.vip
@@ -179,7 +181,7 @@ func (p *post) take(ctx context.Context, g *lease.Grant) (*vip.Handle, error) {
 		return h, nil
 	}
 	d.mu.Unlock()
-	h, err := d.cfg.Addresses.Claim(ctx, vip.Claim{Addr: v.Addr, Interface: d.fitLink(v), Owner: g.Duty, Lease: g, Keep: v.Keep})
+	h, err := d.cfg.Addresses.Claim(ctx, vip.Claim{Addr: v.Addr, Interface: d.fitLink(v), Owner: plan.Duty(v.Addr), Lease: g, Keep: v.Keep})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
@@ -203,9 +205,9 @@ func (p *post) take(ctx context.Context, g *lease.Grant) (*vip.Handle, error) {
 	return h, nil
 }
 
-func (p *post) holds(g *lease.Grant) {
-	p.grant, p.fence, p.since = g, g.Fence, p.d.clock.Now()
-	p.d.log.Info("virtual address is this node's to hold", "vip", p.vip.Addr.String(), "fence", g.Fence, "version", p.d.applied.version)
+func (p *post) holds(g Grant) {
+	p.grant, p.fence, p.since = g, g.Number(), p.d.clock.Now()
+	p.d.log.Info("virtual address is this node's to hold", "vip", p.vip.Addr.String(), "fence", g.Number(), "version", p.d.applied.version)
 }
 
 // servedLocked is why what arrives at the address could not be passed on.
@@ -214,7 +216,13 @@ func (p *post) servedLocked() error {
 	case p.vip.NAT && a.natErr != nil:
 		return a.natErr
 	case p.vip.HAProxy && a.proxyErr != nil:
-		return a.proxyErr
+		// It may have refused another address's alone.
+		carries := p.d.cfg.Proxy.Carries()
+		for _, s := range p.vip.Services {
+			if s.Mode != section.NAT && !slices.Contains(carries, s.Tag) {
+				return a.proxyErr
+			}
+		}
 	}
 	return nil
 }

@@ -9,19 +9,11 @@ import (
 
 	"hostmesh/hostdb"
 	"hostmesh/hostdb/section"
+	"hostmesh/lbd/check"
 	"hostmesh/lbd/plan"
 	"hostmesh/mesh"
 	"hostmesh/mesh/report"
 )
-
-// Target is a member that is to be tried.
-type Target struct {
-	Tag, Host string
-	Addr      netip.Addr
-	Port      uint16
-	Proto     section.Proto // of the port
-	Probe     section.Probe
-}
 
 // sight is what this node and the others see of members, and who looks at whom.
 type sight struct {
@@ -36,7 +28,7 @@ type sight struct {
 	holders map[netip.Addr]map[string]uint64 // address -> node -> fencing number
 	tags    map[string]*plan.Service
 	crowd   bool // who can look changed: choose anew
-	chosen  []Target
+	chosen  []check.Spec
 }
 
 func newSight(self string) sight {
@@ -189,12 +181,12 @@ func tried(x *plan.Service) (plan.Forward, bool) {
 }
 
 // targets are the members that this node is to try.
-func (s *sight) targets(r plan.Result) []Target {
+func (s *sight) targets(r plan.Result) []check.Spec {
 	if !s.crowd {
 		return s.chosen
 	}
 	s.crowd = false
-	var out []Target
+	var out []check.Spec
 	for _, x := range r.Services {
 		if !slices.Contains(plan.Observers(x, s.holder(x.VIP), s.nodes), s.self) {
 			continue
@@ -205,7 +197,10 @@ func (s *sight) targets(r plan.Result) []Target {
 		}
 		for i := range x.Backends {
 			if b := &x.Backends[i]; b.Cause != plan.Gone && b.Cause != plan.Retired && b.Cause != plan.Moved {
-				out = append(out, Target{Tag: x.Tag, Host: b.Host, Addr: b.Addr, Port: port.To, Proto: port.Proto, Probe: x.Check})
+				out = append(out, check.Spec{
+					Type: x.Check.Type, Interval: x.Check.Interval, Rise: x.Check.Rise, Fall: x.Check.Fall,
+					Target: check.Target{Addr: b.Addr, Port: port.To, Proto: string(port.Proto), Host: b.Host, Tag: x.Tag, VIP: x.VIP},
+				})
 			}
 		}
 	}

@@ -381,6 +381,10 @@ func (a *Agent) services() *services {
 	if !a.cfg.Observe {
 		s.add("addresses", a.lb.addresses.Run)
 		s.add("nat", a.lb.nat.Run)
+		if a.lb.proxy != nil {
+			s.add("haproxy", a.lb.proxy.Run)
+		}
+		s.add("checks", a.lb.checks.Run)
 		s.add("lb", a.runLB)
 	}
 	if a.mirror != nil { // and who holds a duty stops before that

@@ -1,17 +1,22 @@
 package node
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"hostmesh/lbd"
+	"hostmesh/lbd/check"
+	"hostmesh/lbd/haproxy"
 	"hostmesh/lbd/nft"
 	"hostmesh/lbd/plan"
 	"hostmesh/lbd/vip"
-	"hostmesh/mesh/report"
+	"hostmesh/mesh/lease"
 	"hostmesh/node/api"
 )
 
@@ -24,7 +29,12 @@ type balancing struct {
 	// addresses are all that any daemon claims.
 	addresses *vip.Table
 	nat       *nft.Balancer
+	proxy     *haproxy.Balancer // nil where it cannot be
+	checks    *check.Runner
 }
+
+// haproxyDir is where HAProxy's file and sockets are, in the data directory. Its name is short: paths of sockets are bounded.
+const haproxyDir = "haproxy"
 
 // openLB makes the table of virtual addresses, and the daemon that balances what arrives at them. That this box may not change
 // addresses is no reason not to run: it is not eligible, and says why.
@@ -33,7 +43,7 @@ func (a *Agent) openLB() error {
 		Node: a.dir.nodeID, Datacenter: a.cfg.Labels.Datacenter, Dir: a.dir.path, Report: a.mesh.Report, Clock: a.clock, Logger: a.log, Observe: a.cfg.Observe,
 	}
 	if a.lease != nil {
-		cfg.Lease = a.lease
+		cfg.Lease = grants{a.lease}
 	}
 	if !a.cfg.may(lbDuty) {
 		cfg.Unfit = "duties in its configuration leaves lb out"
@@ -66,7 +76,15 @@ func (a *Agent) openLB() error {
 	}
 	a.closers = append(a.closers, a.lb.nat.Close)
 	cfg.Addresses, cfg.NAT = a.lb.addresses, kernelNAT{a.lb.nat}
-	cfg.Proxy, cfg.Probes = noProxy{}, noProbes{}
+	if err := a.openProxy(&cfg); err != nil {
+		return err
+	}
+	cc := check.DefaultConfig(cmp.Or(a.cfg.LB.Checks, checksDir))
+	cc.Logger = a.log
+	if a.lb.checks, err = check.Open(cc); err != nil {
+		return err
+	}
+	cfg.Probes = a.lb.checks
 	if a.lb.daemon, err = lbd.Open(cfg); err != nil {
 		return err
 	}
@@ -75,29 +93,76 @@ func (a *Agent) openLB() error {
 	return nil
 }
 
+// grants implements lbd.Lease.
+type grants struct{ *lease.Lease }
+
+func (l grants) Campaign(ctx context.Context, duty string, hold func(context.Context, lbd.Grant) error) error {
+	return l.Lease.Campaign(ctx, duty, func(ctx context.Context, g *lease.Grant) error { return hold(ctx, grant{g}) })
+}
+
+// grant implements lbd.Grant.
+type grant struct{ *lease.Grant }
+
+func (g grant) Number() uint64 { return g.Fence }
+
+// openProxy prepares HAProxy. Where its directory cannot be, nothing is balanced in its modes here.
+func (a *Agent) openProxy(cfg *lbd.Config) error {
+	hc := haproxy.Config{Program: a.cfg.LB.HAProxy, Dir: a.dir.file(haproxyDir), TLSDir: cmp.Or(a.cfg.LB.Certificates, certificatesDir), Clock: a.clock, Logger: a.log}
+	if a.cfg.Observe {
+		hc.Dir = filepath.Join(cfg.Dir, haproxyDir) // what an earlier run left is not ended
+	}
+	b, err := haproxy.Open(context.Background(), hc)
+	if err != nil {
+		a.log.Error("nothing is balanced here in the modes tcp and http", "err", err)
+		cfg.Proxy = unfitProxy{err}
+		return nil
+	}
+	a.lb.proxy = b
+	a.closers = append(a.closers, b.Close)
+	cfg.Proxy = proxy{b, a.cfg.LB.HAProxy}
+	return nil
+}
+
+// unfitProxy implements lbd.Proxy where HAProxy cannot be run.
+type unfitProxy struct{ err error }
+
+func (p unfitProxy) Check() error { return p.err }
+
+func (p unfitProxy) Apply(_ context.Context, want []*plan.Service) error {
+	if len(want) == 0 {
+		return nil
+	}
+	return p.err
+}
+
+func (unfitProxy) Carries() []string { return nil }
+
 // kernelNAT implements lbd.NAT.
 type kernelNAT struct{ *nft.Balancer }
 
 func (kernelNAT) Check() error { return nft.Check() }
 
-// noProxy implements lbd.Proxy where there is no proxy.
-type noProxy struct{}
-
-func (noProxy) Check() error { return errors.New("haproxy is not installed") }
-
-func (noProxy) Apply(_ context.Context, want []*plan.Service) error {
-	if len(want) > 0 {
-		return errors.New("haproxy is not installed")
-	}
-	return nil
+// proxy implements lbd.Proxy.
+type proxy struct {
+	*haproxy.Balancer
+	program string
 }
 
-// noProbes implements lbd.Probes where nothing is tried.
-type noProbes struct{}
+func (p proxy) Check() error {
+	_, err := haproxy.Check(context.Background(), p.program)
+	return err
+}
 
-func (noProbes) Want([]lbd.Target)              {}
-func (noProbes) Found() map[string]report.Check { return nil }
-func (noProbes) Changed() <-chan struct{}       { return nil }
+func (p proxy) Carries() []string { return p.Status().Services }
+
+// collectors are the metrics of all of it.
+func (b *balancing) collectors() []prometheus.Collector {
+	list := []prometheus.Collector{b.addresses.Collector(), b.nat.Collector(), b.checks.Collector(), b.daemon.Collector()}
+	if b.proxy != nil {
+		list = append(list, b.proxy.Collectors()...)
+	}
+	return list
+}
 
 // runLB balances. It ends when what is held was handed over, so the mesh and the lease must outlive it.
 func (a *Agent) runLB(ctx context.Context) error {

@@ -29,7 +29,7 @@ func (a *Agent) register() {
 	a.metrics.MustRegister(a.retention.dropped)
 	a.metrics.MustRegister(a.keeper.collectors()...)
 	a.metrics.MustRegister(a.images.collectors()...)
-	a.metrics.MustRegister(a.lb.addresses.Collector(), a.lb.nat.Collector(), a.lb.daemon.Collector())
+	a.metrics.MustRegister(a.lb.collectors()...)
 	if a.cfg.Libvirt != "" {
 		a.metrics.MustRegister(a.vms.Collector())
 	}

@@ -26,14 +26,15 @@ type Host struct {
 	Location Location `key:"Physical Location"`
 	// Status is what the host is meant for. A retired host is no member of the tag all, and is in no zone.
 	Status Status `example:"maintenance"`
-	// Drain takes the host out of all balanced tags; its text is the reason. Absent is a host that gets its share. hostmesh lb drain writes it.
-	Drain string `example:"new disks"`
 	// Owner is the group or person to ask.
 	Owner string `example:"shop"`
 	// Expires is when the host may go: a day, to whose end it is needed, or an instant. Absent is never.
 	Expires time.Time `example:"2031-12-31"`
 	// Protected refuses to destroy, reboot or shrink the host without an override and a reason.
 	Protected bool `example:"true"`
+	// Drain takes the host out of all balanced tags while it is there: no new connections, and those that are may go on for LB/Drain.
+	// Its text is the reason. Absent is in service.
+	Drain string `example:"new memory"`
 	// VM makes the host a virtual machine. Absent is a machine of its own.
 	VM *VM
 	// Box lets the host carry virtual machines. Absent is a host that carries none.

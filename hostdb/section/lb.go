@@ -22,8 +22,8 @@ type LB struct {
 	// Masquerade is whether members see the balancer's address instead of the client's, in mode nat. Off asks for members
 	// whose way back leads through the balancer: those of another box answer past it, and their answers are lost.
 	Masquerade bool `example:"off"`
-	// TLS is the certificate that clients are shown, in the modes tcp and http: NAME.pem in balancer.d of the box, with its
-	// chain and its key. Absent: what clients send is passed on as it is.
+	// TLS is the certificate that clients are shown, on all Ports, in the modes tcp and http: NAME.pem in balancer.d of the box,
+	// with its chain and its key. Absent: what clients send is passed on as it is. Plain ports of the VIP stand in a tag of their own.
 	TLS string `format:"file" example:"shop"`
 	// Drain is how long connections of a member that is taken out may go on. After it they are cut.
 	Drain time.Duration `min:"0s" max:"24h" example:"1m"`

@@ -1,0 +1,606 @@
+package haproxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hostmesh/lbd/plan"
+)
+
+// Clock is the part of time that a Balancer's decisions rest on.
+type Clock interface{ Now() time.Time }
+
+type wallClock struct{}
+
+func (wallClock) Now() time.Time { return time.Now() }
+
+// Config is what a Balancer is made of.
+type Config struct {
+	// Program is HAProxy's; "" = haproxy of the path.
+	Program string
+	// Dir is a directory of its own, which is made, mode 0700. Sockets lie in it: its path has at most 90 bytes.
+	Dir string
+	// TLSDir holds the certificates, NAME.pem; "" = /etc/hostmesh/balancer.d.
+	TLSDir string
+	// User is whom HAProxy goes on as where the agent is root; "" = haproxy where there is such a user. Others keep their own.
+	User string
+	// Timeouts are DefaultTimeouts where they are zero.
+	Timeouts Timeouts
+	Clock    Clock        // nil = the wall clock
+	Logger   *slog.Logger // nil = none
+}
+
+// Balancer keeps one HAProxy running for the services it was given last. It is safe for concurrent use.
+type Balancer struct {
+	cfg     Config
+	log     *slog.Logger
+	program string
+	users   []int
+	group   string // of cfg.User
+	wake    chan struct{}
+
+	seen atomic.Pointer[snapshot]
+
+	mu       sync.Mutex // guards what is below, and is held while HAProxy is changed
+	closed   bool
+	want     []*plan.Service // accepted; what a process runs or will
+	refused  map[string]error
+	bad      map[string]bad // what was refused before, so that it is not tried at each turn
+	shape    string         // of the process
+	number   int            // of the next process
+	now      *process
+	old      []*process // that finish
+	left     bool       // a server could not be deleted yet
+	failures int        // starts that failed in a row
+	retry    time.Time  // when the next may be tried
+	counts   counts
+}
+
+// bad is a service that was refused.
+type bad struct {
+	form  string // of it
+	err   error
+	until time.Time // when it is tried again: a port may be free by then
+}
+
+// badTime is for how long the same is not tried again.
+const badTime = time.Minute
+
+type counts struct{ starts, deaths, reloads, refusals, changes uint64 }
+
+// maxOld bounds the processes that finish: each holds memory until its last connection goes.
+const maxOld = 4
+
+// steady is after how long a process that dies counts as one that ran well.
+const steady = time.Minute
+
+// Open prepares the directory and ends what a killed agent left there. It needs no HAProxy: Apply and Check say that there is none.
+func Open(ctx context.Context, cfg Config) (*Balancer, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = wallClock{}
+	}
+	cfg.TLSDir = cmp.Or(cfg.TLSDir, "/etc/hostmesh/balancer.d")
+	cfg.Program = cmp.Or(cfg.Program, "haproxy")
+	if cfg.Timeouts == (Timeouts{}) {
+		cfg.Timeouts = DefaultTimeouts()
+	}
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("haproxy's directory %s: %w", cfg.Dir, err)
+	}
+	if len(dir) > 90 {
+		return nil, fmt.Errorf("haproxy's directory %s is longer than 90 bytes, and no socket can lie there: choose a shorter data_dir", dir)
+	}
+	cfg.Dir = dir
+	for _, d := range []string{dir, filepath.Join(dir, "root")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("haproxy's directory: %w", err)
+		}
+		if err := os.Chmod(d, 0o700); err != nil {
+			return nil, fmt.Errorf("haproxy's directory: %w", err)
+		}
+	}
+	b := &Balancer{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), refused: map[string]error{}, bad: map[string]bad{}, users: []int{os.Geteuid()}}
+	if os.Geteuid() == 0 {
+		name := cmp.Or(cfg.User, "haproxy")
+		switch u, err := user.Lookup(name); {
+		case err == nil:
+			uid, err := strconv.Atoi(u.Uid)
+			if err != nil {
+				return nil, fmt.Errorf("user %s: %w", name, err)
+			}
+			group, err := user.LookupGroupId(u.Gid)
+			if err != nil {
+				return nil, fmt.Errorf("user %s: its group: %w", name, err)
+			}
+			b.cfg.User, b.group = name, group.Name
+			b.users = append(b.users, uid)
+		case cfg.User != "":
+			return nil, fmt.Errorf("haproxy's user: %w", err)
+		default:
+			b.log.Warn("there is no user haproxy: HAProxy keeps the rights of the agent")
+		}
+	} else {
+		b.cfg.User = ""
+	}
+	if _, err := endStale(ctx, dir, b.users, b.log); err != nil {
+		return nil, err
+	}
+	stale, err := filepath.Glob(filepath.Join(dir, "*.sock*"))
+	if err != nil {
+		return nil, fmt.Errorf("haproxy's directory: %w", err)
+	}
+	for _, f := range stale {
+		if err := os.Remove(f); err != nil {
+			return nil, fmt.Errorf("haproxy's directory: %w", err)
+		}
+	}
+	b.publish()
+	return b, nil
+}
+
+// Run keeps HAProxy running until ctx ends, and ends it then.
+func (b *Balancer) Run(ctx context.Context) error {
+	defer b.Close()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-b.wake:
+		case <-tick.C:
+		}
+		b.tend(ctx)
+	}
+}
+
+func (b *Balancer) poke() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// tend starts a process that died again, and finishes what could not be done at once.
+func (b *Balancer) tend(ctx context.Context) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	defer b.publish()
+	b.reap()
+	switch {
+	case b.now == nil && len(b.want) > 0 && !b.cfg.Clock.Now().Before(b.retry):
+		if err := b.accept(ctx, b.want); err != nil {
+			b.log.Error("haproxy does not start", "err", err, "next_try", b.retry)
+		}
+	case b.now != nil && b.left:
+		if err := b.adjust(ctx, b.want); err != nil {
+			b.log.Warn("haproxy's servers are not as they should be", "err", err)
+		}
+	}
+}
+
+// reap looks after processes that are gone.
+func (b *Balancer) reap() {
+	b.old = slices.DeleteFunc(b.old, func(p *process) bool {
+		if !p.alive() {
+			os.Remove(p.socket) // it may have done so itself
+		}
+		return !p.alive()
+	})
+	for len(b.old) > maxOld {
+		b.log.Warn("a haproxy that finishes is ended, as too many do", "pid", b.old[0].pid)
+		b.old[0].end(time.Second)
+		os.Remove(b.old[0].socket)
+		b.old = b.old[1:]
+	}
+	if b.now == nil || b.now.alive() {
+		return
+	}
+	p := b.now
+	b.now, b.shape = nil, ""
+	b.counts.deaths++
+	if b.cfg.Clock.Now().Sub(p.began) >= steady {
+		b.failures = 0
+	}
+	b.pause()
+	b.log.Error("haproxy died", "pid", p.pid, "said", alerts(p.said.String()), "next_try", b.retry)
+}
+
+// pause sets when the next start may be tried: the first time at once, then after 0.2 s, and so on to 30 s.
+func (b *Balancer) pause() {
+	wait := time.Duration(0)
+	if b.failures > 0 {
+		wait = min(100*time.Millisecond<<min(b.failures, 10), 30*time.Second)
+	}
+	b.failures++
+	b.retry = b.cfg.Clock.Now().Add(wait)
+}
+
+// Apply makes HAProxy carry the services of the modes tcp and http among those given, and no others. Where one is refused the
+// others are carried, and it keeps what it had, if it had something: the error wraps ErrRefused, and names each of them with the
+// reason. Connections of services that stay are not cut; who is out because somebody wants it so is.
+func (b *Balancer) Apply(ctx context.Context, services []*plan.Service) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return errors.New("haproxy: closed")
+	}
+	defer b.publish()
+	b.reap()
+	services = carried(services)
+	if len(services) == 0 {
+		b.halt()
+		return nil
+	}
+	if b.program == "" {
+		if _, err := Check(ctx, b.cfg.Program); err != nil {
+			return err
+		}
+		path, err := exec.LookPath(b.cfg.Program)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnfit, err)
+		}
+		b.program = path
+	}
+	clear(b.refused)
+	if err := b.accept(ctx, services); err != nil {
+		return err
+	}
+	return b.refusals()
+}
+
+// halt lets HAProxy finish: nothing is to be carried.
+func (b *Balancer) halt() {
+	b.want, b.shape, b.left = nil, "", false
+	clear(b.refused)
+	if b.now != nil {
+		b.now.cmd.Process.Signal(finish) // an error means that it is gone
+		b.old = append(b.old, b.now)
+		b.now = nil
+		b.reap()
+	}
+}
+
+// accept carries services, and leaves out or keeps as they were those to blame if HAProxy refuses.
+func (b *Balancer) accept(ctx context.Context, services []*plan.Service) error {
+	before := map[string]*plan.Service{}
+	for _, s := range b.want {
+		before[s.Tag] = s
+	}
+	for tag := range b.bad {
+		if !slices.ContainsFunc(services, func(s *plan.Service) bool { return s.Tag == tag }) {
+			delete(b.bad, tag)
+		}
+	}
+	services, _ = b.without(services, before, b.knownBad)
+	for {
+		if len(services) == 0 {
+			refused := maps.Clone(b.refused)
+			b.halt()
+			b.refused = refused
+			return nil
+		}
+		err := b.carry(ctx, services)
+		if err == nil {
+			b.want = services
+			return nil
+		}
+		if !errors.Is(err, ErrRefused) {
+			return err
+		}
+		b.counts.refusals++
+		kept := len(before)
+		next, found := b.without(services, before, func(s *plan.Service) error { return b.blame(ctx, s, err) })
+		switch {
+		case !found:
+			return fmt.Errorf("%w; what was carried before goes on", err)
+		case b.now != nil && kept == len(before) && b.carriesMore(next):
+			// What it carried could not be started again, as where a certificate was deleted. It is not stopped for that.
+			return b.standStill(ctx, services)
+		}
+		services = next
+	}
+}
+
+// carriesMore reports whether the process carries a service that is not among these.
+func (b *Balancer) carriesMore(services []*plan.Service) bool {
+	return slices.ContainsFunc(b.want, func(w *plan.Service) bool {
+		return !slices.ContainsFunc(services, func(s *plan.Service) bool { return s.Tag == w.Tag })
+	})
+}
+
+// standStill leaves the process as it is, but for backends.
+func (b *Balancer) standStill(ctx context.Context, services []*plan.Service) error {
+	next := make([]*plan.Service, 0, len(b.want))
+	for _, w := range b.want {
+		if i := slices.IndexFunc(services, func(s *plan.Service) bool { return s.Tag == w.Tag }); i >= 0 {
+			c := *w
+			c.Backends = services[i].Backends
+			w = &c
+		}
+		next = append(next, w)
+	}
+	b.want = next
+	return b.adjust(ctx, next)
+}
+
+// without replaces services that are to blame by what they were before, with the backends of now, or by nothing.
+func (b *Balancer) without(services []*plan.Service, before map[string]*plan.Service, blame func(*plan.Service) error) (next []*plan.Service, found bool) {
+	for _, s := range services {
+		why := blame(s)
+		if why == nil {
+			next = append(next, s)
+			continue
+		}
+		found = true
+		if b.refused[s.Tag] == nil {
+			b.refused[s.Tag] = why
+			if known, ok := b.bad[s.Tag]; !ok || known.form != b.formOf(s) {
+				b.log.Warn("a service is refused by haproxy", "tag", s.Tag, "err", why)
+			}
+			if known := b.bad[s.Tag]; known.err != why {
+				b.bad[s.Tag] = bad{b.formOf(s), why, b.cfg.Clock.Now().Add(badTime)}
+			}
+		}
+		if old := before[s.Tag]; old != nil {
+			delete(before, s.Tag) // once: it may be what is wrong
+			kept := *old
+			kept.Backends = s.Backends
+			next = append(next, &kept)
+		}
+	}
+	return next, found
+}
+
+// formOf is what a service is but for its backends; with the same form it is refused again.
+func (b *Balancer) formOf(s *plan.Service) string {
+	form, err := shape(b.settings(""), []*plan.Service{s})
+	if err != nil {
+		return err.Error()
+	}
+	return form
+}
+
+// knownBad is why a service was refused a moment ago, if it is the same still.
+func (b *Balancer) knownBad(s *plan.Service) error {
+	known, ok := b.bad[s.Tag]
+	if !ok || known.form != b.formOf(s) || !b.cfg.Clock.Now().Before(known.until) {
+		return nil
+	}
+	return known.err
+}
+
+// blame says what is wrong with one service, if it is one that a refusal is about.
+func (b *Balancer) blame(ctx context.Context, s *plan.Service, refusal error) error {
+	for _, f := range s.Ports {
+		id := proxyID(s.Tag, f.Port)
+		if namesProxy(refusal.Error(), "f."+id) || namesProxy(refusal.Error(), "b."+id) {
+			return refusal
+		}
+	}
+	set := b.settings("")
+	text, err := Render(set, []*plan.Service{s})
+	if err != nil {
+		return err
+	}
+	if err := b.certificate(s); err != nil {
+		return err
+	}
+	file := b.path("alone.cfg")
+	defer os.Remove(file)
+	if err := writeFile(file, text); err != nil {
+		return nil // a full disk is nobody's fault
+	}
+	if err := b.tryFile(ctx, file); errors.Is(err, ErrRefused) {
+		return err
+	}
+	return nil
+}
+
+// namesProxy reports whether a text has an id as a whole word.
+func namesProxy(text, id string) bool {
+	for rest := text; ; {
+		i := strings.Index(rest, id)
+		if i < 0 {
+			return false
+		}
+		end := rest[i+len(id):]
+		if (i == 0 || !idByte(rest[i-1])) && (end == "" || !idByte(end[0])) {
+			return true
+		}
+		rest = end
+	}
+}
+
+func idByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.'
+}
+
+// refusals are what Apply says of services that were refused.
+func (b *Balancer) refusals() error {
+	var list []error
+	for _, tag := range sortedKeys(b.refused) {
+		err := b.refused[tag]
+		kept := "it is not carried"
+		if slices.ContainsFunc(b.want, func(s *plan.Service) bool { return s.Tag == tag }) {
+			kept = "it stays as it was"
+		}
+		list = append(list, fmt.Errorf("tags/%s: %s: %w", tag, kept, err))
+	}
+	return errors.Join(list...)
+}
+
+// carry makes HAProxy carry exactly these, or changes nothing.
+func (b *Balancer) carry(ctx context.Context, services []*plan.Service) error {
+	for _, s := range services {
+		if err := b.certificate(s); err != nil {
+			return err
+		}
+	}
+	form, err := shape(b.settings(""), services)
+	if err != nil {
+		return err
+	}
+	if b.now != nil && form == b.shape {
+		if err := b.write(services); err != nil {
+			return err
+		}
+		err := b.adjust(ctx, services)
+		if err == nil {
+			return nil
+		}
+		b.log.Warn("haproxy is reloaded, as its servers could not be changed while it runs", "err", err)
+	}
+	return b.launch(ctx, services)
+}
+
+// launch starts a process for services, and lets the one before finish.
+func (b *Balancer) launch(ctx context.Context, services []*plan.Service) error {
+	form, err := shape(b.settings(""), services)
+	if err != nil {
+		return err
+	}
+	b.number++
+	socket := b.path(fmt.Sprintf("%d.sock", b.number))
+	text, err := Render(b.settings(socket), services)
+	if err != nil {
+		return err
+	}
+	file := b.path("next.cfg")
+	if err := writeFile(file, text); err != nil {
+		return err
+	}
+	if err := b.tryFile(ctx, file); err != nil {
+		return err
+	}
+	p, err := b.start(ctx, file, socket, b.now)
+	if err != nil {
+		if b.now == nil {
+			b.pause()
+		}
+		return err
+	}
+	if err := os.Rename(file, b.path("haproxy.cfg")); err != nil {
+		b.log.Warn("haproxy's file cannot be kept", "err", err)
+	}
+	b.counts.starts++
+	if old := b.now; old != nil {
+		b.counts.reloads++
+		b.old = append(b.old, old)
+	}
+	b.now, b.shape, b.want = p, form, services
+	b.reap()
+	b.log.Info("haproxy runs", "pid", p.pid, "services", len(services))
+	return b.adjust(ctx, services) // those that drain are out in the file
+}
+
+// write keeps the file up to date beside a process that is changed while it runs.
+func (b *Balancer) write(services []*plan.Service) error {
+	text, err := Render(b.settings(b.now.socket), services)
+	if err != nil {
+		return err
+	}
+	file := b.path("haproxy.cfg")
+	if have, err := os.ReadFile(file); err == nil && string(have) == text {
+		return nil
+	}
+	return writeFile(file, text)
+}
+
+func (b *Balancer) path(name string) string { return filepath.Join(b.cfg.Dir, name) }
+
+func (b *Balancer) settings(socket string) Settings {
+	set := Settings{Socket: socket, TLSDir: b.cfg.TLSDir, Timeouts: b.cfg.Timeouts, Files: DefaultFiles, Prints: map[string]string{}}
+	if os.Geteuid() == 0 {
+		set.Root = b.path("root")
+		set.User, set.Group = b.cfg.User, b.group
+	}
+	names, err := filepath.Glob(filepath.Join(b.cfg.TLSDir, "*.pem"))
+	if err != nil {
+		return set
+	}
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil {
+			set.Prints[strings.TrimSuffix(filepath.Base(name), ".pem")] = fmt.Sprintf("%d bytes of %s", info.Size(), info.ModTime().UTC().Format(time.RFC3339Nano))
+		}
+	}
+	return set
+}
+
+// certificate says what is wrong with that of a service, as far as a look at the file tells.
+func (b *Balancer) certificate(s *plan.Service) error {
+	if s.TLS == "" {
+		return nil
+	}
+	if !plainName(s.TLS) {
+		return fmt.Errorf("%w tags/%s: LB/TLS %q is no plain name", ErrRefused, s.Tag, s.TLS)
+	}
+	name := filepath.Join(b.cfg.TLSDir, s.TLS+".pem")
+	f, err := os.Open(name)
+	if err != nil {
+		return fmt.Errorf("%w tags/%s: its certificate: %w: put the chain and the key there, in one file", ErrRefused, s.Tag, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w tags/%s: its certificate: %w", ErrRefused, s.Tag, err)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%w tags/%s: its certificate %s is no file", ErrRefused, s.Tag, name)
+	case info.Mode().Perm()&0o077 != 0:
+		return fmt.Errorf("%w tags/%s: its certificate %s has mode %04o, and the key in it is for nobody else: chmod 0600 %s", ErrRefused, s.Tag, name, info.Mode().Perm(), name)
+	}
+	return nil
+}
+
+// writeFile replaces a file at once: whoever reads it sees the old or the new one.
+func writeFile(name, text string) error {
+	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("haproxy's file: %w", err)
+	}
+	_, err = f.WriteString(text)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("haproxy's file: %w", err)
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		return fmt.Errorf("haproxy's file: %w", err)
+	}
+	return nil
+}
+
+// Close ends HAProxy, with all its connections. It is idempotent.
+func (b *Balancer) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	for _, p := range append(slices.Clone(b.old), b.now) {
+		if p != nil {
+			p.end(2 * time.Second)
+		}
+	}
+	b.now, b.old, b.want = nil, nil, nil
+	b.publish()
+	return nil
+}
