@@ -58,6 +58,8 @@ var notRun = map[string]string{
 	"hostmesh db import /var/lib/hostdb/namespaces --dry-run":                               "needs Flipkart's HostDB on this box",
 	"hostmesh db import /var/lib/hostdb/namespaces --keep-going -m \"from the old HostDB\"": "needs Flipkart's HostDB on this box",
 	"hostmesh db import --git /var/lib/hostdb/namespaces":                                   "needs Flipkart's HostDB on this box; the scripts have a repository",
+	"hostmesh lb watch":                                                                     "runs until it is stopped; a test does",
+	"hostmesh lb watch warehouse-web-dc1 -o json":                                           "runs until it is stopped; a test does",
 	"hostmesh dns zone dc1.example.com > db.dc1 && named-checkzone dc1.example.com db.dc1":  "needs bind9-utils; package integration runs it",
 	"hostmesh dns diff --against 10.1.0.53 dc1.example.com":                                 "needs another server; package integration compares",
 	"hostmesh dns diff --against ns1.example.com:5353 --key old dc1.example.com":            "needs another server; package integration compares",

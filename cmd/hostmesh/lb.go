@@ -123,7 +123,7 @@ it found. (*) is the holder of the VIP.
 STATE is in, draining (no new connections; those that are there may go on until
 the moment shown) or out. "in" with a reason is kept for the pool's sake. What
 is wrong stands below, by the name of the problem.`,
-		Example:           `  hostmesh lb show web`,
+		Example:           `  hostmesh lb show warehouse-web-dc1`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeLBTags,
 		RunE: a.ask(func(ctx context.Context, c *api.Client, args []string) error {
@@ -280,8 +280,8 @@ which could not and why.
 
 The answer is what the node that is asked plans; on another node it may differ
 for as long as a change needs to arrive there.`,
-		Example: `  hostmesh lb explain web web1.dc1.example.com
-  hostmesh lb explain web`,
+		Example: `  hostmesh lb explain warehouse-web-dc1 web1.dc1.example.com
+  hostmesh lb explain warehouse-web-dc1`,
 		Args: cobra.RangeArgs(1, 2),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, text string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 1 {

@@ -19,10 +19,10 @@ func (a *app) lbDrainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drain HOST",
 		Short: "Take a host out of all balanced tags",
-		Long: `Takes a host out of all balanced tags: it gets no new connections, and those that
-are there may go on for as long as LB/Drain of the tag says. It stays out until
-"hostmesh lb enable". It writes the key Drain of the host, with the message as
-its text; whoever may write that may drain.
+		Long: `Takes a host out of all balanced tags: it gets no new connections, and those
+that are there may go on for as long as LB/Drain of the tag says. It stays out
+until "hostmesh lb enable". It writes the key Drain of the host, with the
+message as its text; whoever may write that may drain.
 
 The command waits until the nodes that hold the VIPs have it in their tables, at
 most as long as --timeout says. The last backend of a tag stays in, is named,

@@ -28,7 +28,7 @@ not answer it says so, and goes on when it does.
 
 With -o json each line is an object.`,
 		Example: `  hostmesh lb watch
-  hostmesh lb watch web -o json`,
+  hostmesh lb watch warehouse-web-dc1 -o json`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeLBTags,
 		RunE: a.vmDo(func(ctx context.Context, c *api.Client, _ *cobra.Command, args []string) error {

@@ -183,7 +183,7 @@ func lbOperation[In, Out any](a huma.API, op huma.Operation, f func(ctx context.
 		defer cancel()
 		out, err := f(ctx, in)
 		if err != nil {
-			return nil, dutyProblem(err)
+			return nil, vmProblem(err)
 		}
 		return &bodyOf[Out]{out}, nil
 	})
