@@ -89,6 +89,7 @@ func (a *Agent) openLB() error {
 		return err
 	}
 	a.loop.add(a.lb.daemon, false)
+	a.serveLB()
 	return nil
 }
 
