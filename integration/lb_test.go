@@ -1,3 +1,5 @@
+//go:build balance
+
 package integration
 
 import (
