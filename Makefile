@@ -7,7 +7,7 @@ LDFLAGS     := -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 DNS_PARTS   := nameservers,dnsload
 
-.PHONY: all deps build demo test race bench bench-dns sim soak prove lint docs clean
+.PHONY: all deps build demo test race bench bench-dns sim soak prove balance lint docs clean
 
 all: build
 
@@ -55,6 +55,11 @@ soak: ## break five agents for an hour while they are written to, and see whethe
 prove: ## break processes for 20 minutes, and see that a duty never has two holders and that records are linearizable; FOR=5m, SEED=N; needs root
 	@packaging/deps.sh test
 	@$(GO) run -tags '$(TAGS)' ./integration/dutyproof -for $(or $(FOR),20m) $(if $(SEED),-seed $(SEED))
+
+balance: ## 20 runs of each fault of five agents that balance, with the time without service; RUNS=3, ONLY='kill|cut'; needs root
+	@packaging/deps.sh test
+	@$(MAKE) --no-print-directory build
+	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh HOSTMESH_TEST_LB_RUNS=$(or $(RUNS),20) HOSTMESH_TEST_LB_ONLY='$(ONLY)' $(GO) test -tags "$(TAGS),balance" -timeout 0 -count 1 -v ./integration -run TestBalancedUnderFaults
 
 lint: ## gofmt, go vet for both builds, staticcheck
 	@packaging/deps.sh build

@@ -60,7 +60,7 @@ type smallDisk struct {
 func newSmallDisk(b *box) *smallDisk {
 	s := b.site
 	s.t.Helper()
-	d := &smallDisk{t: s.t, image: filepath.Join(s.dir, "image"), at: b.dir}
+	d := &smallDisk{t: s.t, image: b.dir + ".image", at: b.dir}
 	sparse(s.t, d.image, 640<<20)
 	s.must(exec.Command("mkfs.ext4", "-q", "-F", "-m", "0", d.image))
 	if err := os.Mkdir(d.at, 0o755); err != nil {

@@ -26,6 +26,7 @@ var formats = map[string]string{
 	"mesh.peerListVersion":    "1", // peers.json
 	"dnsd.serialFileVersion":  "1", // dns-serials.json
 	"vip.fileVersion":         "1", // vips.json
+	"lbd.planFileVersion":     "1", // balancing.json: the last plan of load balancing
 	"auth.recordVersion":      "1", // a user in HostDB
 	"transfer.keyVersion":     "1", // a TSIG key in HostDB
 	"auth.sealVersion":        `"1."`,
@@ -61,6 +62,7 @@ var formats = map[string]string{
 	"replica.stateName":      `"hostdb.state.1"`,
 	"replica.historyName":    `"hostdb.history.1"`,
 	"replica.baseName":       `"hostdb.base.1"`, // what history behind a horizon is built on
+	"node.callLB":            `"lb.state.1"`,
 	// Of virtual machines.
 	"vmd.ledgerFormat": "1", // files of the directory vms: what a box promised
 	"vmd.recordFormat": "1", // records of machines and of destroys in the lease log

@@ -17,6 +17,7 @@ const (
 	boxKey   = "box"
 	vmKey    = "vm/"
 	checkKey = "check/"
+	lbKey    = "lb"
 )
 
 // reportMessage is what crosses, both ways. Numbers are a format: add, never change.
@@ -152,6 +153,11 @@ func encodeEntries(r report.Report) (map[string][]byte, error) {
 			return nil, err
 		}
 	}
+	if r.LB != nil {
+		if err := add(lbKey, r.LB); err != nil {
+			return nil, err
+		}
+	}
 	for key, c := range r.Checks {
 		if err := add(checkKey+key, c); err != nil {
 			return nil, err
@@ -177,7 +183,18 @@ func setEntry(r *report.Report, key string, raw []byte) error {
 		if len(r.Checks) == 0 {
 			r.Checks = nil
 		}
+	case raw == nil && key == lbKey:
+		r.LB = nil
 	case raw == nil:
+	case key == lbKey:
+		var l report.LB
+		if err := reportDec.Unmarshal(raw, &l); err != nil {
+			return fmt.Errorf("%w: virtual addresses: %w", errReport, err)
+		}
+		if !l.Fits() {
+			return fmt.Errorf("%w: a virtual address or a text of it is too long, or not what it may be", errReport)
+		}
+		r.LB = &l
 	case key == boxKey:
 		var b report.Box
 		if err := reportDec.Unmarshal(raw, &b); err != nil {

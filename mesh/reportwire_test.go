@@ -76,6 +76,13 @@ func TestReportDeltas(t *testing.T) {
 		func(r *report.Report) { r.Box.CPUs = 9 },
 		func(r *report.Report) { r.VMs["vm2"] = report.VM{Name: "back", Phase: report.Running} },
 		func(r *report.Report) { clear(r.VMs) },
+		func(r *report.Report) {
+			r.LB = &report.LB{VIPs: map[string]report.VIP{"10.1.0.53": {Fence: 7, Phase: "held"}}}
+		},
+		func(r *report.Report) {
+			r.LB.VIPs["10.1.0.53"] = report.VIP{Fence: 8, Phase: "refused", Why: "stranger"}
+		},
+		func(r *report.Report) { r.LB = nil },
 	}
 	var at []report.Report
 	id := reportNodeID(0)
@@ -105,6 +112,9 @@ func TestReportDeltas(t *testing.T) {
 			{5, stamp{boot, 9}, "none", ""},
 			{5, stamp{boot + 1, 1}, "none", ""},
 			{6, stamp{boot, 5}, "whole", ""}, // box alone is shorter than what went
+			{7, stamp{boot, 6}, "lb", ""},
+			{8, stamp{boot, 7}, "lb", ""},
+			{9, stamp{boot, 8}, "", "lb"},
 		} {
 			if tt.now != i+1 {
 				continue

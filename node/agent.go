@@ -57,6 +57,7 @@ type Agent struct {
 	images    *images
 	vms       *vmd.Box
 	virt      *libvirt.Hypervisor // nil where there is none
+	lb        balancing
 	placer    *vmd.Placer
 	// retention drops old history, where the configuration says so.
 	retention *retention
@@ -265,6 +266,9 @@ func (a *Agent) openDaemons() error {
 	if err := a.openVM(); err != nil {
 		return err
 	}
+	if err := a.openLB(); err != nil {
+		return err
+	}
 	return a.openDNS()
 }
 
@@ -381,6 +385,15 @@ func (a *Agent) services() *services {
 		s.add("vm", a.vms.Run)
 	}
 	s.add("vm-placer", a.runPlacer)
+	if !a.cfg.Observe && a.lb.daemon != nil {
+		s.add("addresses", a.lb.addresses.Run)
+		s.add("nat", a.lb.nat.Run)
+		if a.lb.proxy != nil {
+			s.add("haproxy", a.lb.proxy.Run)
+		}
+		s.add("checks", a.lb.checks.Run)
+		s.add("lb", a.runLB)
+	}
 	if a.mirror != nil { // and who holds a duty stops before that
 		s.add("mirror", a.mirror.run)
 	}

@@ -55,6 +55,8 @@ type Config struct {
 	Libvirt string
 	// VM is how this box carries virtual machines.
 	VM VMConfig
+	// LB is what this box balances load with.
+	LB LBConfig
 	// Labels tell where the box stands, until HostDB's Physical Location says otherwise.
 	Labels LabelsConfig
 	// Duties are what this box may be elected for: lb, mysql, group, mirror, vm. Empty: all it can do.
@@ -165,6 +167,23 @@ const guestsDir = "/etc/hostmesh/guests.d"
 
 // vmDir is where libvirt's own tools and the rules of AppArmor expect disks.
 const vmDir = "/var/lib/libvirt/images/hostmesh"
+
+// LBConfig is what a box balances load with. What is in its directories only root may have put there: HostDB names it, no more.
+type LBConfig struct {
+	// Enabled has this box take part. It is off until said so, while load balancing is a preview.
+	Enabled bool
+	// Checks has the programs by which members are tried. Empty: checksDir.
+	Checks string
+	// Certificates are what clients are shown, NAME.pem with chain and key. Empty: certificatesDir.
+	Certificates string
+	// HAProxy is the program for the modes tcp and http. Empty: haproxy of the path.
+	HAProxy string
+}
+
+const (
+	checksDir       = "/etc/hostmesh/checks.d"
+	certificatesDir = "/etc/hostmesh/balancer.d"
+)
 
 // NoListener is the address of a listener that is not wanted.
 const NoListener = "none"
@@ -319,6 +338,11 @@ func (c *Config) validate() error {
 	}
 	if c.VM.Dir != "" && !filepath.IsAbs(c.VM.Dir) {
 		bad("vm.dir %s: want an absolute path", c.VM.Dir)
+	}
+	for _, k := range []struct{ name, dir string }{{"lb.checks", c.LB.Checks}, {"lb.certificates", c.LB.Certificates}} {
+		if k.dir != "" && !filepath.IsAbs(k.dir) {
+			bad("%s %s: want an absolute path", k.name, k.dir)
+		}
 	}
 	if c.VM.Guests != "" && !filepath.IsAbs(c.VM.Guests) {
 		bad("vm.guests %s: want an absolute path", c.VM.Guests)

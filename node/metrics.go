@@ -29,6 +29,7 @@ func (a *Agent) register() {
 	a.metrics.MustRegister(a.retention.dropped)
 	a.metrics.MustRegister(a.keeper.collectors()...)
 	a.metrics.MustRegister(a.images.collectors()...)
+	a.metrics.MustRegister(a.lb.collectors()...)
 	if a.cfg.Libvirt != "" {
 		a.metrics.MustRegister(a.vms.Collector())
 	}

@@ -25,10 +25,14 @@ func (a *Agent) Status() api.Status {
 	}
 	now := time.Now()
 	for _, d := range a.loop.states() {
-		s.Daemons = append(s.Daemons, api.DaemonStatus{
+		x := api.DaemonStatus{
 			Name: d.Name, Version: d.Version, Reconciled: d.Reconciled, LagMS: d.lag(now).Milliseconds(),
 			Failures: d.Failures, Error: d.Error, Stuck: d.Stuck,
-		})
+		}
+		if a.lb.daemon != nil && d.Name == a.lb.daemon.Name() {
+			x.Note, x.Idle = a.lbNote()
+		}
+		s.Daemons = append(s.Daemons, x)
 	}
 	if a.mirror != nil {
 		s.Daemons = append(s.Daemons, a.mirror.status())
@@ -38,6 +42,7 @@ func (a *Agent) Status() api.Status {
 	}
 	s.Problems = append(s.Problems, a.dnsProblems()...)
 	s.Problems = append(s.Problems, a.images.problems()...)
+	s.Problems = append(s.Problems, a.lbProblems()...)
 	s.Problems = append(s.Problems, a.vmProblems()...)
 	s.Problems = append(s.Problems, a.removals().problems()...)
 	s.Problems = append(s.Problems, lostProblems(a.replica.Status().Lost)...)

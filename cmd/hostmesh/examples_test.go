@@ -71,6 +71,8 @@ var notRun = map[string]string{
 	"hostmesh vm events --follow":                                                                        "runs until it is stopped",
 	"hostmesh vm purge web7":                                                                             "asks on a terminal",
 	"hostmesh dns import /etc/bind/db.10.1 --zone 1.10.in-addr.arpa --dry-run":                           "needs another server's file",
+	"hostmesh lb watch":                           "runs until it is stopped; a test does",
+	"hostmesh lb watch warehouse-web-dc1 -o json": "runs until it is stopped; a test does",
 }
 
 // TestExamples runs the examples of the help texts as they stand there, with an agent that holds examples/inventory.

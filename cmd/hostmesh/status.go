@@ -230,6 +230,8 @@ func daemonLine(d api.DaemonStatus, now time.Time) string {
 		return "has not run yet"
 	case lag > 0:
 		return fmt.Sprintf("%s behind hostdb", lag)
+	case d.Note != "":
+		return d.Note
 	}
 	return "up to date with hostdb"
 }

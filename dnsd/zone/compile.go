@@ -63,6 +63,7 @@ func (z *Zones) Update(db hostdb.View, m mesh.View) *Zones {
 	b := z.begin(db, m, feeders)
 	b.indexMachines(hosts)
 	stopped := b.machinesChanged()
+	lives = append(lives, b.checksChanged()...)
 	for _, tag := range z.order {
 		hosts = append(hosts, diffSorted(z.db.Members(hostdb.Tags, tag), db.Members(hostdb.Tags, tag))...)
 	}
@@ -138,6 +139,7 @@ func (z *Zones) rebuild(db hostdb.View, m mesh.View, feeders map[string]*feeder)
 	next.zones, next.sources = map[name]*zone{}, pmap[*contribution]{}
 	next.voidLive()
 	b.allMachines()
+	b.allChecks()
 	b.newZone(z.domain)
 	for _, tag := range next.order {
 		for _, origin := range feeders[tag].zones() {

@@ -134,7 +134,7 @@ func (z *Zones) explainLive(e *Explanation, l *live) {
 		m.Addresses, _ = hostAddresses(doc)
 		m.In = slices.ContainsFunc(m.Addresses, func(a netip.Addr) bool { return answered[a] })
 		out := false
-		m.Why, out = z.memberReason(host, doc, len(m.Addresses) > 0)
+		m.Why, out = z.memberReason(l.tag, host, doc, len(m.Addresses) > 0)
 		if len(m.Addresses) > 0 {
 			withAddress++
 			if out {
@@ -147,7 +147,7 @@ func (z *Zones) explainLive(e *Explanation, l *live) {
 }
 
 // memberReason says what is known of a member, and whether it is a reason to leave it out.
-func (z *Zones) memberReason(host string, doc hostdb.Document, address bool) (why string, out bool) {
+func (z *Zones) memberReason(tag, host string, doc hostdb.Document, address bool) (why string, out bool) {
 	m, runs := z.mesh.ByName(host)
 	bad := runs && (m.State == mesh.StateFailed || m.State == mesh.StateLeft)
 	vm, box, known := z.machine(doc)
@@ -166,6 +166,8 @@ func (z *Zones) memberReason(host string, doc hostdb.Document, address bool) (wh
 		return "its agent failed, and who is left out stays as it was: too many failed at once", true
 	case known && stopped(vm):
 		return stoppedWhy(vm, box) + frozen, true
+	case z.failing(tag, host) != "":
+		return z.failing(tag, host) + frozen, true
 	case bad:
 		return "its agent " + m.State.String() + ", and who is left out stays as it was: too many failed at once", false
 	case known && vm.Phase.Up():

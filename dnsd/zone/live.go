@@ -116,7 +116,7 @@ func (z *Zones) LiveMembers(tag string) []LiveMember {
 	for _, host := range z.db.Members(hostdb.Tags, tag) {
 		doc := z.db.Data(hostdb.Hosts, host)
 		addrs, _ := hostAddresses(doc)
-		m := LiveMember{Host: host, Addrs: addrs, Out: z.leftOut(host, doc)}
+		m := LiveMember{Host: host, Addrs: addrs, Out: z.leftOut(tag, host, doc)}
 		if len(addrs) == 0 {
 			m.Out = "it has no address"
 		}
@@ -133,8 +133,8 @@ func (z *Zones) LiveMembers(tag string) []LiveMember {
 	return out
 }
 
-// leftOut says why a host is not answered by live names.
-func (z *Zones) leftOut(host string, doc hostdb.Document) string {
+// leftOut says why a member of a tag is not answered by its live names.
+func (z *Zones) leftOut(tag, host string, doc hostdb.Document) string {
 	switch {
 	case strings.EqualFold(doc.Text("Status"), "retired"):
 		return "its Status is retired"
@@ -144,7 +144,7 @@ func (z *Zones) leftOut(host string, doc hostdb.Document) string {
 	if vm, box, known := z.machine(doc); known && stopped(vm) {
 		return stoppedWhy(vm, box)
 	}
-	return ""
+	return z.failing(tag, host)
 }
 
 func (l *live) make(z *Zones) *liveAnswer {

@@ -50,6 +50,7 @@ type Zones struct {
 	down     map[string]bool     // hosts that the mesh knows as failed or left
 	seen     mesh.View           // by which machines are judged
 	machines pmap[[]string]      // hosts by the UUID of their virtual machine
+	checked  pmap[string]        // members of balanced tags that do not work, by memberKey: why
 	liveGen  uint64              // what live names kept is of this generation or void
 	gens     *atomic.Uint64      // generations that were given out
 	ordered  *atomic.Bool        // some live name was answered by distance

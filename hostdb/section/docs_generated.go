@@ -47,6 +47,7 @@ var docs = map[string]string{
 	"Hardware.OOB":          "OOB is the address of the out-of-band controller (IPMI, iDRAC, iLO), by which a dead machine is reset.",
 	"Host":                  "Host is what the document of a host says of it. Facts are wishes and observations of people, often older than hostmesh: whatever is wrong in them is a warning, and other keys may stand beside them.",
 	"Host.Box":              "Box lets the host carry virtual machines. Absent is a host that carries none.",
+	"Host.Drain":            "Drain takes the host out of all balanced tags while it is there: no new connections, and those that are may go on for LB/Drain. Its text is the reason. Absent is in service.",
 	"Host.Expires":          "Expires is when the host may go: a day, to whose end it is needed, or an instant. Absent is never.",
 	"Host.Hardware":         "Hardware is what the machine is made of.",
 	"Host.Interfaces":       "Interfaces are the network interfaces by name.",

@@ -32,6 +32,9 @@ type Host struct {
 	Expires time.Time `example:"2031-12-31"`
 	// Protected refuses to destroy, reboot or shrink the host without an override and a reason.
 	Protected bool `example:"true"`
+	// Drain takes the host out of all balanced tags while it is there: no new connections, and those that are may go on for LB/Drain.
+	// Its text is the reason. Absent is in service.
+	Drain string `example:"new memory"`
 	// VM makes the host a virtual machine. Absent is a machine of its own.
 	VM *VM
 	// Box lets the host carry virtual machines. Absent is a host that carries none.

@@ -20,6 +20,9 @@ const (
 func Clone(r Report) Report {
 	r.Box = cloneBox(r.Box)
 	r.VMs, r.Checks = maps.Clone(r.VMs), maps.Clone(r.Checks)
+	if r.LB != nil {
+		r.LB = &LB{maps.Clone(r.LB.VIPs)}
+	}
 	return r
 }
 
@@ -34,7 +37,14 @@ func cloneBox(b *Box) *Box {
 
 // Equal reports whether two reports say the same. Whose they are, and their numbers, do not count.
 func Equal(a, b Report) bool {
-	return equalBox(a.Box, b.Box) && maps.Equal(a.VMs, b.VMs) && maps.Equal(a.Checks, b.Checks)
+	return equalBox(a.Box, b.Box) && maps.Equal(a.VMs, b.VMs) && maps.Equal(a.Checks, b.Checks) && equalLB(a.LB, b.LB)
+}
+
+func equalLB(a, b *LB) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return maps.Equal(a.VIPs, b.VIPs)
 }
 
 func equalBox(a, b *Box) bool {
@@ -84,6 +94,26 @@ func Trim(r *Report) {
 		c.State, c.Reason = CheckState(clip(string(c.State), MaxWord)), clip(c.Reason, MaxReason)
 		r.Checks[key] = c
 	}
+	if r.LB != nil {
+		for addr, v := range r.LB.VIPs {
+			if !validKey(addr) {
+				delete(r.LB.VIPs, addr)
+				continue
+			}
+			v.Phase, v.Why = clip(v.Phase, MaxWord), clip(v.Why, MaxReason)
+			r.LB.VIPs[addr] = v
+		}
+	}
+}
+
+// Fits reports whether l is within the bounds.
+func (l LB) Fits() bool {
+	for addr, v := range l.VIPs {
+		if !validKey(addr) || !fits(v.Phase, MaxWord) || !fits(v.Why, MaxReason) {
+			return false
+		}
+	}
+	return true
 }
 
 // Fits reports whether b is within the bounds.

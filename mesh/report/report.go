@@ -1,5 +1,5 @@
-// Package report owns the shapes of what nodes observe: what a box can carry, what became of the machines on it, and
-// how members of balanced tags answer.
+// Package report owns the shapes of what nodes observe: what a box can carry, what became of the machines on it, how
+// members of balanced tags answer, and which virtual addresses a node holds.
 // A report has one writer, the node it is of; everybody else reads it from mesh.View. Nothing in it is intent.
 //
 // How reports travel is package mesh's business; what follows from one is the reader's.
@@ -18,6 +18,23 @@ type Report struct {
 	VMs map[string]VM `cbor:"5,keyasint,omitempty" json:"vms,omitempty"`
 	// Checks are what the node sees of members of balanced tags, by CheckKey; those it checks and knows of.
 	Checks map[string]Check `cbor:"6,keyasint,omitempty" json:"checks,omitempty"`
+	// LB is its part in load balancing. nil = it has none.
+	LB *LB `cbor:"7,keyasint,omitempty" json:"lb,omitempty"`
+}
+
+// LB is a node's part in load balancing.
+type LB struct {
+	// VIPs are the virtual addresses whose duty it holds, by address.
+	VIPs map[string]VIP `cbor:"1,keyasint,omitempty" json:"vips,omitempty"`
+}
+
+// VIP is a virtual address of its holder.
+type VIP struct {
+	Fence uint64 `cbor:"1,keyasint" json:"fence"` // of the grant
+	// Phase is how the claim of the address stands, as lbd/vip names it: held where it is.
+	Phase string `cbor:"2,keyasint" json:"phase"`
+	// Why is for people, where the address is not here.
+	Why string `cbor:"3,keyasint,omitempty" json:"why,omitempty"`
 }
 
 // Box is what a node can carry, and what of it is taken, by its own account.

@@ -55,6 +55,7 @@ type Config struct {
 	VMs        VMs // watched through Watchers
 	VMCommands VMCommands
 	VMPlanner  VMPlanner
+	LB         LB
 	Images     Images
 
 	// Identify tells who makes a request; ok is false when nobody is known to. An error is for proof that was given
@@ -165,6 +166,9 @@ func NewHandler(cfg Config) http.Handler {
 	}
 	if cfg.VMPlanner != nil {
 		registerVMPlanner(a, cfg.VMPlanner)
+	}
+	if cfg.LB != nil {
+		registerLB(a, cfg.LB)
 	}
 
 	// A session is a cookie, so a page of another site could send writes with it.

@@ -108,6 +108,7 @@ type DaemonStatus struct {
 	Failures   int       `json:"failures" doc:"Runs that failed in a row; 0 = the last one succeeded"`
 	Error      string    `json:"error,omitempty" doc:"Why the last run failed; empty when it did not"`
 	Stuck      bool      `json:"stuck,omitempty" doc:"True when its present run takes longer than the watchdog allows"`
+	Note       string    `json:"note,omitempty" doc:"What it does on this node, for people; empty when there is nothing to be said"`
 	Idle       string    `json:"idle,omitempty" doc:"Why it has nothing to do on this node, such as that another holds its duty; empty when it works"`
 }
 
