@@ -69,7 +69,9 @@ func newLBSite(t *testing.T) (*lbSite, *lbDesk) {
 		explain: func(tag, host string) plan.Explanation {
 			return plan.Explanation{Tag: tag, Host: host, State: plan.Draining, Lines: []string{host + " at 10.1.8.1 is draining", "tags/web: VIP"}}
 		},
-		duty: func(context.Context, string) (api.DutyExplanation, error) { return api.DutyExplanation{}, api.ErrNoDuties },
+		duty: func(context.Context, string) (api.DutyExplanation, error) {
+			return api.DutyExplanation{}, api.ErrNoDuties
+		},
 	}
 }
 

@@ -159,7 +159,9 @@ func (f *fakeLB) serve(t *testing.T) (socket string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := api.NewHandler(api.Config{LB: f, Identify: func(*http.Request) (api.Identity, bool, error) { return api.Identity{User: "root", Admin: true}, true, nil }})
+	h := api.NewHandler(api.Config{LB: f, Identify: func(*http.Request) (api.Identity, bool, error) {
+		return api.Identity{User: "root", Admin: true}, true, nil
+	}})
 	srv := &httptest.Server{Listener: ln, Config: &http.Server{Handler: h}}
 	srv.Start()
 	t.Cleanup(srv.Close)
