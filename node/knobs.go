@@ -74,7 +74,7 @@ func knobs() []knob {
 		on("vm-local-urls", "vm.local_urls", "let images be fetched from web servers on this box itself", func(c *Config) *bool { return &c.VM.LocalURLs }),
 		text("vm-keep", "vm.keep", "DURATION", "how long the disks of a deleted machine are kept (default: 7d)", func(c *Config) *string { return &c.VM.Keep }),
 		text("vm-shutdown", "vm.shutdown", "DURATION", "how long a guest may take to end before its power is cut (default: 1m)", func(c *Config) *string { return &c.VM.Shutdown }),
-		on("lb", "lb.enabled", "take part in load balancing, which is a preview", func(c *Config) *bool { return &c.LB.Enabled }),
+		on("lb-enabled", "lb.enabled", "take part in load balancing, which is a preview", func(c *Config) *bool { return &c.LB.Enabled }),
 		text("lb-checks", "lb.checks", "DIR", "where the programs are by which members of balanced tags are tried (default: /etc/hostmesh/checks.d)", func(c *Config) *string { return &c.LB.Checks }),
 		text("lb-certificates", "lb.certificates", "DIR", "where the certificates are that clients of balanced tags are shown (default: /etc/hostmesh/balancer.d)", func(c *Config) *string { return &c.LB.Certificates }),
 		text("lb-haproxy", "lb.haproxy", "FILE", "the program for balanced tags of the modes tcp and http (default: haproxy of the path)", func(c *Config) *string { return &c.LB.HAProxy }),
