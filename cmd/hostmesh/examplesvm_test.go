@@ -120,7 +120,7 @@ func (g guests) gone(name string) {
 	if list[0].Phase != "deleted" {
 		g.deleted(name)
 	}
-	g.must("vm", "purge", name, "--yes")
+	g.do("vm", "purge", name, "--yes") // an example may have had it purged, and it goes meanwhile
 	g.must("vm", "wait", name, "--for", "gone")
 }
 
