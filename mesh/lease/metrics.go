@@ -93,6 +93,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	kinds := map[string]int{}
 	if m != nil {
+		kinds["grant"] = 0 // so that there is the metric before the first record
 		m.read(func(s *state) {
 			for key := range s.Records {
 				kinds[kindOf(key)]++
