@@ -1,19 +1,15 @@
 package api
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"reflect"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -81,22 +77,9 @@ func registerVMEvents(a huma.API, m VMs, w *Watchers) {
 
 // serveVMs tells of machines until the reader goes or the agent stops.
 func (w *Watchers) serveVMs(rw http.ResponseWriter, r *http.Request, m VMs, names []string) {
-	rc := http.NewResponseController(rw)
-	rw.Header().Set("Content-Type", "text/event-stream")
-	rw.Header().Set("Cache-Control", "no-store")
-	if r.Method == http.MethodHead {
+	write, ok := startStream(rw, r)
+	if !ok {
 		return
-	}
-	_ = rc.SetReadDeadline(time.Time{}) // the deadline of the request would end the stream
-	var mu sync.Mutex                   // one writes at a time: events, or what keeps the connection alive
-	write := func(text string) error {
-		mu.Lock()
-		defer mu.Unlock()
-		_ = rc.SetWriteDeadline(time.Now().Add(writeStall))
-		if _, err := io.WriteString(rw, text); err != nil {
-			return err
-		}
-		return rc.Flush()
 	}
 	tell := func(e VMEvent) error {
 		text, err := json.Marshal(e)
@@ -105,9 +88,6 @@ func (w *Watchers) serveVMs(rw http.ResponseWriter, r *http.Request, m VMs, name
 		}
 		w.events.Add(1)
 		return write("event: " + e.Kind + "\ndata: " + string(text) + "\n\n")
-	}
-	if write(": hostmesh\n\n") != nil {
-		return
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -125,7 +105,7 @@ func (w *Watchers) serveVMs(rw http.ResponseWriter, r *http.Request, m VMs, name
 			_ = tell(VMEvent{Kind: EventBye, At: time.Now().UTC(), Reason: "the agent stops"}) // who is gone needs no farewell
 			return
 		case <-beat.C:
-			if write(": alive\n\n") != nil {
+			if write(aliveLine) != nil {
 				cancel()
 				<-ended
 				return
@@ -142,91 +122,30 @@ func (c *Client) WatchVMs(ctx context.Context, names []string, reconnecting func
 		if len(names) > maxWatchedVMs {
 			names = nil // all; the caller knows which it means
 		}
-		for pause := firstPause; ; pause = min(2*pause, maxPause) {
-			heard, more, err := c.watchVMsOnce(ctx, names, yield)
-			switch {
-			case !more || ctx.Err() != nil:
-				return
-			case err != nil && refused(err):
-				yield(VMEvent{}, err)
-				return
-			case heard:
-				pause = firstPause
-			}
+		once := func() (heard, more bool, err error) {
+			q := url.Values{}
+			setUnlessEmpty(q, "name", strings.Join(names, ","))
+			return c.events(ctx, "/api/v1/vmevents", q, func(f frame) (bool, error) {
+				if f.data == "" {
+					return true, nil
+				}
+				e := VMEvent{Kind: f.kind}
+				if err := json.Unmarshal([]byte(f.data), &e); err != nil {
+					return true, fmt.Errorf("not an event of an agent: %w", err)
+				}
+				if e.Kind == EventBye {
+					return true, errors.New(e.Reason)
+				}
+				return yield(e, nil), nil
+			})
+		}
+		tell := func(why error, _ time.Duration) {
 			if reconnecting != nil {
-				reconnecting(err)
-			}
-			timer := time.NewTimer(pause/2 + rand.N(pause))
-			select {
-			case <-ctx.Done():
-				timer.Stop()
-				return
-			case <-timer.C:
+				reconnecting(why)
 			}
 		}
-	}
-}
-
-func (c *Client) watchVMsOnce(ctx context.Context, names []string, yield func(VMEvent, error) bool) (heard, more bool, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	q := url.Values{}
-	setUnlessEmpty(q, "name", strings.Join(names, ","))
-	resp, err := c.doWith(ctx, http.MethodGet, "/api/v1/vmevents", q, "", nil, http.Header{"Accept": {"text/event-stream"}})
-	if err != nil {
-		return false, true, err
-	}
-	defer resp.Body.Close()
-	quiet := time.AfterFunc(silence, func() { cancel(fmt.Errorf("nothing was heard for %s", silence)) })
-	defer quiet.Stop()
-	in := bufio.NewReader(resp.Body)
-	for {
-		e, err := readVMEvent(in, func() { quiet.Reset(silence) })
-		switch {
-		case err != nil && ctx.Err() != nil:
-			return heard, true, context.Cause(ctx)
-		case errors.Is(err, io.EOF):
-			return heard, true, fmt.Errorf("%s: %w", c.Where(), errEnded)
-		case err != nil:
-			return heard, true, fmt.Errorf("read events of %s: %w", c.Where(), err)
-		case e.Kind == EventBye:
-			return heard, true, fmt.Errorf("%s: %s", c.Where(), e.Reason)
-		}
-		heard = true
-		quiet.Stop() // the loop's body may take its time
-		if !yield(e, nil) {
-			return heard, false, nil
-		}
-		quiet.Reset(silence)
-	}
-}
-
-// readVMEvent reads the next event. beat is called for each line.
-func readVMEvent(in *bufio.Reader, beat func()) (VMEvent, error) {
-	var e VMEvent
-	var data strings.Builder
-	for {
-		line, err := readLine(in)
-		if err != nil {
-			return VMEvent{}, err
-		}
-		beat()
-		if line == "" {
-			if data.Len() == 0 {
-				continue
-			}
-			if err := json.Unmarshal([]byte(data.String()), &e); err != nil {
-				return VMEvent{}, fmt.Errorf("not an event of an agent: %w", err)
-			}
-			return e, nil
-		}
-		name, value, _ := strings.Cut(line, ":")
-		value = strings.TrimPrefix(value, " ")
-		switch name {
-		case "event":
-			e.Kind = value
-		case "data":
-			data.WriteString(value)
+		if err := again(ctx, once, tell); err != nil {
+			yield(VMEvent{}, err)
 		}
 	}
 }

@@ -532,6 +532,15 @@ func TestWatchWaitsForWhatItDoesNotHave(t *testing.T) {
 	})
 }
 
+// readEvent reads the next event, or one without a kind that only moves the cursor.
+func readEvent(in *bufio.Reader, beat func()) (Event, error) {
+	f, err := readFrame(in, beat)
+	if err != nil {
+		return Event{}, err
+	}
+	return eventOf(f)
+}
+
 // TestWatchFrames: what stands on the wire, and what a reader makes of it.
 func TestWatchFrames(t *testing.T) {
 	s := openStore(t, "n")

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,10 +23,6 @@ const (
 	// MaxWatchers is how many may watch one agent at a time.
 	MaxWatchers = 256
 
-	// writeStall is how long one event may take to leave. Then the connection is cut without a word: none would get through.
-	writeStall = 10 * time.Second
-	// keepAlive is how often something is sent when nothing happens, so that proxies and both ends know of each other.
-	keepAlive = 15 * time.Second
 	// coverWait is how long a reader waits whose cursor names what has not arrived here yet.
 	coverWait = 10 * time.Second
 )
@@ -220,21 +215,9 @@ func (w *Watchers) await(ctx context.Context, c hostdb.Cursor) error {
 
 // serve writes events until the reader goes, is too slow, or the agent stops.
 func (w *Watchers) serve(rw http.ResponseWriter, r *http.Request, x watcher) {
-	rc := http.NewResponseController(rw)
-	h := rw.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
-	if r.Method == http.MethodHead {
+	write, ok := startStream(rw, r)
+	if !ok {
 		return
-	}
-	// The server watches the connection by reading on; the deadline of the request would end the stream.
-	_ = rc.SetReadDeadline(time.Time{})
-	write := func(text []byte) error {
-		_ = rc.SetWriteDeadline(time.Now().Add(writeStall)) // an error means that the server has no deadline
-		if _, err := rw.Write(text); err != nil {
-			return err
-		}
-		return rc.Flush()
 	}
 	last := x.from.String()
 	x.send = func(e Event) error {
@@ -253,12 +236,9 @@ func (w *Watchers) serve(rw http.ResponseWriter, r *http.Request, x watcher) {
 		// Where what happens is not asked for, the reader still gets on.
 		if now := p.String(); now != last {
 			last = now
-			return write([]byte(": alive\nid: " + now + "\n\n"))
+			return write(": alive\nid: " + now + "\n\n")
 		}
-		return write([]byte(": alive\n\n"))
-	}
-	if err := write([]byte(": hostmesh\n\n")); err != nil {
-		return
+		return write(aliveLine)
 	}
 	if err := x.run(r.Context()); errors.Is(err, errSlow) {
 		w.overruns.Add(1)
@@ -266,14 +246,14 @@ func (w *Watchers) serve(rw http.ResponseWriter, r *http.Request, x watcher) {
 }
 
 // sseFrame is an event as it is sent.
-func sseFrame(e Event) ([]byte, error) {
-	var b bytes.Buffer
+func sseFrame(e Event) (string, error) {
+	var b strings.Builder
 	fmt.Fprintf(&b, "id: %s\nevent: %s\ndata: ", e.Cursor, e.Kind)
 	enc := json.NewEncoder(&b) // it ends the line
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(e); err != nil {
-		return nil, fmt.Errorf("write an event: %w", err)
+		return "", fmt.Errorf("write an event: %w", err)
 	}
 	b.WriteByte('\n')
-	return b.Bytes(), nil
+	return b.String(), nil
 }
