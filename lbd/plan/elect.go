@@ -3,6 +3,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"hostmesh/mesh"
 	"slices"
 	"strings"
 )
@@ -57,7 +58,7 @@ func Holders(v VIP, nodes []Node) []Candidate {
 			return 1
 		}
 		if a.OK {
-			return cmp.Or(cmp.Compare(weight(duty, b.ID), weight(duty, a.ID)), strings.Compare(a.ID, b.ID))
+			return cmp.Or(cmp.Compare(mesh.Weight(duty, b.ID), mesh.Weight(duty, a.ID)), strings.Compare(a.ID, b.ID))
 		}
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID))
 	})
@@ -90,7 +91,7 @@ func Observers(s *Service, holder string, nodes []Node) []string {
 		return r
 	}
 	slices.SortFunc(alive, func(a, b Node) int {
-		return cmp.Or(rank(a)-rank(b), cmp.Compare(weight(key, b.ID), weight(key, a.ID)), strings.Compare(a.ID, b.ID))
+		return cmp.Or(rank(a)-rank(b), cmp.Compare(mesh.Weight(key, b.ID), mesh.Weight(key, a.ID)), strings.Compare(a.ID, b.ID))
 	})
 	var out []string
 	if holder != "" {
@@ -103,19 +104,4 @@ func Observers(s *Service, holder string, nodes []Node) []string {
 		out = append(out, n.ID)
 	}
 	return out
-}
-
-// weight is rendezvous hashing: each thing ranks all nodes in an order of its own.
-func weight(parts ...string) uint64 {
-	x := uint64(14695981039346656037) // FNV-1a, each part ended by a zero
-	for _, p := range parts {
-		for i := range len(p) {
-			x = (x ^ uint64(p[i])) * 1099511628211
-		}
-		x *= 1099511628211
-	}
-	// FNV's high bits hardly depend on the last bytes; mix as splitmix64 does.
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"hostmesh/mesh"
 	"net"
 	"net/netip"
 	"strings"
@@ -89,7 +90,7 @@ func Choices(s Subnet, node string, taken []string, page uint64) []string {
 		}
 	}
 	// A walk over all blocks: n is a power of two, and the step is odd. Two nodes that start at one place part at once.
-	start, step := weight(s.Tag, node, "start"), weight(s.Tag, node, "step")|1
+	start, step := mesh.Weight(s.Tag, node, "start"), mesh.Weight(s.Tag, node, "step")|1
 	out := []string{}
 	for i := page * ChoicesPage; i < n && i < (page+1)*ChoicesPage; i++ {
 		b := blocks.At((start + i*step) & (n - 1))
@@ -127,21 +128,6 @@ func Clash(block string, others []string) string {
 func MAC(mesh, uuid string) net.HardwareAddr {
 	sum := sha256.Sum256([]byte(mesh + "\x00" + strings.ToLower(uuid)))
 	return append(net.HardwareAddr{0x52}, sum[:5]...)
-}
-
-// weight is rendezvous hashing: each thing ranks all others in an order of its own, which those that come and go do not change.
-func weight(parts ...string) uint64 {
-	x := uint64(14695981039346656037) // FNV-1a, each part ended by a zero
-	for _, p := range parts {
-		for i := range len(p) {
-			x = (x ^ uint64(p[i])) * 1099511628211
-		}
-		x *= 1099511628211
-	}
-	// FNV's high bits hardly depend on the last bytes; mix as splitmix64 does.
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
 
 // within reports whether all of a lies in b.

@@ -364,7 +364,7 @@ func (q *question) better(a *site, am *mark, b *site, bm *mark) bool {
 // weigh is the hash of the machine and a box, made when it is asked for first.
 func (q *question) weigh(s *site, m *mark) uint64 {
 	if m.weight == 0 {
-		m.weight = weight(q.id, s.key)
+		m.weight = mesh.Weight(q.id, s.key)
 	}
 	return m.weight
 }
