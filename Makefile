@@ -32,7 +32,7 @@ test: ## everything: lint, both builds, all tests
 
 race: ## the packages where goroutines meet, under the race detector
 	@packaging/deps.sh test
-	$(GO) test -race -tags '$(TAGS)' -timeout 20m ./hostdb/... ./mesh/... ./dnsd/... ./lbd/... ./node/...
+	$(GO) test -race -tags '$(TAGS)' -timeout 20m ./hostdb/... ./mesh/... ./dnsd/... ./lbd/... ./vmd/... ./node/...
 
 bench: ## the table of budgets; BENCH=short for a quick look, ONLY=takeover,commit,duties for some rows
 	@packaging/deps.sh test
