@@ -180,14 +180,11 @@ func (b *Box) purgeLost(ctx context.Context, uuid, override string) (name string
 	return r.Name, nil
 }
 
-// inherits reports whether a record is of this box before it was installed anew: it names the box, but another node that is gone,
-// while the machine is here and HostDB has it here. why is what is in the way; "" = nothing, or it is none of this box's.
+// inherits reports whether the record of a stray is of this box before it was installed anew: it names the box, but another node
+// that is gone, and HostDB has the machine here. why is what is in the way; "" = nothing, or it is not known yet.
 func (b *Box) inherits(r Record) (yes bool, why string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !slices.ContainsFunc(b.strays(), func(m plan.Machine) bool { return m.UUID == r.UUID }) {
-		return false, ""
-	}
 	w, what, _ := b.wishLocked(Entry{UUID: r.UUID, Name: r.Name})
 	if _, self := b.mesh.Get(b.cfg.Node); !self || what == unseen {
 		return false, "" // not known yet

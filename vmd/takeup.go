@@ -136,18 +136,25 @@ func (b *Box) takeUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	said := map[string]bool{}
+	b.mu.Lock()
+	strays := map[string]bool{}
+	for _, m := range b.strays() {
+		strays[m.UUID] = true
+	}
+	b.mu.Unlock()
+	said, strange := map[string]bool{}, map[string]string{}
 	for _, raw := range list.Records {
 		r, err := decodeRecord(raw.Value)
 		if err != nil || r.State != Taken {
 			continue
 		}
+		if r.Node != b.cfg.Node && !strays[r.UUID] {
+			continue
+		}
 		if r.Node != b.cfg.Node {
 			yes, why := b.inherits(r)
-			b.mu.Lock()
-			b.strange[r.UUID] = why
-			b.mu.Unlock()
 			if !yes {
+				strange[r.UUID] = why
 				continue
 			}
 			b.log.Warn("taking over a machine of this box from before it was installed anew", "vm", r.Name, "uuid", r.UUID, "former", r.Node)
@@ -175,6 +182,9 @@ func (b *Box) takeUp(ctx context.Context) error {
 			return err
 		}
 	}
+	b.mu.Lock()
+	b.strange = strange
+	b.mu.Unlock()
 	return b.reclaim(ctx, said)
 }
 
