@@ -70,6 +70,7 @@ var rules = map[string]rule{
 	"lbd":                  {[]string{"lbd/...", "hostdb", "mesh", "mesh/lease"}, []string{badger, serf, memberlist, miekgdns, raft, huma, netlink}, "it joins what has no part of the others: a plan, an address, the kernel's rules, a proxy, checks"},
 	"lbd/plan":             {[]string{"hostdb", "mesh"}, []string{badger, serf, miekgdns}, "what is balanced, and onto what, is a pure function of two views and of what was planned before"},
 	"lbd/haproxy":          {[]string{"lbd/plan"}, []string{badger, serf, memberlist, miekgdns}, "what HAProxy is told follows from a plan; who holds an address, and what HostDB says, is settled before"},
+	"lbd/mysqlha":          {[]string{"hostdb", "mesh", "mesh/lease", "lbd/vip"}, []string{badger, serf, memberlist, miekgdns, raft, huma, netlink, nftables}, "who is the primary is decided from what servers say, by interfaces; how they are spoken to is below"},
 	"lbd/vip":              {nil, []string{badger, serf, memberlist, miekgdns, raft, huma}, "whether an address may be here a lease says, by an interface: neither HostDB nor how leases are kept can make it wrong"},
 	"lbd/vip/viptest":      {[]string{"lbd/vip"}, []string{badger, serf, memberlist, netlink}, "the fake must not need the real one"},
 	"vmd":                  {[]string{"vmd/...", "hostdb", "mesh", "mesh/lease"}, []string{badger, serf, miekgdns, libvirt}, "it makes machines by interfaces: a hypervisor, a lease, two views"},

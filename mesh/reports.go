@@ -351,7 +351,7 @@ func (s *reportStore) apply(d *reportDelta) (took bool, err error) {
 		}
 		next.floor, next.size, next.content = h.floor, h.size, h.content
 		next.entries, next.gone = maps.Clone(h.entries), maps.Clone(h.gone)
-		rep.Box, rep.VMs, rep.Checks, rep.LB = h.rep.Box, maps.Clone(h.rep.VMs), maps.Clone(h.rep.Checks), h.rep.LB
+		rep.Box, rep.VMs, rep.Checks, rep.LB, rep.MySQL = h.rep.Box, maps.Clone(h.rep.VMs), maps.Clone(h.rep.Checks), h.rep.LB, maps.Clone(h.rep.MySQL)
 	}
 	for _, k := range d.gone {
 		next.drop(k)

@@ -18,6 +18,7 @@ const (
 	vmKey    = "vm/"
 	checkKey = "check/"
 	lbKey    = "lb"
+	mysqlKey = "mysql/"
 )
 
 // reportMessage is what crosses, both ways. Numbers are a format: add, never change.
@@ -163,13 +164,19 @@ func encodeEntries(r report.Report) (map[string][]byte, error) {
 			return nil, err
 		}
 	}
+	for tag, m := range r.MySQL {
+		if err := add(mysqlKey+tag, m); err != nil {
+			return nil, err
+		}
+	}
 	return out, nil
 }
 
-// setEntry changes r, whose VMs and Checks are its own, by an entry; nil drops it. Entries of later builds are left alone.
+// setEntry changes r, whose VMs, Checks and MySQL are its own, by an entry; nil drops it. Entries of later builds are left alone.
 func setEntry(r *report.Report, key string, raw []byte) error {
 	id, isVM := strings.CutPrefix(key, vmKey)
 	of, isCheck := strings.CutPrefix(key, checkKey)
+	tag, isMySQL := strings.CutPrefix(key, mysqlKey)
 	switch {
 	case raw == nil && key == boxKey:
 		r.Box = nil
@@ -182,6 +189,11 @@ func setEntry(r *report.Report, key string, raw []byte) error {
 		delete(r.Checks, of)
 		if len(r.Checks) == 0 {
 			r.Checks = nil
+		}
+	case raw == nil && isMySQL:
+		delete(r.MySQL, tag)
+		if len(r.MySQL) == 0 {
+			r.MySQL = nil
 		}
 	case raw == nil && key == lbKey:
 		r.LB = nil
@@ -228,6 +240,18 @@ func setEntry(r *report.Report, key string, raw []byte) error {
 			r.Checks = make(map[string]report.Check)
 		}
 		r.Checks[of] = c
+	case isMySQL:
+		var m report.MySQL
+		if err := reportDec.Unmarshal(raw, &m); err != nil {
+			return fmt.Errorf("%w: database server: %w", errReport, err)
+		}
+		if !m.Fits(tag) {
+			return fmt.Errorf("%w: a database server's tag or text is too long, or not what it may be", errReport)
+		}
+		if r.MySQL == nil {
+			r.MySQL = make(map[string]report.MySQL)
+		}
+		r.MySQL[tag] = m
 	}
 	return nil
 }

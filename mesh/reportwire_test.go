@@ -83,6 +83,13 @@ func TestReportDeltas(t *testing.T) {
 			r.LB.VIPs["10.1.0.53"] = report.VIP{Fence: 8, Phase: "refused", Why: "stranger"}
 		},
 		func(r *report.Report) { r.LB = nil },
+		func(r *report.Report) {
+			r.MySQL = map[string]report.MySQL{"shop-db": {Process: "running", Role: "primary", Port: 3306}}
+		},
+		func(r *report.Report) {
+			r.MySQL = map[string]report.MySQL{"shop-db": {Process: "died", Reason: "killed"}}
+		},
+		func(r *report.Report) { r.MySQL = nil },
 	}
 	var at []report.Report
 	id := reportNodeID(0)
@@ -115,6 +122,9 @@ func TestReportDeltas(t *testing.T) {
 			{7, stamp{boot, 6}, "lb", ""},
 			{8, stamp{boot, 7}, "lb", ""},
 			{9, stamp{boot, 8}, "", "lb"},
+			{10, stamp{boot, 9}, "mysql/shop-db", ""},
+			{11, stamp{boot, 10}, "mysql/shop-db", ""},
+			{12, stamp{boot, 11}, "", "mysql/shop-db"},
 		} {
 			if tt.now != i+1 {
 				continue

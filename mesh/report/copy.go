@@ -19,7 +19,7 @@ const (
 // Clone returns a copy that shares nothing with r.
 func Clone(r Report) Report {
 	r.Box = cloneBox(r.Box)
-	r.VMs, r.Checks = maps.Clone(r.VMs), maps.Clone(r.Checks)
+	r.VMs, r.Checks, r.MySQL = maps.Clone(r.VMs), maps.Clone(r.Checks), maps.Clone(r.MySQL)
 	if r.LB != nil {
 		r.LB = &LB{maps.Clone(r.LB.VIPs)}
 	}
@@ -37,7 +37,7 @@ func cloneBox(b *Box) *Box {
 
 // Equal reports whether two reports say the same. Whose they are, and their numbers, do not count.
 func Equal(a, b Report) bool {
-	return equalBox(a.Box, b.Box) && maps.Equal(a.VMs, b.VMs) && maps.Equal(a.Checks, b.Checks) && equalLB(a.LB, b.LB)
+	return equalBox(a.Box, b.Box) && maps.Equal(a.VMs, b.VMs) && maps.Equal(a.Checks, b.Checks) && maps.Equal(a.MySQL, b.MySQL) && equalLB(a.LB, b.LB)
 }
 
 func equalLB(a, b *LB) bool {
@@ -61,7 +61,7 @@ func equalBox(a, b *Box) bool {
 }
 
 // Trim cuts r, in place, to what peers take: texts are valid UTF-8 within the bounds above, and machines without a UUID, or
-// with one that is too long, are left out, as are checks with a key that is none. Names of foreign domains may be anything. r must not be in a View.
+// with one that is too long, are left out, as are checks and database servers with a key that is none. Names of foreign domains may be anything. r must not be in a View.
 func Trim(r *Report) {
 	if b := r.Box; b != nil {
 		b.Unfit, b.Hypervisor = clip(b.Unfit, MaxReason), clip(b.Hypervisor, MaxName)
@@ -104,7 +104,22 @@ func Trim(r *Report) {
 			r.LB.VIPs[addr] = v
 		}
 	}
+	for tag, m := range r.MySQL {
+		if !validTag(tag) {
+			delete(r.MySQL, tag)
+			continue
+		}
+		m.Process, m.Role, m.VIP, m.Reason = clip(m.Process, MaxWord), clip(m.Role, MaxWord), clip(m.VIP, MaxWord), clip(m.Reason, MaxReason)
+		r.MySQL[tag] = m
+	}
 }
+
+// Fits reports whether a database server of this tag is within the bounds. Words of a later build are taken as they are.
+func (m MySQL) Fits(tag string) bool {
+	return validTag(tag) && fits(m.Process, MaxWord) && fits(m.Role, MaxWord) && fits(m.VIP, MaxWord) && fits(m.Reason, MaxReason)
+}
+
+func validTag(tag string) bool { return tag != "" && fits(tag, MaxName) }
 
 // Fits reports whether l is within the bounds.
 func (l LB) Fits() bool {

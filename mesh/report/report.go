@@ -1,5 +1,5 @@
 // Package report owns the shapes of what nodes observe: what a box can carry, what became of the machines on it, how
-// members of balanced tags answer, and which virtual addresses a node holds.
+// members of balanced tags answer, which virtual addresses a node holds, and how its database servers stand.
 // A report has one writer, the node it is of; everybody else reads it from mesh.View. Nothing in it is intent.
 //
 // How reports travel is package mesh's business; what follows from one is the reader's.
@@ -20,6 +20,28 @@ type Report struct {
 	Checks map[string]Check `cbor:"6,keyasint,omitempty" json:"checks,omitempty"`
 	// LB is its part in load balancing. nil = it has none.
 	LB *LB `cbor:"7,keyasint,omitempty" json:"lb,omitempty"`
+	// MySQL are its database servers, by the tag of their cluster.
+	MySQL map[string]MySQL `cbor:"8,keyasint,omitempty" json:"mysql,omitempty"`
+}
+
+// MySQL is a database server of a node, as the agent beside it sees it. It holds what changes rarely: how far a replica is behind in seconds
+// is for whoever asks.
+type MySQL struct {
+	// Process is running, died, stopped or unknown; Since when that began, by the node's clock, in Unix milliseconds.
+	Process string `cbor:"1,keyasint" json:"process"`
+	Since   int64  `cbor:"2,keyasint" json:"since_ms"`
+	// Role is what the server does: primary, replica, or "" while neither.
+	Role string `cbor:"3,keyasint,omitempty" json:"role,omitempty"`
+	// Epoch is the highest of the cluster that the agent has seen.
+	Epoch uint64 `cbor:"4,keyasint,omitempty" json:"epoch,omitempty"`
+	// Reads says that it may answer readers: a replica that applies, and is no further behind than MaxLag; or the primary.
+	Reads bool `cbor:"5,keyasint,omitempty" json:"reads,omitempty"`
+	// Port is where it listens.
+	Port uint16 `cbor:"6,keyasint,omitempty" json:"port,omitempty"`
+	// VIP is the phase of the claim of the primary's address, as lbd/vip names it; "" = none here.
+	VIP string `cbor:"7,keyasint,omitempty" json:"vip,omitempty"`
+	// Reason is for people: why it died, or does not answer readers.
+	Reason string `cbor:"8,keyasint,omitempty" json:"reason,omitempty"`
 }
 
 // LB is a node's part in load balancing.

@@ -1,0 +1,97 @@
+package mysqlha
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Order says under what an order is given. A host keeps, durably, the highest epoch and number it has seen of a cluster, and refuses an order that has
+// a lower one: ErrOvertaken.
+type Order struct {
+	Tag   string `json:"tag"`
+	Epoch uint64 `json:"epoch"` // of the record
+	Fence uint64 `json:"fence"` // of the runner's grant
+}
+
+// Role is as what a server is started.
+type Role string
+
+// The roles. A server that is started as a replica truncates what it has not had acknowledged (--init-rpl-role=SLAVE); one that is
+// started as the primary keeps it. Both start read-only, and follow nobody by themselves.
+const (
+	AsPrimary Role = "primary"
+	AsReplica Role = "replica"
+)
+
+// Errors of Local.
+var (
+	// ErrSilent is returned when the agent of a host does not answer. What was asked may have happened.
+	ErrSilent = errors.New("agent of the host does not answer")
+	// ErrNotHere is returned by an agent that has no server of this cluster: no file in credentials.d names one.
+	ErrNotHere = errors.New("no server of this cluster here")
+	// ErrMarked is returned by Start for a server that is not to start in that role: it was fenced.
+	ErrMarked = errors.New("server is marked not to start")
+)
+
+// Local is what the agent on a server's host does for the runner, which may be on another node. All of it is idempotent.
+type Local interface {
+	// State tells how the process stands.
+	State(ctx context.Context, tag string) (LocalState, error)
+	// Cut has this host receive nothing from a source any more: established connections are reset, new ones refused. Uncut takes that back.
+	Cut(ctx context.Context, o Order, source Source) error
+	Uncut(ctx context.Context, o Order, source Source) error
+	// Kill ends the process at once (SIGKILL), marks it not to start, and returns when it is gone.
+	// The network of the server is shut first: sockets of a killed server close late.
+	Kill(ctx context.Context, o Order, why string) error
+	// Start starts it, unless it runs, and returns when it serves. As a replica it takes the mark of Kill away; as the primary it is refused while marked: ErrMarked.
+	Start(ctx context.Context, o Order, as Role) error
+	// Stop ends it in order.
+	Stop(ctx context.Context, o Order) error
+	// TakeVIP claims the address of the primary, and returns when it is here and announced. DropVIP returns when it is not here; HandOverVIP leaves it
+	// refusing until the next has it.
+	TakeVIP(ctx context.Context, o Order) error
+	DropVIP(ctx context.Context, o Order) error
+	HandOverVIP(ctx context.Context, o Order) error
+	// Clone makes this host's server a copy of another's: it stops it, receives the files from the agent there, prepares and starts it as a replica,
+	// not following anybody yet, and returns the GTID position of the copy. progress is called with what was done so far.
+	Clone(ctx context.Context, o Order, from string, progress func(CloneProgress)) (position string, err error)
+}
+
+// LocalState is how a server's process stands, by its host's agent.
+type LocalState struct {
+	Process Process `json:"process"`
+	PID     int     `json:"pid,omitempty"`
+	// Since is when that began, by the host's clock.
+	Since time.Time `json:"since"`
+	// Why is for people: how it ended, why it was not started.
+	Why string `json:"why,omitempty"`
+	// Marked is why it is not to start; "" = it may.
+	Marked string `json:"marked,omitempty"`
+	// CutFrom are the addresses that it is cut from.
+	CutFrom []string `json:"cut_from,omitempty"`
+	// VIP is the phase of the claim of the primary's address here, as lbd/vip names it; "" = none.
+	VIP string `json:"vip,omitempty"`
+	// Epoch and Fence are the highest seen.
+	Epoch uint64 `json:"epoch"`
+	Fence uint64 `json:"fence"`
+}
+
+// Process is how a process stands.
+type Process string
+
+// The states of a process.
+const (
+	ProcessRuns    Process = "running"
+	ProcessDied    Process = "died"    // it ran, and ended without an order
+	ProcessStopped Process = "stopped" // it ended by an order, or was never started
+	ProcessUnknown Process = "unknown" // the agent cannot tell
+)
+
+// CloneProgress is how far a clone is.
+type CloneProgress struct {
+	Step  string `json:"step"` // backup, prepare, move, start
+	Bytes int64  `json:"bytes"`
+	// Total is an estimate; 0 = unknown.
+	Total int64 `json:"total"`
+}
