@@ -98,6 +98,7 @@ var docs = map[string]string{
 	"MySQL.Durability":      "Durability is what a failover may cost.",
 	"MySQL.Failover":        "Failover is who decides that the primary is replaced.",
 	"MySQL.MaxLag":          "MaxLag is how far a replica may be behind and still answer at ReadVIP.",
+	"MySQL.Port":            "Port is where the servers listen, and clients ask at VIP and ReadVIP.",
 	"MySQL.ReadVIP":         "ReadVIP is the address of the replicas that are not too far behind. Absent is none.",
 	"MySQL.VIP":             "VIP is the address of the primary. It lies in VIPs of a Subnet.",
 	"Nagios":                "Nagios is what is checked on each member, and who is told.",

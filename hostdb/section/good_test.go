@@ -142,7 +142,7 @@ Rack: {Row: 01}
 			Template: Template{Image: "debian-12", CPUs: 1, Memory: 1 << 30, Subnet: "prod"},
 			Scale:    &Scale{LoadCPU, 60, Cooldown{time.Minute, 10 * time.Minute}}},
 		Placement:  &Placement{Spread: SpreadBox, Apart: map[string]Spread{"shop-db": SpreadRack}, Together: map[string]Spread{"cache": SpreadNone}},
-		MySQL:      &MySQL{VIP: addrs("10.1.0.60")[0], MaxLag: 90 * time.Minute, Credentials: "shop", Durability: Strict, Failover: Manual},
+		MySQL:      &MySQL{VIP: addrs("10.1.0.60")[0], Port: 3306, MaxLag: 90 * time.Minute, Credentials: "shop", Durability: Strict, Failover: Manual},
 		Service:    &Service{Port: 53, Proto: UDP, Order: Random},
 		Monitoring: &Monitoring{Prometheus: Prometheus{Port: 9100}},
 		Backup:     &Backup{Schedule: "*/5 0-6 1,15 jan-mar mon", Keep: Keep{7, 4}},

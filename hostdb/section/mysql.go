@@ -11,6 +11,8 @@ type MySQL struct {
 	VIP netip.Addr `need:"yes" example:"10.1.0.60"`
 	// ReadVIP is the address of the replicas that are not too far behind. Absent is none.
 	ReadVIP netip.Addr `example:"10.1.0.61"`
+	// Port is where the servers listen, and clients ask at VIP and ReadVIP.
+	Port uint16 `min:"1" example:"3307"`
 	// MaxLag is how far a replica may be behind and still answer at ReadVIP.
 	MaxLag time.Duration `min:"1s" max:"30d" example:"5s"`
 	// Credentials names the accounts to use, a file in credentials.d of the boxes.
@@ -22,6 +24,7 @@ type MySQL struct {
 }
 
 func (m *MySQL) defaults() {
+	m.Port = 3306              // the one that MySQL is assigned (IANA)
 	m.MaxLag = 5 * time.Second // a reader that wrote a moment ago rarely notices
 	m.Durability = Strict      // an acknowledged transaction is never lost unless somebody chose so
 	m.Failover = Manual        // nothing is promoted before a person has said that it may be

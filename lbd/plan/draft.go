@@ -18,6 +18,8 @@ type draft struct {
 	refused *Problem
 	members []member // by host
 	watched []string // what its plan looks at beside HostDB
+	readers bool     // the service is ReadVIP of a section MySQL
+	unread  string   // why that of the tag has none
 }
 
 // member is a host of a balanced tag.
@@ -137,22 +139,28 @@ func (d *draft) readSection(p *Planner, doc hostdb.Document) {
 		refuse(BadSection, "tags/%s: LB needs a VIP and Ports", d.tag)
 		return
 	}
+	d.place(p, "LB/VIP", refuse)
+	if p.programs != nil && !slices.Contains([]string{"tcp", "http", "dns", "mysql"}, lb.Check.Type) && !p.programs[lb.Check.Type] {
+		refuse(UnknownCheck, "tags/%s: LB/Check/Type %q is no program in checks.d here, and no type of check: put it there, or take tcp, http, dns or mysql", d.tag, lb.Check.Type)
+	}
+}
+
+// place finds the network of the VIP, which is what of the section, and refuses one that cannot be there.
+func (d *draft) place(p *Planner, what string, refuse func(name ProblemName, format string, args ...any)) {
+	vip := d.service.VIP
 	if tag, near := p.subnetOf(vip); tag != "" {
 		s := p.subnets[tag]
 		d.service.Subnet, d.service.CIDR, d.service.Interface, d.service.Datacenter = tag, s.CIDR.Masked(), s.Bridge, s.Datacenter
 		if s.Gateway == vip {
-			refuse(VIPIsHost, "tags/%s: LB/VIP %s is the gateway of tags/%s: take another of its VIPs", d.tag, vip, tag)
+			refuse(VIPIsHost, "tags/%s: %s %s is the gateway of tags/%s: take another of its VIPs", d.tag, what, vip, tag)
 		}
 	} else if near != "" {
-		refuse(OutsideVIPs, "tags/%s: LB/VIP %s is in the network of tags/%s, and not in its VIPs (%s): take an address from there, or widen Subnet/VIPs", d.tag, vip, near, textOf(p.subnets[near].VIPs))
+		refuse(OutsideVIPs, "tags/%s: %s %s is in the network of tags/%s, and not in its VIPs (%s): take an address from there, or widen Subnet/VIPs", d.tag, what, vip, near, textOf(p.subnets[near].VIPs))
 	} else {
-		refuse(NoSubnet, "tags/%s: LB/VIP %s is in the VIPs of no tag's Subnet: take an address from one, or describe the network (Subnet: {CIDR, VIPs, Datacenter})", d.tag, vip)
+		refuse(NoSubnet, "tags/%s: %s %s is in the VIPs of no tag's Subnet: take an address from one, or describe the network (Subnet: {CIDR, VIPs, Datacenter})", d.tag, what, vip)
 	}
 	if hosts := p.db.HostsByAddr(vip.String()); len(hosts) > 0 {
-		refuse(VIPIsHost, "tags/%s: LB/VIP %s is also the address of hosts/%s: one of them needs another", d.tag, vip, strings.Join(hosts, ", hosts/"))
-	}
-	if p.programs != nil && !slices.Contains([]string{"tcp", "http", "dns", "mysql"}, lb.Check.Type) && !p.programs[lb.Check.Type] {
-		refuse(UnknownCheck, "tags/%s: LB/Check/Type %q is no program in checks.d here, and no type of check: put it there, or take tcp, http, dns or mysql", d.tag, lb.Check.Type)
+		refuse(VIPIsHost, "tags/%s: %s %s is also the address of hosts/%s: one of them needs another", d.tag, what, vip, strings.Join(hosts, ", hosts/"))
 	}
 }
 

@@ -33,6 +33,8 @@ const (
 	Moved       Cause = "moved"       // its host has another address, or none
 	Drained     Cause = "drained"     // by a person
 
+	Primary   Cause = "primary"   // of a database, which answers readers only while no replica does
+	Behind    Cause = "behind"    // its database does not answer readers: it lags, does not apply, or does not run
 	Machine   Cause = "machine"   // its virtual machine does not run
 	Silent    Cause = "silent"    // its agent failed or was stopped
 	Failing   Cause = "check"     // checks fail
@@ -144,6 +146,7 @@ const (
 	ShrinkHeld   ProblemName = "shrink-held"
 	LastHeld     ProblemName = "last-held"
 	AllFail      ProblemName = "fail-open"
+	NoReaders    ProblemName = "no-read-vip" // ReadVIP of MySQL is not served
 )
 
 // Result is what is balanced. It is immutable.

@@ -227,6 +227,7 @@ func (p *Planner) tagChanged(tag string) {
 			p.reread(p.claims[a])
 			p.vips[tag] = vips
 		}
+		p.again[tag] = true
 	}
 	if p.drafts[tag] != nil || doc.At("LB").Exists() {
 		p.again[tag] = true
@@ -295,6 +296,13 @@ func (p *Planner) followMesh(m mesh.View) {
 		p.memberChanged(gone.Name)
 	}
 	for was, now := range m.ReportChanges(old) {
+		for _, pair := range [][2]map[string]report.MySQL{{was.MySQL, now.MySQL}, {now.MySQL, was.MySQL}} {
+			for tag, my := range pair[0] {
+				if other, both := pair[1][tag]; !both || other != my {
+					p.touch(watchServers(tag))
+				}
+			}
+		}
 		for _, pair := range [][2]map[string]report.VM{{was.VMs, now.VMs}, {now.VMs, was.VMs}} {
 			for uuid, vm := range pair[0] {
 				if other, both := pair[1][uuid]; !both || other.Phase != vm.Phase || other.Reason != vm.Reason {
@@ -321,11 +329,19 @@ func (p *Planner) read(tag string) {
 	}
 	delete(p.drafts, tag)
 	doc := p.db.Data(hostdb.Tags, tag)
-	if at := doc.At("LB"); !at.Exists() || at.IsNull() {
+	d := &draft{tag: tag}
+	readers := hasReaders(doc)
+	switch at := doc.At("LB"); {
+	case at.Exists() && !at.IsNull():
+		d.readSection(p, doc)
+		if readers {
+			d.unread = "MySQL/ReadVIP is not served, for the tag has a section LB as well: put LB into a tag of its own"
+		}
+	case readers:
+		d.readReaders(p, doc)
+	default:
 		return
 	}
-	d := &draft{tag: tag}
-	d.readSection(p, doc)
 	if last := p.services[tag]; last != nil && (!d.service.VIP.IsValid() || len(d.service.Ports) == 0) {
 		d.service.VIP, d.service.Ports = last.VIP, last.Ports // nobody gave up what cannot be read any more
 	}
@@ -357,7 +373,9 @@ func (p *Planner) subnetOf(a netip.Addr) (tag, near string) {
 func (p *Planner) clash(d *draft) *Problem {
 	vip := d.service.VIP
 	for _, tag := range slices.Sorted(maps.Keys(p.mysql[vip])) {
-		return &Problem{Name: VIPTaken, Tag: d.tag, Text: fmt.Sprintf("tags/%s: LB/VIP %s is also that of MySQL of tags/%s: one of them needs another", d.tag, vip, tag)}
+		if tag != d.tag || !d.readers {
+			return &Problem{Name: VIPTaken, Tag: d.tag, Text: fmt.Sprintf("tags/%s: %s %s is also that of MySQL of tags/%s: one of them needs another", d.tag, d.what(), vip, tag)}
+		}
 	}
 	for _, tag := range slices.Sorted(maps.Keys(p.claims[vip])) {
 		other := p.drafts[tag]
@@ -366,7 +384,7 @@ func (p *Planner) clash(d *draft) *Problem {
 		}
 		for _, f := range d.service.Ports {
 			if slices.ContainsFunc(other.service.Ports, f.same) && !p.before(d, other, f) {
-				return &Problem{Name: PortClash, Tag: d.tag, Text: fmt.Sprintf("tags/%s: LB has VIP %s with port %d/%s, as tags/%s does: one of them needs another", d.tag, vip, f.Port, f.Proto, tag)}
+				return &Problem{Name: PortClash, Tag: d.tag, Text: fmt.Sprintf("tags/%s: %s is %s with port %d/%s, as in tags/%s: one of them needs another", d.tag, d.what(), vip, f.Port, f.Proto, tag)}
 			}
 		}
 	}

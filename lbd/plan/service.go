@@ -51,6 +51,9 @@ func (p *Planner) settle(tag, version string, in Input) bool {
 			next.Force = d.service.Force // members go on as HostDB says, and so does what is said of them
 		}
 	}
+	if d.unread != "" {
+		problems = append(problems, Problem{Name: NoReaders, Tag: tag, Text: "tags/" + tag + ": " + d.unread})
+	}
 	problems = append(problems, p.backends(d, &next, last, in)...)
 	for i := range next.Backends {
 		if b := &next.Backends[i]; d.member(b.Host) == nil {
@@ -87,7 +90,9 @@ func (p *Planner) takenFrom(last *Service) string {
 	}
 	if own.service.VIP != last.VIP {
 		for _, tag := range slices.Sorted(maps.Keys(p.mysql[last.VIP])) {
-			return tag
+			if tag != last.Tag {
+				return tag
+			}
 		}
 	}
 	for _, tag := range slices.Sorted(maps.Keys(p.claims[last.VIP])) {
@@ -243,6 +248,9 @@ func (p *Planner) see(d *draft, k seat, in Input) sight {
 				s.bad, s.why = Silent, "its agent was stopped"
 			}
 		}
+	}
+	if d.readers && s.bad == "" {
+		s.bad, s.why = p.reads(d, k.host)
 	}
 	return s
 }
