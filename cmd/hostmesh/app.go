@@ -113,7 +113,7 @@ Exit codes: 0 done, 1 refused or failed, 2 the command was not understood.`,
 	root.AddCommand(
 		a.initCommand(), a.keygenCommand(), a.passwdCommand(), a.userCommand(), a.agentCommand(),
 		a.statusCommand(), a.membersCommand(), a.nodeCommand(), a.dutiesCommand(), a.doctorCommand(), a.explainCommand(),
-		a.dbCommand(), a.queryCommand(), a.watchCommand(), a.tagCommand(), a.imageCommand(), a.vmCommand(), a.approveCommand(), a.lbCommand(), a.dnsCommand(), a.schemaCommand(),
+		a.dbCommand(), a.queryCommand(), a.watchCommand(), a.tagCommand(), a.imageCommand(), a.vmCommand(), a.approveCommand(), a.lbCommand(), a.mysqlCommand(), a.dnsCommand(), a.schemaCommand(),
 		a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.hostdbCommand(),
 		a.versionCommand(),
 	)

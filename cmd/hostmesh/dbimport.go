@@ -277,6 +277,9 @@ func (p *progress) show(phase string, done, total int) {
 
 // line puts a text in place of the one that is shown.
 func (p *progress) line(now time.Time, text string) {
+	if p.w == nil {
+		return
+	}
 	p.last, p.shown = now, true
 	fmt.Fprintf(p.w, "\r\x1b[K%s", text)
 }

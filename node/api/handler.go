@@ -56,6 +56,7 @@ type Config struct {
 	VMCommands VMCommands
 	VMPlanner  VMPlanner
 	LB         LB
+	MySQL      MySQL
 	Images     Images
 
 	// Identify tells who makes a request; ok is false when nobody is known to. An error is for proof that was given
@@ -169,6 +170,9 @@ func NewHandler(cfg Config) http.Handler {
 	}
 	if cfg.LB != nil {
 		registerLB(a, cfg.LB)
+	}
+	if cfg.MySQL != nil {
+		registerMySQL(a, cfg.MySQL)
 	}
 
 	// A session is a cookie, so a page of another site could send writes with it.
