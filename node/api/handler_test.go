@@ -114,7 +114,7 @@ func (f *fake) config() Config {
 	return Config{
 		Build:      Build{Version: "1.2.3", Go: "go1.26"},
 		Membership: f, Status: f, Importer: f, Digester: f, Zones: f, DNSQueries: f, Namespaces: f, Duties: &fakeDuties{},
-		VMs: &fakeVMs{}, VMCommands: &fakeVMs{}, VMPlanner: &fakeVMs{}, LB: &fakeLB{},
+		VMs: &fakeVMs{}, VMCommands: &fakeVMs{}, VMPlanner: &fakeVMs{}, LB: &fakeLB{}, MySQL: &fakeMySQL{},
 		DNSKeys: fakeKeys{}, DNSDesk: fakeDesk{}, Images: fakeImages{},
 		Identify:       identify,
 		ReplicaVersion: func() string { return "v1" },
