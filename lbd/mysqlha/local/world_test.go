@@ -224,20 +224,27 @@ func inSpace(space string, f func() error) error {
 	if space == "" {
 		return f()
 	}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		h, err := netns.GetFromName(space)
-		if err == nil {
-			defer h.Close()
-			err = netns.Set(h)
-		}
-		if err == nil {
-			err = f()
-		}
-		done <- err
-	}()
-	return <-done
+	// The thread must live on, in the test's namespace: servers die with the thread that started them.
+	runtime.LockOSThread()
+	own, err := netns.Get()
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	h, err := netns.GetFromName(space)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	if err := netns.Set(h); err != nil {
+		return err
+	}
+	err = f()
+	if back := netns.Set(own); back != nil {
+		return back // the thread stays locked, and ends
+	}
+	runtime.UnlockOSThread()
+	return err
 }
 
 // rulesIn are rules of a namespace.
