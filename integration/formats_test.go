@@ -27,6 +27,7 @@ var formats = map[string]string{
 	"dnsd.serialFileVersion":  "1", // dns-serials.json
 	"vip.fileVersion":         "1", // vips.json
 	"lbd.planFileVersion":     "1", // balancing.json: the last plan of load balancing
+	"local.stateFormat":       "1", // mysql/<tag>.json: what a host has promised about its database server
 	"auth.recordVersion":      "1", // a user in HostDB
 	"transfer.keyVersion":     "1", // a TSIG key in HostDB
 	"auth.sealVersion":        `"1."`,
@@ -63,6 +64,8 @@ var formats = map[string]string{
 	"replica.historyName":    `"hostdb.history.1"`,
 	"replica.baseName":       `"hostdb.base.1"`, // what history behind a horizon is built on
 	"node.callLB":            `"lb.state.1"`,
+	"local.CallLocal":        `"mysql.local.1"`, // orders for a database server
+	"local.CallClone":        `"mysql.clone.1"`, // a copy of one, in pieces
 	// Of virtual machines.
 	"vmd.ledgerFormat": "1", // files of the directory vms: what a box promised
 	"vmd.recordFormat": "1", // records of machines and of destroys in the lease log

@@ -96,7 +96,11 @@ func (k kernel) generation() (uint32, error) {
 
 // rules reads all rules of a table as text, by chain. The library cannot read all that it writes.
 func (k kernel) rules(f family) (map[string][]string, error) {
-	answer, err := ask(unix.NFT_MSG_GETRULE, netlink.Dump, byte(f.layout().nat), []netlink.Attribute{{Type: unix.NFTA_RULE_TABLE, Data: []byte(k.table + "\x00")}})
+	return rulesOf(byte(f.layout().nat), k.table)
+}
+
+func rulesOf(fam byte, table string) (map[string][]string, error) {
+	answer, err := ask(unix.NFT_MSG_GETRULE, netlink.Dump, fam, []netlink.Attribute{{Type: unix.NFTA_RULE_TABLE, Data: []byte(table + "\x00")}})
 	if err != nil {
 		return nil, err
 	}

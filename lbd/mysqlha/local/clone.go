@@ -1,0 +1,546 @@
+package local
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hostmesh/lbd/mysqlha"
+)
+
+// Donors give copies of the servers of other hosts.
+type Donors interface {
+	// OpenDonor begins a copy of the server on a host. methods are those that the caller can unpack, the best first.
+	OpenDonor(ctx context.Context, host string, o mysqlha.Order, methods []string) (Copy, error)
+}
+
+// Copy is the stream of a copy. Read returns io.EOF only when the donor has said that the copy is complete. Close ends what the donor does.
+type Copy interface {
+	io.ReadCloser
+	// Method is how it was made, Total an estimate of its bytes, of which the data will need about as many.
+	Method() string
+	Total() int64
+}
+
+// The ways to make a copy.
+const (
+	MethodBackup = "backup" // mariadb-backup, as a stream of mbstream
+	MethodDump   = "dump"   // mariadb-dump, as text
+)
+
+// journal is a clone that has not ended. It is written before each step that a next start has to know of.
+type journal struct {
+	ID    string        `json:"id"` // also in the new data
+	From  string        `json:"from"`
+	Order mysqlha.Order `json:"order"`
+	// Runs says that the server ran before: where the clone fails it runs again.
+	Runs bool `json:"runs,omitempty"`
+}
+
+// The steps of a clone, as CloneProgress names them.
+const (
+	stepBackup  = "backup"
+	stepPrepare = "prepare"
+	stepMove    = "move"
+	stepStart   = "start"
+)
+
+// cloning are the clones to one server: one at a time.
+type cloning struct {
+	s *server
+
+	mu  sync.Mutex // guards the fields below
+	run *cloneRun  // nil = none goes on, and none has ended that nobody was told of
+	wg  sync.WaitGroup
+}
+
+// cloneRun is one clone.
+type cloneRun struct {
+	from   string
+	order  mysqlha.Order
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+
+	mu       sync.Mutex // guards progress
+	progress mysqlha.CloneProgress
+
+	// Of whoever waited for done.
+	position string
+	err      error
+}
+
+func (r *cloneRun) at(step string, n, total int64) {
+	r.mu.Lock()
+	r.progress = mysqlha.CloneProgress{Step: step, Bytes: n, Total: total}
+	r.mu.Unlock()
+}
+
+func (r *cloneRun) far() mysqlha.CloneProgress {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.progress
+}
+
+// busy reports whether a clone goes on.
+func (c *cloning) busy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.run != nil && !isClosed(c.run.done)
+}
+
+// stop ends a clone, which rolls back in the background. why is what it ends with.
+func (c *cloning) stop(why error) {
+	c.mu.Lock()
+	r := c.run
+	c.mu.Unlock()
+	if r != nil {
+		r.cancel(why)
+	}
+}
+
+// cloneReport is how often a caller hears of progress.
+const cloneReport = 250 * time.Millisecond
+
+// cloneFrom begins a clone, or joins one, and waits for it. When ctx ends the clone goes on: whoever asks again joins.
+func (s *server) cloneFrom(ctx context.Context, o mysqlha.Order, from string, progress func(mysqlha.CloneProgress)) (string, error) {
+	r, err := s.clone.begin(o, from)
+	if err != nil {
+		return "", err
+	}
+	tick := time.NewTicker(cloneReport)
+	defer tick.Stop()
+	for {
+		if progress != nil {
+			progress(r.far())
+		}
+		select {
+		case <-r.done:
+			s.clone.told(r)
+			return r.position, r.err
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// told forgets a clone of whose end somebody was told.
+func (c *cloning) told(r *cloneRun) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.run == r {
+		c.run = nil
+	}
+}
+
+func (c *cloning) begin(o mysqlha.Order, from string) (*cloneRun, error) {
+	s := c.s
+	s.orders.Lock()
+	defer s.orders.Unlock()
+	if err := s.store.admit(o); err != nil {
+		return nil, err
+	}
+	if s.h.cfg.Donors == nil {
+		return nil, fmt.Errorf("%w: this agent reaches no other", ErrClone)
+	}
+	m := s.get()
+	if from == m.Host {
+		return nil, fmt.Errorf("%w: a server is no copy of itself: name another host", ErrClone)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.run; r != nil {
+		if r.from == from && (!isClosed(r.done) || r.order.Epoch == o.Epoch) {
+			return r, nil
+		}
+		if !isClosed(r.done) {
+			return nil, fmt.Errorf("%w: from %s: hostmesh mysql status tells how far it is", ErrBusy, r.from)
+		}
+	}
+	return c.spawn(o, from, func(ctx context.Context, r *cloneRun) (string, error) { return s.makeClone(ctx, r) })
+}
+
+// spawn begins one; c.mu is held.
+func (c *cloning) spawn(o mysqlha.Order, from string, make func(context.Context, *cloneRun) (string, error)) (*cloneRun, error) {
+	if isClosed(c.s.stopped) {
+		return nil, ErrClosed
+	}
+	select {
+	case c.s.h.cloner <- struct{}{}:
+	default:
+		return nil, fmt.Errorf("%w, of another cluster: try again when it is done", ErrBusy)
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	r := &cloneRun{from: from, order: o, cancel: cancel, done: closing()}
+	r.progress.Step = stepBackup
+	c.run = r
+	c.wg.Go(func() {
+		defer func() {
+			cancel(nil)
+			<-c.s.h.cloner
+			close(r.done)
+			c.s.poke()
+		}()
+		began := c.s.h.cfg.Clock.Now()
+		r.position, r.err = make(ctx, r)
+		args := []any{"tag", c.s.tag, "from", from, "took", c.s.h.cfg.Clock.Now().Sub(began)}
+		if r.err != nil {
+			c.s.h.counts.cloneErrors.Add(1)
+			c.s.h.cfg.Logger.Error("clone of a database server failed", append(args, "err", r.err)...)
+			return
+		}
+		c.s.h.counts.clones.Add(1)
+		c.s.h.cfg.Logger.Info("database server is a clone", append(args, "position", r.position)...)
+	})
+	return r, nil
+}
+
+func closing() chan struct{} { return make(chan struct{}) }
+
+// cause is why ctx ended, when that is why something failed.
+func cause(ctx context.Context, err error) error {
+	if why := context.Cause(ctx); why != nil {
+		return why
+	}
+	return err
+}
+
+// endTime is how long a server may take to end in order before it is killed: its data goes away, and is recovered where it stays.
+const endTime = 2 * time.Minute
+
+// makeClone makes the clone, or has everything as it was.
+func (s *server) makeClone(ctx context.Context, r *cloneRun) (position string, err error) {
+	m := s.get()
+	d := dirsOf(m.Server.Datadir)
+	if err := d.check(); err != nil {
+		return "", err
+	}
+	if err := s.refuseWritable(ctx); err != nil {
+		return "", err
+	}
+	methods, err := s.h.methods()
+	if err != nil {
+		return "", err
+	}
+	cp, err := s.h.cfg.Donors.OpenDonor(ctx, r.from, r.order, methods)
+	if err != nil {
+		return "", fmt.Errorf("%w: %s gives no copy: %w", ErrClone, r.from, cause(ctx, err))
+	}
+	defer cp.Close()
+	r.at(stepBackup, 0, cp.Total())
+	if err := d.space(cp.Total()); err != nil {
+		return "", err
+	}
+	j := journal{ID: newID(), From: r.from, Order: r.order, Runs: s.running() != nil}
+	if err := s.beginClone(ctx, r, j); err != nil {
+		return "", err
+	}
+	if position, err = s.fill(ctx, r, d, cp, j); err == nil {
+		err = s.move(ctx, r, d, j)
+	}
+	if err != nil {
+		s.back(d, j)
+		return "", fmt.Errorf("%w: %w", ErrClone, cause(ctx, err))
+	}
+	s.finish(d)
+	return position, nil
+}
+
+func newID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // it never fails
+	return hex.EncodeToString(b)
+}
+
+// refuseWritable refuses to replace a server that takes writes. One that runs and cannot be asked is no replica that anybody misses.
+func (s *server) refuseWritable(ctx context.Context) error {
+	m := s.get()
+	if m.SQL == nil || s.running() == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	f, err := m.SQL.Observe(ctx)
+	if err == nil && !f.ReadOnly {
+		return fmt.Errorf("%w: it is not replaced: hostmesh mysql switchover makes another one the primary", ErrWritable)
+	}
+	return nil
+}
+
+// beginClone writes the journal and ends the server.
+func (s *server) beginClone(ctx context.Context, r *cloneRun, j journal) error {
+	s.orders.Lock()
+	err := s.store.order(r.order, func(st *state) {
+		st.Clone = &j
+		if st.Ended == "" {
+			st.Ended = "it is replaced by a clone"
+		}
+	})
+	p := s.running()
+	if err == nil && p != nil {
+		err = p.signal(unix.SIGTERM)
+	}
+	s.orders.Unlock()
+	if err != nil || p == nil {
+		return err
+	}
+	patient, cancel := context.WithTimeout(ctx, endTime)
+	defer cancel()
+	if s.wait(patient, p) == nil {
+		return nil
+	}
+	if err := p.signal(unix.SIGKILL); err != nil {
+		return err
+	}
+	return s.wait(ctx, p)
+}
+
+// fill makes the new data, beside the old.
+func (s *server) fill(ctx context.Context, r *cloneRun, d dirs, cp Copy, j journal) (string, error) {
+	m := s.get()
+	if err := d.begin(); err != nil {
+		return "", err
+	}
+	counted := &counter{from: cp, told: func(all int64, n int) { r.at(stepBackup, all, cp.Total()); s.h.counts.received.Add(uint64(n)) }}
+	var position string
+	var err error
+	switch cp.Method() {
+	case MethodBackup:
+		if err = s.h.unpack(ctx, d.fresh, counted); err == nil {
+			r.at(stepPrepare, 0, 0)
+			position, err = s.h.prepare(ctx, d.fresh)
+		}
+	case MethodDump:
+		position, err = s.h.restoreDump(ctx, m, d.fresh, counted)
+	default:
+		err = fmt.Errorf("the donor made the copy by %q, which this build does not know", cp.Method())
+	}
+	if err != nil {
+		return "", err
+	}
+	r.at(stepMove, 0, 0)
+	return position, d.complete(j.ID, position, m.Server.User)
+}
+
+// move has the new data in place, and the server serve it.
+func (s *server) move(ctx context.Context, r *cloneRun, d dirs, j journal) error {
+	s.orders.Lock()
+	l, err := func() (*launch, error) {
+		if err := s.store.admit(r.order); err != nil {
+			return nil, err
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if s.running() != nil {
+			return nil, errors.New("somebody started the server meanwhile: let nothing else than the agent start it")
+		}
+		if err := d.swap(); err != nil {
+			return nil, err
+		}
+		r.at(stepStart, 0, 0)
+		return s.startAs(ctx, r.order, mysqlha.AsReplica, d.arguments())
+	}()
+	s.orders.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.confirm(ctx, l, d)
+}
+
+// confirm waits until the new data is served, at its position.
+func (s *server) confirm(ctx context.Context, l *launch, d dirs) error {
+	ctx, cancel := context.WithTimeout(ctx, s.h.cfg.StartTime)
+	defer cancel()
+	if err := s.serve(ctx, l); err != nil {
+		return err
+	}
+	m := s.get()
+	want := d.position()
+	if m.SQL == nil || want == "" {
+		return nil
+	}
+	for {
+		f, err := m.SQL.Observe(ctx)
+		switch {
+		case err == nil && samePosition(f.Current, want):
+			return nil
+		case err == nil:
+			return fmt.Errorf("the copy is at %s, and the server says %s: where its binary log lies outside of the datadir, remove the old one", want, f.Current)
+		case errors.Is(err, mysqlha.ErrDenied):
+			return fmt.Errorf("the copy does not know our account: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the copy cannot be asked: %w", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// finish forgets the old data.
+func (s *server) finish(d dirs) {
+	if err := s.store.note(func(st *state) { st.Clone = nil }); err != nil {
+		s.h.cfg.Logger.Warn("that a clone is done cannot be written down", "tag", s.tag, "err", err)
+		return // the next start finds it done
+	}
+	d.forget()
+	if err := d.removeFresh(); err != nil {
+		s.h.cfg.Logger.Warn("the former data of a database server is not removed", "tag", s.tag, "dir", d.fresh, "err", err)
+	}
+}
+
+// back has the old data in place again, and the server run if it did.
+func (s *server) back(d dirs, j journal) {
+	log := s.h.cfg.Logger
+	s.orders.Lock()
+	defer s.orders.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	defer cancel()
+	if isClosed(s.stopped) {
+		return // the next start does it
+	}
+	if d.swapped(j.ID) {
+		p, err := s.sigkill()
+		if err == nil && p != nil {
+			err = s.wait(ctx, p)
+		}
+		if err == nil {
+			err = d.swap()
+		}
+		if err != nil {
+			log.Error("the former data of a database server is not put back; the next start of the agent tries again", "tag", s.tag, "dir", d.fresh, "err", err)
+			return
+		}
+	}
+	if err := s.store.note(func(st *state) {
+		st.Clone = nil
+		if st.Marked == "" && !j.Runs {
+			st.Ended = "it did not run before a clone that failed"
+		}
+	}); err != nil {
+		log.Warn("that a clone is over cannot be written down", "tag", s.tag, "err", err)
+	}
+	if err := d.removeFresh(); err != nil {
+		log.Warn("what a clone has left is not removed", "tag", s.tag, "dir", d.fresh, "err", err)
+	}
+	st, _ := s.store.get()
+	if !j.Runs || st.Marked != "" || s.running() != nil {
+		return
+	}
+	// It was a replica, and is one again; by itself it follows nobody.
+	l, err := s.launch(mysqlha.AsReplica, nil)
+	if err == nil {
+		_ = s.store.note(func(st *state) { st.Ended = "" })
+		err = s.serve(ctx, l)
+	}
+	if err != nil {
+		log.Error("a database server does not run again after a clone that failed", "tag", s.tag, "err", err)
+	}
+}
+
+// recover ends a clone in which the agent ended: forward where the new data can be served, else back.
+func (c *cloning) recover(ctx context.Context) {
+	s := c.s
+	st, err := s.store.get()
+	if err != nil {
+		return
+	}
+	if st.Clone == nil {
+		if d := dirsOf(s.get().Server.Datadir); there(d.fresh) && !there(d.third) {
+			s.h.cfg.Logger.Info("what a clone has left is removed", "tag", s.tag, "dir", d.fresh)
+			c.wg.Go(func() { _ = d.removeFresh() }) // the next clone tries again
+		}
+		return
+	}
+	j := *st.Clone
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.run != nil {
+		return
+	}
+	_, err = c.spawn(j.Order, j.From, func(ctx context.Context, r *cloneRun) (string, error) { return s.recoverClone(ctx, r, j) })
+	if err != nil {
+		s.h.cfg.Logger.Error("a clone that was interrupted is not ended", "tag", s.tag, "err", err)
+	}
+}
+
+func (s *server) recoverClone(ctx context.Context, r *cloneRun, j journal) (string, error) {
+	d := dirsOf(s.get().Server.Datadir)
+	if err := d.mend(); err != nil {
+		return "", err
+	}
+	err := errors.New("the agent ended while it was made")
+	if d.swapped(j.ID) {
+		r.at(stepStart, 0, 0)
+		position := d.position()
+		if err = s.forward(ctx, j, d); err == nil {
+			s.finish(d)
+			return position, nil
+		}
+	}
+	s.back(d, j)
+	return "", fmt.Errorf("%w: %w", ErrClone, cause(ctx, err))
+}
+
+func (s *server) forward(ctx context.Context, j journal, d dirs) error {
+	s.orders.Lock()
+	st, err := s.store.get()
+	if err == nil && st.Marked != "" && s.running() != nil {
+		err = mysqlha.ErrMarked
+	}
+	var l *launch
+	if err == nil {
+		l, err = s.startAs(ctx, j.Order, mysqlha.AsReplica, d.arguments())
+	}
+	s.orders.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.confirm(ctx, l, d)
+}
+
+// counter tells how much was read.
+type counter struct {
+	from io.Reader
+	n    int64
+	told func(all int64, n int)
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.from.Read(p)
+	c.n += int64(n)
+	c.told(c.n, n)
+	return n, err
+}
+
+// dirs are the datadir, and the new one beside it. After swap fresh has the old data.
+type dirs struct{ data, fresh, third string }
+
+func dirsOf(datadir string) dirs {
+	data := filepath.Clean(datadir)
+	return dirs{data: data, fresh: data + ".hostmesh-clone", third: data + ".hostmesh-swap"}
+}
+
+func (d dirs) file(name string) string { return filepath.Join(d.data, name) }
+
+// Files of ours in the new data. Position is SQL, which the server runs at its first start.
+const (
+	markFile     = "hostmesh-clone"
+	positionFile = "hostmesh-position.sql"
+)
+
+// swapped reports whether the new data of a clone is in place.
+func (d dirs) swapped(id string) bool {
+	text, err := os.ReadFile(d.file(markFile))
+	return err == nil && len(text) > len(id) && string(text[:len(id)]) == id
+}

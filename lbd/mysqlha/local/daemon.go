@@ -1,0 +1,193 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"hostmesh/lbd/mysqlha"
+	"hostmesh/mesh/report"
+)
+
+// run watches the server and publishes how it stands, until ctx ends.
+func (s *server) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.stopped:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	s.h.wg.Go(func() {
+		if err := s.rules.Run(ctx); err != nil {
+			s.h.cfg.Logger.Error("cuts of a database server are not watched", "tag", s.tag, "err", err)
+		}
+	})
+	s.h.wg.Go(func() { s.observe(ctx) })
+	s.clone.recover(ctx)
+	tick := time.NewTicker(s.h.cfg.Look)
+	defer tick.Stop()
+	var last report.MySQL
+	published := false
+	for n := 0; ; n++ {
+		if r := s.report(); !published || r != last {
+			s.h.cfg.Publish(s.tag, &r)
+			last, published = r, true
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.changed:
+			continue
+		case <-tick.C:
+		}
+		s.tend(n)
+		s.vip.keep(ctx)
+	}
+}
+
+// tend looks for what is to be done without an order.
+func (s *server) tend(n int) {
+	if !s.orders.TryLock() {
+		return // an order does it
+	}
+	defer s.orders.Unlock()
+	st, err := s.store.get()
+	if err != nil {
+		return
+	}
+	if s.running() == nil {
+		// All processes are gone through seldom: there may be thousands.
+		if p, err := s.look(n%8 == 0); err == nil {
+			if st.Marked == "" {
+				if st.Ended != "" && !s.clone.busy() {
+					_ = s.store.note(func(st *state) { st.Ended = "" }) // tried again with the next write
+				}
+				s.adopt(p)
+			} else {
+				s.adopt(p)
+				s.h.cfg.Logger.Error("a database server was started that is marked not to; it is killed again: let nothing else than the agent start it (systemctl disable mariadb)",
+					"tag", s.tag, "pid", p.pid, "marked", st.Marked)
+				if _, err := s.sigkill(); err != nil {
+					s.h.cfg.Logger.Error("a marked database server cannot be killed", "tag", s.tag, "err", err)
+				}
+			}
+		} else if !errors.Is(err, errNoProcess) {
+			s.stand(mysqlha.ProcessUnknown, s.h.cfg.Clock.Now(), err.Error())
+		}
+	} else if st.Marked != "" {
+		_, _ = s.sigkill() // the order that marked it was lost on its way
+	}
+	s.mu.Lock()
+	unruled := s.unruled
+	s.mu.Unlock()
+	if unruled != "" && n%4 == 0 {
+		_ = s.applyRules(st) // what is wrong stays in the report
+	}
+	if s.store.dirty() && n%4 == 0 {
+		_ = s.store.note(nil)
+	}
+}
+
+// reading is what the own server said last, and whether it may answer readers.
+type reading struct {
+	role string
+	in   bool
+	why  string
+	good time.Time // when it was last known not to be behind
+}
+
+// observe asks the own server.
+func (s *server) observe(ctx context.Context) {
+	tick := time.NewTicker(s.h.cfg.Observe)
+	defer tick.Stop()
+	for {
+		m := s.get()
+		if m.SQL != nil {
+			var f *mysqlha.Facts
+			var err error
+			if s.running() != nil {
+				asked, cancel := context.WithTimeout(ctx, s.h.cfg.Observe)
+				var facts mysqlha.Facts
+				if facts, err = m.SQL.Observe(asked); err == nil {
+					f = &facts
+				}
+				cancel()
+			} else {
+				err = errNoProcess
+			}
+			s.mu.Lock()
+			s.view = s.view.next(f, err, m.MaxLag, s.h.cfg.Clock.Now())
+			s.mu.Unlock()
+			s.poke()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// next is what to think of a server, by what it said, or that it said nothing (f = nil). A replica leaves the readers when it is further behind than maxLag, and comes back
+// when it is half as far: one at the limit does not come and go. One that cannot say how far it is, as while its primary is replaced, keeps
+// its place for maxLag.
+func (r reading) next(f *mysqlha.Facts, err error, maxLag time.Duration, now time.Time) reading {
+	unknown := func(why string) reading {
+		if r.in && (r.role == "primary" || now.Sub(r.good) > maxLag) {
+			r.in = false
+		}
+		r.why = ""
+		if !r.in {
+			r.why = why
+		}
+		return r
+	}
+	switch {
+	case errors.Is(err, errNoProcess):
+		return reading{why: "no process runs it"}
+	case f == nil:
+		return unknown("it does not answer: " + err.Error())
+	case f.Replica == nil && f.ReadOnly:
+		return reading{why: "it follows nobody, and is read-only"}
+	case f.Replica == nil:
+		return reading{role: "primary", in: true, good: now}
+	}
+	r.role = "replica"
+	switch lag := f.Replica.Lag; {
+	case !f.Replica.SQL && f.Replica.SQLErrno != 0:
+		r.in, r.why = false, "it applies nothing: "+f.Replica.SQLError
+	case lag == nil || !f.Replica.SQL:
+		return unknown("it does not know how far behind it is")
+	case *lag > maxLag || !r.in && *lag > maxLag/2:
+		// Without figures: a report is sent when it changes.
+		r.in, r.why = false, "it is further behind than MaxLag, "+maxLag.String()+", or was, and has not caught up to half of it"
+	default:
+		r.in, r.why, r.good = true, "", now
+	}
+	return r
+}
+
+// report is what the mesh is to know. It changes rarely: a lag in seconds is not in it.
+func (s *server) report() report.MySQL {
+	st, damaged := s.store.get()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := report.MySQL{
+		Process: string(s.status), Since: s.since.UnixMilli(), Epoch: st.Epoch, Port: s.member.Server.Port, VIP: s.vip.phase(),
+		Role: s.view.role, Reads: s.view.in && s.status == mysqlha.ProcessRuns,
+	}
+	switch {
+	case damaged != nil:
+		r.Reason = damaged.Error()
+	case s.status != mysqlha.ProcessRuns:
+		r.Role, r.Reason = "", s.why
+	case s.unruled != "":
+		r.Reason = "what it is cut from is not in the kernel: " + s.unruled
+	case !s.view.in:
+		r.Reason = s.view.why
+	}
+	return r
+}

@@ -1,0 +1,23 @@
+package local
+
+import "errors"
+
+// Errors beside those of mysqlha.Local.
+var (
+	// ErrDamaged is returned for each order while the file of a cluster cannot be understood. State tells it as the mark.
+	ErrDamaged = errors.New("what this host has promised about the server is not known")
+	// ErrNotServing is returned by Start when the server ends instead of serving, or does not serve in time; then it may still.
+	ErrNotServing = errors.New("server does not serve")
+	// ErrBusy is returned while a clone is made from or to this host.
+	ErrBusy = errors.New("host makes a clone")
+	// ErrSpace is returned by Clone when the disk has no place for a second set of data.
+	ErrSpace = errors.New("not enough space for a clone")
+	// ErrClone is returned when a clone failed; the former data is back.
+	ErrClone = errors.New("clone failed")
+	// ErrWritable is returned by Clone for a server that takes writes: it is a primary.
+	ErrWritable = errors.New("server takes writes")
+	// ErrAddress is returned when the address of the primary cannot be here.
+	ErrAddress = errors.New("address of the primary cannot be here")
+	// ErrClosed is returned after Close.
+	ErrClosed = errors.New("closed")
+)

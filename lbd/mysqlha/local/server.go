@@ -1,0 +1,361 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hostmesh/lbd/mysqlha"
+	"hostmesh/lbd/nft"
+)
+
+// server is one server of this host, with its process or without.
+type server struct {
+	h     *Host
+	tag   string
+	store *store
+	rules Rules
+	vip   address
+	clone cloning
+
+	orders sync.Mutex // one order that changes something at a time; not held while a server starts or ends
+
+	mu      sync.Mutex // guards the fields below
+	member  Member
+	process *process // nil = none runs
+	status  mysqlha.Process
+	since   time.Time
+	why     string
+	unruled string // why the kernel does not have the rules; "" = it does
+	view    reading
+	changed chan struct{} // one slot: run is to publish
+	closed  bool
+	stopped chan struct{} // closed by close
+}
+
+// openServer finds the process and restores the rules. The server may be nil with an error.
+func openServer(h *Host, m Member) (*server, error) {
+	rules, err := h.cfg.Rules(m.Server.Port)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{
+		h: h, tag: m.Tag, member: m, store: openStore(h.cfg.Dir, m.Tag), rules: rules,
+		changed: make(chan struct{}, 1), stopped: make(chan struct{}),
+	}
+	s.vip.s, s.clone.s = s, s
+	st, err := s.store.get()
+	if err == nil {
+		err = s.applyRules(st)
+	}
+	s.settle(st)
+	return s, err
+}
+
+// settle finds out how the server stands when nothing is known yet.
+func (s *server) settle(st state) {
+	now := s.h.cfg.Clock.Now()
+	switch p, err := s.look(true); {
+	case err == nil:
+		s.adopt(p)
+	case !errors.Is(err, errNoProcess):
+		s.stand(mysqlha.ProcessUnknown, now, err.Error())
+	case st.Ended != "":
+		s.stand(mysqlha.ProcessStopped, now, st.Ended)
+	case st.Ran:
+		s.died(now, "it ended while no agent watched it")
+	default:
+		s.stand(mysqlha.ProcessStopped, now, "it was not started since this host is a member")
+	}
+}
+
+func (s *server) get() Member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.member
+}
+
+// replace takes a newer description of the same server.
+func (s *server) replace(m Member) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.member.same(m) {
+		return false
+	}
+	s.member = m
+	return true
+}
+
+func (s *server) close() {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.closed = true
+	close(s.stopped)
+	p := s.process
+	s.process = nil
+	s.mu.Unlock()
+	if p != nil {
+		p.close()
+	}
+	s.clone.stop(ErrClosed)
+	s.clone.wg.Wait()
+	s.vip.close()
+}
+
+// look looks for the process.
+func (s *server) look(scan bool) (*process, error) {
+	m := s.get()
+	pid, err := find(m.Server, scan)
+	if err != nil {
+		return nil, err
+	}
+	return watch(m.Server, pid)
+}
+
+// adopt watches a process from now on.
+func (s *server) adopt(p *process) {
+	now := s.h.cfg.Clock.Now()
+	s.mu.Lock()
+	if s.closed || s.process != nil {
+		s.mu.Unlock()
+		p.close()
+		return
+	}
+	s.process = p
+	s.status, s.since, s.why = mysqlha.ProcessRuns, p.since(now), ""
+	s.mu.Unlock()
+	go func() {
+		select {
+		case <-p.gone:
+			s.ended(p)
+		case <-s.stopped:
+		}
+	}()
+	s.poke()
+	if err := s.store.note(func(st *state) { st.Ran = true }); err != nil && !errors.Is(err, ErrDamaged) {
+		s.h.cfg.Logger.Warn("that a database server runs cannot be written down", "tag", s.tag, "err", err)
+	}
+	s.h.cfg.Logger.Info("database server is watched", "tag", s.tag, "pid", p.pid)
+}
+
+// ended is called at once when the process has.
+func (s *server) ended(p *process) {
+	now := s.h.cfg.Clock.Now()
+	st, _ := s.store.get()
+	s.mu.Lock()
+	if s.process != p {
+		s.mu.Unlock()
+		return
+	}
+	s.process = nil
+	s.mu.Unlock()
+	if st.Ended != "" {
+		s.stand(mysqlha.ProcessStopped, now, st.Ended)
+		s.h.cfg.Logger.Info("database server has ended", "tag", s.tag, "pid", p.pid, "why", st.Ended)
+	} else {
+		s.died(now, "process "+fmt.Sprint(p.pid)+" ended without an order")
+		s.h.cfg.Logger.Error("database server died", "tag", s.tag, "pid", p.pid)
+	}
+	p.close()
+}
+
+func (s *server) died(now time.Time, why string) {
+	s.h.counts.deaths.Add(1)
+	s.stand(mysqlha.ProcessDied, now, why)
+}
+
+func (s *server) stand(status mysqlha.Process, since time.Time, why string) {
+	s.mu.Lock()
+	s.status, s.since, s.why = status, since, why
+	s.mu.Unlock()
+	s.poke()
+}
+
+func (s *server) poke() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (s *server) running() *process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process != nil && s.process.alive() {
+		return s.process
+	}
+	return nil
+}
+
+func (s *server) localState() mysqlha.LocalState {
+	st, damaged := s.store.get()
+	s.mu.Lock()
+	out := mysqlha.LocalState{Process: s.status, Since: s.since, Why: s.why, Marked: st.Marked, Epoch: st.Epoch, Fence: st.Fence}
+	if s.process != nil {
+		out.PID = s.process.pid
+	}
+	s.mu.Unlock()
+	for _, c := range st.Cuts {
+		out.CutFrom = append(out.CutFrom, c.String())
+	}
+	out.VIP = s.vip.phase()
+	if damaged != nil {
+		out.Marked = damaged.Error()
+	}
+	return out
+}
+
+// applyRules has the kernel as a state says.
+func (s *server) applyRules(st state) error {
+	c := nft.Cutting{From: st.Cuts}
+	if st.Shut {
+		c.Shut = []uint16{s.get().Server.Port}
+	}
+	err := s.rules.Apply(c)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unruled = ""
+	if err != nil {
+		s.unruled = err.Error()
+	}
+	return err
+}
+
+// cut cuts from a source, or takes that back. The kernel cuts before the disk knows, and goes on cutting until the disk knows better.
+func (s *server) cut(o mysqlha.Order, source mysqlha.Source, on bool) error {
+	addr, err := netip.ParseAddr(source.Host)
+	if err != nil || source.Port < 1 || source.Port > 65535 {
+		return fmt.Errorf("source %s, port %d, is no address of a server", source.Host, source.Port)
+	}
+	from := netip.AddrPortFrom(addr.Unmap(), uint16(source.Port))
+	s.orders.Lock()
+	defer s.orders.Unlock()
+	if err := s.store.admit(o); err != nil {
+		return err
+	}
+	edit := func(st *state) {
+		st.Cuts = slices.DeleteFunc(st.Cuts, func(c netip.AddrPort) bool { return c == from })
+		if on {
+			st.Cuts = append(st.Cuts, from)
+			slices.SortFunc(st.Cuts, netip.AddrPort.Compare)
+		}
+	}
+	if on {
+		next, _ := s.store.get()
+		edit(&next)
+		if err := s.applyRules(next); err != nil {
+			return err
+		}
+		s.h.counts.cuts.Add(1)
+		return s.store.restrain(o, edit)
+	}
+	if err := s.store.order(o, edit); err != nil {
+		return err
+	}
+	st, _ := s.store.get()
+	return s.applyRules(st)
+}
+
+// kill shuts the network, marks the server, and kills it.
+func (s *server) kill(ctx context.Context, o mysqlha.Order, why string) error {
+	if why == "" {
+		why = "it was fenced"
+	}
+	s.orders.Lock()
+	p, err := s.killLocked(o, why)
+	s.orders.Unlock()
+	if p == nil {
+		return err
+	}
+	return errors.Join(err, s.wait(ctx, p))
+}
+
+func (s *server) killLocked(o mysqlha.Order, why string) (*process, error) {
+	if err := s.store.admit(o); err != nil {
+		return nil, err
+	}
+	edit := func(st *state) { st.Marked, st.Ended, st.Shut, st.Address = why, why, true, false }
+	// The network first: a killed server's sockets close only when its memory is freed.
+	next, _ := s.store.get()
+	edit(&next)
+	if err := s.applyRules(next); err != nil { // SIGKILL is what counts
+		s.h.cfg.Logger.Error("network of a database server is not shut before it is killed", "tag", s.tag, "err", err)
+	}
+	// A disk that fails must not keep it alive. That is told: it might start again after a reboot.
+	err := s.store.restrain(o, edit)
+	s.vip.end(why)
+	s.clone.stop(mysqlha.ErrOvertaken)
+	p, sent := s.sigkill()
+	s.h.counts.kills.Add(1)
+	return p, errors.Join(err, sent)
+}
+
+// sigkill kills what runs; nil = nothing does.
+func (s *server) sigkill() (*process, error) {
+	p := s.running()
+	if p == nil {
+		found, err := s.look(true)
+		if errors.Is(err, errNoProcess) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.adopt(found)
+		if p = s.running(); p == nil {
+			return nil, nil
+		}
+	}
+	if err := p.signal(unix.SIGKILL); err != nil {
+		return nil, fmt.Errorf("kill process %d: %w", p.pid, err)
+	}
+	return p, nil
+}
+
+// wait waits until a process is gone.
+func (s *server) wait(ctx context.Context, p *process) error {
+	select {
+	case <-p.gone:
+		s.ended(p) // State says so by now
+		return nil
+	case <-s.stopped:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("process %d has not ended yet: %w", p.pid, ctx.Err())
+	}
+}
+
+// stop ends the server in order.
+func (s *server) stop(ctx context.Context, o mysqlha.Order) error {
+	s.orders.Lock()
+	err := s.store.order(o, func(st *state) { st.Ended = "it was stopped by an order" })
+	p := s.running()
+	if err == nil {
+		s.clone.stop(fmt.Errorf("%w: it was told to stop", ErrClone))
+		if p != nil {
+			err = p.signal(unix.SIGTERM)
+		}
+	}
+	s.orders.Unlock()
+	if err != nil {
+		return err
+	}
+	if p == nil {
+		s.mu.Lock()
+		if s.status != mysqlha.ProcessUnknown {
+			s.status = mysqlha.ProcessStopped
+		}
+		s.mu.Unlock()
+		return nil
+	}
+	return s.wait(ctx, p)
+}

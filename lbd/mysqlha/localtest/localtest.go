@@ -1,0 +1,316 @@
+// Package localtest has the conformance suite of mysqlha.Local: what the runner rests on, whichever way it is kept.
+package localtest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"hostmesh/lbd/mysqlha"
+)
+
+// World is a host whose server runs, was never ordered anything, and takes no writes. Functions that are nil are not asked for: what they would show is not tested.
+type World struct {
+	Local mysqlha.Local
+	Tag   string
+	// Host is the host's key in hosts.
+	Host string
+	// Die ends the server's process without an order.
+	Die func(t *testing.T)
+	// Reopen ends the agent and begins another one. The server goes on.
+	Reopen func(t *testing.T) mysqlha.Local
+	// Source is a server elsewhere. Reaches tells whether this host reaches it, Served whether the own server serves a client elsewhere.
+	Source  mysqlha.Source
+	Reaches func() bool
+	Served  func() bool
+	// Here tells whether the address of the primary is here. The record says that it may be.
+	Here func() bool
+	// Donor is a host to clone from, and Position what a copy of its server is at.
+	Donor    string
+	Position func() string
+}
+
+// Patience bounds waits: real servers on a loaded machine take their time.
+const Patience = 2 * time.Minute
+
+// Test has a Local keep the contract. open makes a new World for each part.
+func Test(t *testing.T, open func(t *testing.T) *World) {
+	for name, part := range map[string]func(*testing.T, *World){
+		"Orders": orders, "Kill": kill, "Death": death, "Stop": stop, "Start": start, "Cut": cut, "Address": address, "Clone": clone,
+	} {
+		t.Run(name, func(t *testing.T) { part(t, open(t)) })
+	}
+}
+
+func (w *World) order(epoch, fence uint64) mysqlha.Order {
+	return mysqlha.Order{Tag: w.Tag, Epoch: epoch, Fence: fence}
+}
+
+func patient(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func (w *World) state(t *testing.T) mysqlha.LocalState {
+	t.Helper()
+	s, err := w.Local.State(patient(t), w.Tag)
+	if err != nil {
+		t.Fatalf("State: %v", err)
+	}
+	return s
+}
+
+func must(t *testing.T, what string, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+func want(t *testing.T, what string, err, sentinel error) {
+	t.Helper()
+	if !errors.Is(err, sentinel) {
+		t.Fatalf("%s: %v, want %v", what, err, sentinel)
+	}
+}
+
+// until waits for a condition.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(Patience); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("%s: not within %s", what, Patience)
+		}
+	}
+}
+
+func always(t *testing.T, what string, f func() bool, is bool) {
+	t.Helper()
+	if f != nil && f() != is {
+		t.Fatalf("%s: %t", what, !is)
+	}
+}
+
+// each are all orders, under one.
+func (w *World) each(ctx context.Context, o mysqlha.Order) map[string]error {
+	_, cloned := w.Local.Clone(ctx, o, "nowhere", nil)
+	return map[string]error{
+		"Cut": w.Local.Cut(ctx, o, w.Source), "Uncut": w.Local.Uncut(ctx, o, w.Source), "Kill": w.Local.Kill(ctx, o, "test"),
+		"Start": w.Local.Start(ctx, o, mysqlha.AsReplica), "Stop": w.Local.Stop(ctx, o), "TakeVIP": w.Local.TakeVIP(ctx, o),
+		"DropVIP": w.Local.DropVIP(ctx, o), "HandOverVIP": w.Local.HandOverVIP(ctx, o), "Clone": cloned,
+	}
+}
+
+func orders(t *testing.T, w *World) {
+	ctx := patient(t)
+	s := w.state(t)
+	if s.Process != mysqlha.ProcessRuns || s.PID == 0 || s.Since.IsZero() || s.Epoch != 0 || s.Fence != 0 || s.Marked != "" || len(s.CutFrom) != 0 || s.VIP != "" {
+		t.Fatalf("a server that was never ordered anything stands as %+v", s)
+	}
+	must(t, "Uncut", w.Local.Uncut(ctx, w.order(5, 50), w.Source))
+	refused := func() {
+		t.Helper()
+		for _, o := range []mysqlha.Order{w.order(4, 50), w.order(5, 49), w.order(4, 60), w.order(6, 49)} {
+			for what, err := range w.each(ctx, o) {
+				want(t, what, err, mysqlha.ErrOvertaken)
+			}
+		}
+		if now := w.state(t); now.PID != s.PID || now.Process != mysqlha.ProcessRuns || now.Epoch != 5 || now.Fence != 50 {
+			t.Fatalf("after orders that were refused it stands as %+v, and stood as %+v", now, s)
+		}
+	}
+	refused()
+	if w.Reopen != nil {
+		w.Local = w.Reopen(t)
+		refused()
+	}
+	other := w.order(7, 70)
+	other.Tag = "elsewhere"
+	for what, err := range w.each(ctx, other) {
+		want(t, what, err, mysqlha.ErrNotHere)
+	}
+	_, err := w.Local.State(ctx, "elsewhere")
+	want(t, "State", err, mysqlha.ErrNotHere)
+}
+
+func kill(t *testing.T, w *World) {
+	ctx := patient(t)
+	always(t, "a client elsewhere is served", w.Served, true)
+	for range 2 { // it is idempotent
+		must(t, "Kill", w.Local.Kill(ctx, w.order(1, 1), "a failover"))
+		if s := w.state(t); s.Process != mysqlha.ProcessStopped || s.PID != 0 || s.Marked == "" || s.Epoch != 1 || s.Fence != 1 {
+			t.Fatalf("after Kill: %+v", s)
+		}
+		always(t, "a client elsewhere is served", w.Served, false)
+	}
+	want(t, "Start as primary", w.Local.Start(ctx, w.order(1, 1), mysqlha.AsPrimary), mysqlha.ErrMarked)
+	if w.Here != nil {
+		want(t, "TakeVIP", w.Local.TakeVIP(ctx, w.order(1, 1)), mysqlha.ErrMarked)
+	}
+	if w.Reopen != nil {
+		w.Local = w.Reopen(t)
+		want(t, "Start as primary after a restart", w.Local.Start(ctx, w.order(1, 1), mysqlha.AsPrimary), mysqlha.ErrMarked)
+		if s := w.state(t); s.Process != mysqlha.ProcessStopped || s.Marked == "" {
+			t.Fatalf("after a restart: %+v", s)
+		}
+	}
+	must(t, "Start as replica", w.Local.Start(ctx, w.order(2, 2), mysqlha.AsReplica))
+	if s := w.state(t); s.Process != mysqlha.ProcessRuns || s.PID == 0 || s.Marked != "" || s.Epoch != 2 {
+		t.Fatalf("after Start: %+v", s)
+	}
+	always(t, "a client elsewhere is served", w.Served, true)
+}
+
+func death(t *testing.T, w *World) {
+	ctx := patient(t)
+	for _, as := range []mysqlha.Role{mysqlha.AsPrimary, mysqlha.AsReplica} {
+		before := w.state(t)
+		w.Die(t)
+		until(t, "State tells the death", func() bool { return w.state(t).Process == mysqlha.ProcessDied })
+		if s := w.state(t); s.PID != 0 || s.Why == "" || s.Marked != "" || s.Since.Before(before.Since) {
+			t.Fatalf("after a death: %+v", s)
+		}
+		must(t, "Start", w.Local.Start(ctx, w.order(1, 1), as))
+		if s := w.state(t); s.Process != mysqlha.ProcessRuns || s.PID == before.PID {
+			t.Fatalf("after Start: %+v, before: %+v", s, before)
+		}
+	}
+	if w.Reopen == nil {
+		return
+	}
+	w.Local = w.Reopen(t)
+	if s := w.state(t); s.Process != mysqlha.ProcessRuns {
+		t.Fatalf("after a restart of the agent: %+v", s)
+	}
+	w.Die(t)
+	until(t, "State tells the death to another agent", func() bool { return w.state(t).Process == mysqlha.ProcessDied })
+	w.Local = w.Reopen(t)
+	if s := w.state(t); s.Process != mysqlha.ProcessDied {
+		t.Fatalf("after another restart: %+v", s)
+	}
+}
+
+func stop(t *testing.T, w *World) {
+	ctx := patient(t)
+	for range 2 {
+		must(t, "Stop", w.Local.Stop(ctx, w.order(1, 1)))
+		if s := w.state(t); s.Process != mysqlha.ProcessStopped || s.PID != 0 || s.Marked != "" || s.Why == "" {
+			t.Fatalf("after Stop: %+v", s)
+		}
+	}
+	if w.Reopen != nil {
+		w.Local = w.Reopen(t)
+		if s := w.state(t); s.Process != mysqlha.ProcessStopped {
+			t.Fatalf("after a restart: %+v", s)
+		}
+	}
+	must(t, "Start", w.Local.Start(ctx, w.order(1, 1), mysqlha.AsPrimary))
+	always(t, "a client elsewhere is served", w.Served, true)
+}
+
+func start(t *testing.T, w *World) {
+	ctx := patient(t)
+	before := w.state(t)
+	for _, as := range []mysqlha.Role{mysqlha.AsReplica, mysqlha.AsPrimary} {
+		must(t, "Start of what runs", w.Local.Start(ctx, w.order(1, 1), as))
+		if s := w.state(t); s.PID != before.PID || s.Epoch != 1 {
+			t.Fatalf("it is %+v, and was %+v", s, before)
+		}
+	}
+	if err := w.Local.Start(ctx, w.order(1, 1), "king"); err == nil {
+		t.Fatal("it starts in a role that there is not")
+	}
+}
+
+func cut(t *testing.T, w *World) {
+	ctx := patient(t)
+	always(t, "the source is reached", w.Reaches, true)
+	for range 2 {
+		must(t, "Cut", w.Local.Cut(ctx, w.order(1, 1), w.Source))
+		always(t, "the source is reached", w.Reaches, false)
+	}
+	if s := w.state(t); len(s.CutFrom) != 1 || s.Process != mysqlha.ProcessRuns {
+		t.Fatalf("after Cut: %+v", s)
+	}
+	if w.Reopen != nil {
+		w.Local = w.Reopen(t)
+		always(t, "the source is reached after a restart", w.Reaches, false)
+		if s := w.state(t); len(s.CutFrom) != 1 {
+			t.Fatalf("after a restart: %+v", s)
+		}
+	}
+	for range 2 {
+		must(t, "Uncut", w.Local.Uncut(ctx, w.order(1, 1), w.Source))
+		always(t, "the source is reached", w.Reaches, true)
+	}
+	if s := w.state(t); len(s.CutFrom) != 0 {
+		t.Fatalf("after Uncut: %+v", s)
+	}
+	if err := w.Local.Cut(ctx, w.order(1, 1), mysqlha.Source{Host: "a name", Port: 3306}); err == nil {
+		t.Fatal("it is cut from what is no address")
+	}
+}
+
+func address(t *testing.T, w *World) {
+	if w.Here == nil {
+		return
+	}
+	ctx := patient(t)
+	for range 2 {
+		must(t, "TakeVIP", w.Local.TakeVIP(ctx, w.order(1, 1)))
+		always(t, "the address is here", w.Here, true)
+	}
+	if s := w.state(t); s.VIP != "held" {
+		t.Fatalf("after TakeVIP: %+v", s)
+	}
+	for range 2 {
+		must(t, "DropVIP", w.Local.DropVIP(ctx, w.order(1, 1)))
+		always(t, "the address is here", w.Here, false)
+	}
+	must(t, "TakeVIP", w.Local.TakeVIP(ctx, w.order(2, 1)))
+	if w.Reopen != nil {
+		w.Local = w.Reopen(t)
+		until(t, "the address is here after a restart", w.Here)
+	}
+	must(t, "HandOverVIP", w.Local.HandOverVIP(ctx, w.order(2, 1)))
+	until(t, "the address goes, for nobody takes it", func() bool { return !w.Here() })
+	must(t, "TakeVIP", w.Local.TakeVIP(ctx, w.order(3, 1)))
+	always(t, "the address is here", w.Here, true)
+	must(t, "Kill", w.Local.Kill(ctx, w.order(3, 1), "a failover"))
+	until(t, "the address goes with the server", func() bool { return !w.Here() })
+}
+
+func clone(t *testing.T, w *World) {
+	ctx := patient(t)
+	before := w.state(t)
+	for _, from := range []string{"nowhere", w.Host} {
+		if _, err := w.Local.Clone(ctx, w.order(1, 1), from, nil); err == nil {
+			t.Fatalf("a clone from %s succeeds", from)
+		}
+	}
+	if s := w.state(t); s.Process != mysqlha.ProcessRuns || s.PID != before.PID {
+		t.Fatalf("after clones that could not begin: %+v, before: %+v", s, before)
+	}
+	if w.Donor == "" {
+		return
+	}
+	// A fenced server may become a clone: that is how it comes back.
+	must(t, "Kill", w.Local.Kill(ctx, w.order(1, 1), "a failover"))
+	var steps []string
+	position, err := w.Local.Clone(ctx, w.order(1, 2), w.Donor, func(p mysqlha.CloneProgress) {
+		if !slices.Contains(steps, p.Step) {
+			steps = append(steps, p.Step)
+		}
+	})
+	must(t, "Clone", err)
+	if position != w.Position() || len(steps) == 0 {
+		t.Fatalf("the copy is at %q, want %q; it went through %q", position, w.Position(), steps)
+	}
+	if s := w.state(t); s.Process != mysqlha.ProcessRuns || s.Marked != "" || s.PID == before.PID {
+		t.Fatalf("after Clone: %+v", s)
+	}
+	always(t, "a client elsewhere is served", w.Served, true)
+}
