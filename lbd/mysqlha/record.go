@@ -66,6 +66,8 @@ type Intent struct {
 	// Old is the primary that is replaced, To the one that replaces it, once it is chosen.
 	Old string `json:"old"`
 	To  string `json:"to,omitempty"`
+	// Position is how far To must come before it takes writes: all that was acknowledged is in it.
+	Position string `json:"position,omitempty"`
 	// Cut are hosts of which it is established that they receive nothing from Old any more; FenceConfirmed that Old's server was killed.
 	Cut            []string `json:"cut,omitempty"`
 	FenceConfirmed string   `json:"fence_confirmed,omitempty"` // how; "" = not
@@ -88,6 +90,8 @@ func (r Record) AddressAt() string {
 	switch {
 	case i == nil || i.Step == StepOpen:
 		return r.Primary
+	case i.Step == StepWithdraw:
+		return i.Old
 	case i.Kind == Switchover && stepIndex(i.Kind, i.Step) < stepIndex(i.Kind, StepAddress):
 		return i.Old // refusing, in the end
 	case i.To != "" && stepIndex(i.Kind, i.Step) >= stepIndex(i.Kind, StepAddress):
@@ -125,7 +129,7 @@ func (r Record) Check() error {
 	if r.Format != RecordFormat {
 		return fmt.Errorf("the cluster's record has format %d, and this build knows %d: bring all agents to one version", r.Format, RecordFormat)
 	}
-	if i := r.Intent; i != nil && stepIndex(i.Kind, i.Step) < 0 {
+	if i := r.Intent; i != nil && !known(i.Kind, i.Step) {
 		return fmt.Errorf("the cluster's record is at a step that this build does not know, %q of a %s: bring all agents to one version", i.Step, i.Kind)
 	}
 	return nil

@@ -17,6 +17,8 @@ const (
 	StepPromote Step = "promote" // it follows nobody, and waits for acknowledgements
 	StepRepoint Step = "repoint" // the others follow it
 	StepOpen    Step = "open"    // it takes writes
+	// StepWithdraw takes a change back, before its StepOpen: the old primary takes writes again. Nobody else has taken any.
+	StepWithdraw Step = "withdraw"
 )
 
 // Steps are those of a change, in order.
@@ -32,6 +34,9 @@ func Steps(k Kind) []Step {
 
 // stepIndex is where a step stands; -1 = it is none of that change.
 func stepIndex(k Kind, s Step) int { return slices.Index(Steps(k), s) }
+
+// known reports whether a change may be at a step.
+func known(k Kind, s Step) bool { return s == StepWithdraw || stepIndex(k, s) >= 0 }
 
 // after is the step that follows; "" = it was the last.
 func after(k Kind, s Step) Step {

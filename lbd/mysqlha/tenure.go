@@ -93,11 +93,7 @@ func (t *Tenure) look(ctx context.Context) error {
 // deposed tells why a record says that a host is not to have the address; "" = it is to.
 func deposed(r Record, host string, epoch uint64) string {
 	switch i := r.Intent; {
-	case r.Epoch > epoch && r.AddressAt() == host:
-		return "" // a newer change, which left it here
-	case r.Epoch < epoch:
-		return "" // the read is older than the order
-	case r.AddressAt() == host:
+	case r.AddressAt() == host, r.Epoch < epoch: // a read that is older than the order says nothing
 		return ""
 	case i != nil:
 		return "a " + string(i.Kind) + " has begun, which takes the address away"
