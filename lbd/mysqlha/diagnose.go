@@ -58,8 +58,8 @@ const (
 	Well            Name = "well"
 )
 
-// order is that of urgency.
-var order = []Name{
+// byUrgency is all of them, in order.
+var byUrgency = []Name{
 	QuorumLost, NoMembers, NoRecord, IntentStopped, IntentOpen, ClusterDown, Blind, TwoPrimaries, PrimaryDead, PrimarySilent, PrimaryGone, WrongFlavour, WrongAccount, PrimaryFull, PrimarySatiated,
 	PrimarySuspect, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
 	ReplicaAstray, ReplicaStopped, ReplicaNew, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryAlone, OneMember,
@@ -67,7 +67,7 @@ var order = []Name{
 }
 
 // Names are all diagnoses, the most urgent first.
-func Names() []Name { return slices.Clone(order) }
+func Names() []Name { return slices.Clone(byUrgency) }
 
 // Diagnosis is one thing that a cluster has.
 type Diagnosis struct {
@@ -95,7 +95,7 @@ func Diagnose(c *Cluster, o *Observations) []Diagnosis {
 		d.add(Well, "", "one primary, and replicas that follow it", nil, "")
 	}
 	slices.SortStableFunc(d.out, func(a, b Diagnosis) int {
-		return cmp.Or(cmp.Compare(slices.Index(order, a.Name), slices.Index(order, b.Name)), cmp.Compare(a.Host, b.Host))
+		return cmp.Or(cmp.Compare(slices.Index(byUrgency, a.Name), slices.Index(byUrgency, b.Name)), cmp.Compare(a.Host, b.Host))
 	})
 	return d.out
 }
