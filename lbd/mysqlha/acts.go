@@ -200,8 +200,8 @@ func (r *Runner) shut(ctx context.Context, c *Cluster, m, primary Member) error 
 	cc := *c
 	cc.Record = r.rec
 	for end := time.Now().Add(planBound); ; {
-		o := r.look(ctx, &cc, &Observations{})
-		o = r.look(ctx, &cc, o) // the primary's answer of the first is before those of the second
+		o := r.look(ctx, everybody(&cc), &Observations{})
+		o = r.look(ctx, everybody(&cc), o) // the primary's answer of the first is before those of the second
 		if others(&cc, o, m.Host) {
 			break
 		}
@@ -277,6 +277,10 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 	_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Uncut(ctx, order, primary.Source()) })
 	if err := r.bounded(ctx, longBound, func(ctx context.Context) error { return local.Start(ctx, order, AsReplica) }); err != nil {
 		return fmt.Errorf("start the server of %s as a replica: %w", m.Host, err)
+	}
+	// It is no primary any more, so the new one may hear it again.
+	if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Uncut(ctx, order, m.Source()) }); err != nil {
+		r.log.Warn("the primary may not hear the old one yet", "host", primary.Host, "old", m.Host, "err", err)
 	}
 	f, err := r.observe(ctx, m)
 	if err != nil {

@@ -147,7 +147,7 @@ func (r *Runner) choose(ctx context.Context, c *Cluster, o *Observations, old Me
 		deposed(&cc.Record)
 	}
 	r.mergeFence(&cc.Record)
-	seen := r.look(ctx, &cc, o)
+	seen := r.look(ctx, everybody(&cc, old.Host), o)
 	if err := r.ok(ctx); err != nil {
 		return nil, err
 	}

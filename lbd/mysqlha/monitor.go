@@ -134,6 +134,7 @@ func (m *monitor) change(host string, edit func(s Sight) Sight) (was, is Sight) 
 // observe looks at one server, again and again.
 func (m *monitor) observe(ctx context.Context, e *eye) {
 	server := m.world.Server(e.member)
+	told := false // to look at once
 	for ctx.Err() == nil {
 		asked := time.Now()
 		bound, cancel := context.WithTimeout(ctx, m.times.ObserveTimeout)
@@ -146,13 +147,13 @@ func (m *monitor) observe(ctx context.Context, e *eye) {
 			err = errors.Join(ErrUnreachable, err)
 		}
 		was, is := m.change(e.member.Host, func(s Sight) Sight { return s.see(asked, time.Now(), f, err) })
-		if notable(was, is) {
+		if told || notable(was, is) {
 			m.poke()
 		}
 		if is.Cause == CauseUnreachable && was.Cause == "" {
 			fill(e.ping)
 		}
-		m.rest(ctx, m.times.Observe, e.now)
+		told = m.rest(ctx, m.times.Observe, e.now)
 	}
 }
 
@@ -166,14 +167,16 @@ func notable(was, is Sight) bool {
 }
 
 // rest waits about as long as said, less when it is told to, and not to the beat of others.
-func (m *monitor) rest(ctx context.Context, about time.Duration, now <-chan struct{}) {
+func (m *monitor) rest(ctx context.Context, about time.Duration, now <-chan struct{}) (told bool) {
 	t := time.NewTimer(about - about/10 + rand.N(about/5+1))
 	defer t.Stop()
 	select {
 	case <-t.C:
 	case <-now:
+		return true
 	case <-ctx.Done():
 	}
+	return false
 }
 
 // pings tries fresh connections to the primary: now and then, and at once several when it is suspected.

@@ -12,7 +12,7 @@ import (
 
 // checkPlanned tells why a planned change would not be short and without loss.
 func (r *Runner) checkPlanned(ctx context.Context, c *Cluster, o *Observations, old, to Member) error {
-	seen := r.look(ctx, c, o)
+	seen := r.look(ctx, []Member{old, to}, o)
 	s, p := seen.Servers[to.Host], seen.Servers[old.Host]
 	m, member := c.Member(to.Host)
 	why := ""
@@ -216,8 +216,14 @@ func (r *Runner) awaitAcker(ctx context.Context, c *Cluster, o *Observations, to
 	cc := *c
 	cc.Record = c.Record.Clone()
 	cc.Record.Primary = to.Host
+	list := []Member{to}
+	for _, h := range ackers {
+		if m, ok := c.Known(h); ok {
+			list = append(list, m)
+		}
+	}
 	for end := time.Now().Add(ackerBound); ; {
-		o = r.look(ctx, &cc, o)
+		o = r.look(ctx, list, o)
 		for _, h := range ackers {
 			if caughtUp(&cc, o, h) {
 				out[h] = o.began(o.Servers[h])
@@ -260,19 +266,16 @@ func (r *Runner) open(ctx context.Context, c *Cluster, to Member) (func(*Record)
 		return nil, fmt.Errorf("have %s take writes: %w", to.Host, err)
 	}
 	// The address was asked for before; where it is not, it is asked for again by whoever looks.
-	if err := r.bounded(ctx, addressBound, func(ctx context.Context) error { return local.TakeVIP(ctx, order) }); err != nil {
-		r.log.Error("the new primary takes writes, and the address is not there", "host", to.Host, "err", err)
+	if err := r.bounded(ctx, addressWait, func(ctx context.Context) error { return local.TakeVIP(ctx, order) }); err != nil {
+		r.log.Warn("the new primary takes writes, and the address is not there yet", "host", to.Host, "err", err)
 	}
 	i := rec.Intent
 	now := r.clock.Now()
 	what := fmt.Sprintf("%s from %s to %s: %s", i.Kind, i.Old, i.To, i.Why)
-	if i.Loss != "" {
-		what += "; may be lost: " + i.Loss
-	}
 	r.log.Info("the primary has changed", "kind", i.Kind, "old", i.Old, "to", i.To, "epoch", epoch, "took", now.Sub(i.Began).Round(time.Millisecond).String(), "loss", i.Loss)
 	return func(rec *Record) {
 		rec.Intent = nil
-		rec.Note(Event{At: now, Epoch: epoch, What: what, Took: now.Sub(i.Began), By: i.By})
+		rec.Note(Event{At: now, Epoch: epoch, What: what, Took: now.Sub(i.Began), By: i.By, Loss: i.Loss})
 	}, nil
 }
 

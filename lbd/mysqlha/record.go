@@ -153,6 +153,8 @@ type Event struct {
 	// Took is how long a change of the primary has taken; 0 = it is none.
 	Took time.Duration `json:"took,omitempty"`
 	By   string        `json:"by,omitempty"`
+	// Loss is what may have been lost; "" = nothing.
+	Loss string `json:"loss,omitempty"`
 }
 
 // Errors of Records.

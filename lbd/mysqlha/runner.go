@@ -68,6 +68,7 @@ const (
 	fenceBound   = 5 * time.Second
 	fenceWait    = 1500 * time.Millisecond // for the fence, when a replica could not be cut
 	addressBound = 5 * time.Second
+	addressWait  = 300 * time.Millisecond // for the address, before a change ends without it
 	openBound    = 3 * time.Second
 	ackerBound   = 3 * time.Second
 	planBound    = 5 * time.Second // of a step of a planned change
@@ -194,14 +195,14 @@ func everybody(c *Cluster, but ...string) []Member {
 	return out
 }
 
-// look asks all servers at once, and has what was seen of them before go on.
-func (r *Runner) look(ctx context.Context, c *Cluster, was *Observations) *Observations {
+// look asks servers at once, and has what was seen of them, and of all others, before go on.
+func (r *Runner) look(ctx context.Context, list []Member, was *Observations) *Observations {
 	o := &Observations{Servers: map[string]Sight{}, Busy: was.Busy, Rest: was.Rest, Mass: was.Mass}
 	for h, s := range was.Servers {
 		o.Servers[h] = s
 	}
 	var mu sync.Mutex
-	each(everybody(c), func(m Member) {
+	each(list, func(m Member) {
 		asked := time.Now()
 		f, err := r.observe(ctx, m)
 		mu.Lock()

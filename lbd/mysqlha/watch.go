@@ -60,6 +60,7 @@ type Watch struct {
 	poke    chan struct{}
 	orders  chan order
 	picture atomic.Pointer[Picture]
+	run     context.Context // of Run; set before anything else is done
 	counts  counts
 
 	wg sync.WaitGroup // of what takes long
@@ -72,6 +73,8 @@ type Watch struct {
 	story  []Line
 	recErr string
 	tail   string // of story, to say a thing once
+	// acted is when the last act ended: what was seen before says nothing of how things are now. Zero = all was seen since.
+	acted time.Time
 }
 
 // order is what a person asked for; it is done between two decisions.
@@ -153,6 +156,7 @@ func (w *Watch) Run(ctx context.Context) error {
 		w.wg.Wait()
 		w.runner.Close()
 	}()
+	w.run = ctx
 	var read time.Time
 	timer := time.NewTicker(w.cfg.Times.Observe)
 	defer timer.Stop()
@@ -263,6 +267,9 @@ func related(r Record) []string {
 
 // step decides once, and does what follows.
 func (w *Watch) step(ctx context.Context) {
+	if w.stale() {
+		return
+	}
 	c, o := w.look()
 	w.monitor.watch(ctx, everybody(c), c.Record.Primary)
 	list := Diagnose(c, o)
@@ -281,18 +288,37 @@ func (w *Watch) step(ctx context.Context) {
 		return
 	}
 	w.did(a, w.runner.Do(ctx, c, o, a, ""))
-	w.Poke()
+}
+
+// stale reports whether an act has ended, and servers that answer were not asked since. It does not wait long for them.
+func (w *Watch) stale() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.acted.IsZero() {
+		return false
+	}
+	if time.Since(w.acted) < w.cfg.Times.ObserveTimeout {
+		for _, s := range w.monitor.seen() {
+			if s.Known && s.Cause == "" && s.Asked.Before(w.acted) {
+				return true
+			}
+		}
+	}
+	w.acted = time.Time{}
+	return false
 }
 
 // did takes note of how an act ended: what failed is left alone for a while, longer each time.
 func (w *Watch) did(a Action, err error) {
 	w.counts.acts.Add(1)
+	defer w.monitor.probe()
 	key := a.Host
 	if a.Act == ActContinue || a.Act == ActFailover {
 		key = restIntent
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.acted = time.Now()
 	if err == nil {
 		delete(w.tries, key)
 		delete(w.rest, key)
@@ -351,7 +377,6 @@ func (w *Watch) finish(t *Task, a Action, err error) {
 	delete(w.busy, t.Host)
 	w.mu.Unlock()
 	w.did(a, err)
-	w.Poke()
 }
 
 // note keeps what was decided, when it is something else than before.
