@@ -76,6 +76,7 @@ var rules = map[string]rule{
 	"lbd/mysqlha/mariadb":     {[]string{"lbd/mysqlha", "lbd/mysqlha/credentials"}, []string{badger, serf, memberlist, raft, huma, netlink, nftables}, "how a server is spoken to does not depend on what is decided about it"},
 	"lbd/mysqlha/mariadbtest": {[]string{"lbd/mysqlha/credentials", "lbd/mysqlha/mariadb"}, []string{badger, serf, memberlist, raft, huma}, "a server for tests is told what accounts it has, and nothing of who leads"},
 	"lbd/mysqlha/servertest":  {[]string{"lbd/mysqlha"}, []string{badger, serf, memberlist, raft, huma, sqldriver}, "the contract of a Server must not know how it is kept"},
+	"lbd/mysqlha/mysqlhatest": {[]string{"lbd/mysqlha"}, []string{badger, serf, memberlist, miekgdns, raft, huma, netlink, nftables}, "the fake must not need the real ones"},
 	"lbd/vip":                 {nil, []string{badger, serf, memberlist, miekgdns, raft, huma}, "whether an address may be here a lease says, by an interface: neither HostDB nor how leases are kept can make it wrong"},
 	"lbd/vip/viptest":         {[]string{"lbd/vip"}, []string{badger, serf, memberlist, netlink}, "the fake must not need the real one"},
 	"vmd":                     {[]string{"vmd/...", "hostdb", "mesh", "mesh/lease"}, []string{badger, serf, miekgdns, libvirt}, "it makes machines by interfaces: a hypervisor, a lease, two views"},

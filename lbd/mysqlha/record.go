@@ -3,6 +3,9 @@ package mysqlha
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -12,10 +15,16 @@ type Record struct {
 	Format int `json:"format"`
 	// Epoch grows with each change of the primary that is begun. An order of an older epoch is refused everywhere.
 	Epoch uint64 `json:"epoch"`
-	// Primary is the key in hosts of the server that takes writes; while Intent is set, of the one that did before.
+	// Primary is the key in hosts of the server that takes writes; while Intent is set and its step is before StepOpen, of the one that did before. From
+	// the writing of StepOpen on it is the new one, for that may have written.
 	Primary string `json:"primary"`
 	// Ackers are the hosts whose acknowledgement counts, sorted: a transaction that was acknowledged is on one of them.
 	Ackers []string `json:"ackers"`
+	// Starts are, of ackers, when that process of its server began of which it was established that it has all that the primary had: one that
+	// was started since has dropped its relay log, and with it perhaps what it had acknowledged.
+	Starts map[string]time.Time `json:"starts,omitempty"`
+	// Shut are hosts that were ackers, are not any more, and could not be told. The primary's host receives nothing from them until they have been.
+	Shut []string `json:"shut,omitempty"`
 	// Durability is the one that holds at present, from the section: strict or available.
 	Durability string `json:"durability"`
 	// Intent is a change that was begun and has not ended; nil = none.
@@ -52,11 +61,13 @@ const (
 
 // Intent is a change that has begun. Each step is idempotent; Step is written before the step is carried out, so that another runner begins with it.
 type Intent struct {
-	Kind Kind   `json:"kind"`
-	Step string `json:"step"`
+	Kind Kind `json:"kind"`
+	Step Step `json:"step"`
 	// Old is the primary that is replaced, To the one that replaces it, once it is chosen.
 	Old string `json:"old"`
 	To  string `json:"to,omitempty"`
+	// Position is how far To must come before it takes writes: all that was acknowledged is in it.
+	Position string `json:"position,omitempty"`
 	// Cut are hosts of which it is established that they receive nothing from Old any more; FenceConfirmed that Old's server was killed.
 	Cut            []string `json:"cut,omitempty"`
 	FenceConfirmed string   `json:"fence_confirmed,omitempty"` // how; "" = not
@@ -73,6 +84,60 @@ type Intent struct {
 	Loss string `json:"loss,omitempty"`
 }
 
+// AddressAt is the host that is to have the address of the primary, as far as the record goes; "" = none at the moment.
+func (r Record) AddressAt() string {
+	i := r.Intent
+	switch {
+	case i == nil || i.Step == StepOpen:
+		return r.Primary
+	case i.Step == StepWithdraw:
+		return i.Old
+	case i.Kind == Switchover && stepIndex(i.Kind, i.Step) < stepIndex(i.Kind, StepAddress):
+		return i.Old // refusing, in the end
+	case i.To != "" && stepIndex(i.Kind, i.Step) >= stepIndex(i.Kind, StepAddress):
+		return i.To
+	}
+	return ""
+}
+
+// Clone is a copy that shares nothing.
+func (r Record) Clone() Record {
+	r.Ackers, r.Shut, r.History = slices.Clone(r.Ackers), slices.Clone(r.Shut), slices.Clone(r.History)
+	r.Starts, r.Fenced = maps.Clone(r.Starts), maps.Clone(r.Fenced)
+	if r.Intent != nil {
+		i := *r.Intent
+		i.Cut = slices.Clone(i.Cut)
+		r.Intent = &i
+	}
+	if r.Paused != nil {
+		p := *r.Paused
+		r.Paused = &p
+	}
+	return r
+}
+
+// Note puts an event into the history.
+func (r *Record) Note(e Event) {
+	r.History = slices.Insert(r.History, 0, e)
+	if len(r.History) > HistoryLength {
+		r.History = r.History[:HistoryLength]
+	}
+}
+
+// Check tells why a record is not to be acted on, as one that a later build has written.
+func (r Record) Check() error {
+	if r.Format != RecordFormat {
+		return fmt.Errorf("the cluster's record has format %d, and this build knows %d: bring all agents to one version", r.Format, RecordFormat)
+	}
+	if i := r.Intent; i != nil && !known(i.Kind, i.Step) {
+		return fmt.Errorf("the cluster's record is at a step that this build does not know, %q of a %s: bring all agents to one version", i.Step, i.Kind)
+	}
+	return nil
+}
+
+// RecordFormat is that which this build writes.
+const RecordFormat = 1
+
 // Paused is who has paused automatic acts.
 type Paused struct {
 	By    string    `json:"by"`
@@ -88,6 +153,8 @@ type Event struct {
 	// Took is how long a change of the primary has taken; 0 = it is none.
 	Took time.Duration `json:"took,omitempty"`
 	By   string        `json:"by,omitempty"`
+	// Loss is what may have been lost; "" = nothing.
+	Loss string `json:"loss,omitempty"`
 }
 
 // Errors of Records.

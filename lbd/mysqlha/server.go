@@ -79,8 +79,9 @@ type Facts struct {
 	ServerID uint32
 	Uptime   time.Duration
 	ReadOnly bool
-	// Positions are GTID positions, in the flavour's text. Binlog is what its binary log has, Current what it has applied and written, Received
-	// what it has received from its source, applied or not; "" = not a replica.
+	// Positions are in the flavour's text. Binlog is the set that its binary log has, of which membership is asked (gtid_binlog_state: the last of each
+	// domain and server; gtid_executed); Current is the position that it has applied and written (gtid_current_pos), Received that which it has
+	// received from its source, applied or not (Gtid_IO_Pos); "" = not a replica.
 	Binlog, Current, Received string
 	// Replica is how it follows; nil = it follows nobody.
 	Replica *Replication

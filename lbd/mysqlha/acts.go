@@ -1,0 +1,349 @@
+package mysqlha
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Long reports whether an act takes so long that others must not wait for it: it is done by Effect, beside. All others are done by Do.
+func (a Action) Long() bool {
+	return a.Act == ActStart || a.Act == ActClone || a.Act == ActRejoin
+}
+
+// Do does what is short, and what writes the record. by is who asked for it; "" = nobody.
+func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, by string) error {
+	if !r.loaded {
+		return ErrChanged
+	}
+	m, _ := c.Known(a.Host)
+	primary, _ := c.Known(c.Record.Primary)
+	order := r.order()
+	server, local := r.cfg.World.Server(m), r.cfg.World.Local(m)
+	do := func(limit time.Duration, f func(ctx context.Context) error) error { return r.bounded(ctx, limit, f) }
+	switch a.Act {
+	case ActNone, ActPage, ActProbe:
+		return nil
+	case ActFailover:
+		if err := r.Begin(ctx, Failover, "", a.Why, by, false); err != nil {
+			return err
+		}
+		return r.Continue(ctx, c, o)
+	case ActContinue:
+		return r.Continue(ctx, c, o)
+	case ActReadOnly:
+		return do(openBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, true) })
+	case ActSource:
+		return do(openBound, func(ctx context.Context) error { return server.SetSource(ctx, wanted(c, len(c.Record.Ackers))) })
+	case ActAddress:
+		return do(addressBound, func(ctx context.Context) error { return local.TakeVIP(ctx, order) })
+	case ActWritable:
+		return r.writable(ctx, c, m)
+	case ActFollow, ActResume:
+		return r.back(ctx, c, m, primary)
+	case ActAcker, ActProve:
+		began := o.began(o.Servers[a.Host])
+		err := r.store(ctx, func(rec *Record) {
+			if !slices.Contains(rec.Ackers, a.Host) {
+				rec.Ackers = append(rec.Ackers, a.Host)
+			}
+			if rec.Starts == nil {
+				rec.Starts = map[string]time.Time{}
+			}
+			rec.Starts[a.Host] = began
+		})
+		if err != nil || o.Servers[a.Host].Facts.Semi.Acker && a.Act == ActProve {
+			return err
+		}
+		return r.speak(ctx, m)
+	case ActSpeak:
+		return r.speak(ctx, m)
+	case ActDismiss:
+		if err := r.silence(ctx, m); err != nil {
+			return err
+		}
+		if err := r.store(ctx, func(rec *Record) { rec.Ackers = without2(rec.Ackers, a.Host) }); err != nil {
+			return err
+		}
+		return do(openBound, server.Start)
+	case ActShut:
+		return r.shut(ctx, c, m, primary)
+	case ActUnshut:
+		if err := do(openBound, func(ctx context.Context) error { return server.SetAcker(ctx, false) }); err != nil {
+			return err
+		}
+		if err := do(cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Uncut(ctx, order, m.Source()) }); err != nil {
+			return err
+		}
+		return r.store(ctx, func(rec *Record) { rec.Shut = without2(rec.Shut, a.Host) })
+	case ActAdmit:
+		old := m
+		each(everybody(c, old.Host), func(m Member) {
+			_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(m).Uncut(ctx, order, old.Source()) })
+		})
+		return r.store(ctx, func(rec *Record) {
+			delete(rec.Fenced, a.Host)
+			rec.Note(Event{At: r.clock.Now(), Epoch: rec.Epoch, What: a.Host + " follows " + rec.Primary + " now, whose place it had", By: by})
+		})
+	}
+	return fmt.Errorf("act %q is not known", a.Act)
+}
+
+func without2(list []string, host string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(h string) bool { return h == host })
+}
+
+// Effect does what takes long. It reads nothing of the Runner that changes, so that it may run beside everything else: order is of when it began. progress
+// may be nil.
+func (r *Runner) Effect(ctx context.Context, c *Cluster, a Action, order Order, progress func(CloneProgress)) error {
+	m, ok := c.Known(a.Host)
+	if !ok {
+		return fmt.Errorf("%s is no member", a.Host)
+	}
+	local := r.cfg.World.Local(m)
+	switch a.Act {
+	case ActStart:
+		return r.bounded(ctx, longBound, func(ctx context.Context) error { return local.Start(ctx, order, a.As) })
+	case ActClone:
+		return r.clone(ctx, c, m, a.From, order, progress)
+	case ActRejoin:
+		return r.rejoin(ctx, c, m, order, progress)
+	}
+	return fmt.Errorf("act %q is not one that takes long", a.Act)
+}
+
+// longBound is for what takes as long as it takes: recovery after a crash, or a copy.
+const longBound = 24 * time.Hour
+
+// writable has the record's primary take writes, as after a start.
+func (r *Runner) writable(ctx context.Context, c *Cluster, m Member) error {
+	epoch := r.rec.Epoch
+	rec, err := r.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if rec.Epoch != epoch || rec.Intent != nil || rec.Primary != m.Host {
+		return ErrChanged
+	}
+	server, local, order := r.cfg.World.Server(m), r.cfg.World.Local(m), r.order()
+	for _, host := range rec.Shut {
+		if shut, ok := c.Known(host); ok {
+			if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Cut(ctx, order, shut.Source()) }); err != nil {
+				return fmt.Errorf("keep %s, which does not count, from acknowledging: %w", host, err)
+			}
+		}
+	}
+	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetSource(ctx, wanted(c, len(rec.Ackers))) }); err != nil {
+		return err
+	}
+	return r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, false) })
+}
+
+// speak has a replica that is counted acknowledge: that holds from the next start of its receiving thread. The other thread is never stopped.
+func (r *Runner) speak(ctx context.Context, m Member) error {
+	server := r.cfg.World.Server(m)
+	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, true) }); err != nil {
+		return err
+	}
+	return r.restartIO(ctx, m)
+}
+
+// restartIO starts the receiving thread anew, when the other one runs.
+func (r *Runner) restartIO(ctx context.Context, m Member) error {
+	server := r.cfg.World.Server(m)
+	f, err := r.observe(ctx, m)
+	if err != nil {
+		return err
+	}
+	if f.Replica == nil || !f.Replica.SQL {
+		return fmt.Errorf("%s does not apply: its receiving thread is not touched", m.Host)
+	}
+	if err := r.bounded(ctx, stopBound, server.StopIO); err != nil {
+		return err
+	}
+	return r.bounded(ctx, openBound, server.Start)
+}
+
+// silence has a replica acknowledge no more, and returns when that is so.
+func (r *Runner) silence(ctx context.Context, m Member) error {
+	server := r.cfg.World.Server(m)
+	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, false) }); err != nil {
+		return err
+	}
+	if err := r.bounded(ctx, stopBound, server.StopIO); err != nil {
+		return err
+	}
+	f, err := r.observe(ctx, m)
+	if err == nil && (f.Semi.Acker || f.Replica != nil && f.Replica.IO != "No") {
+		err = fmt.Errorf("%s acknowledges still", m.Host)
+	}
+	return err
+}
+
+// shut has the cluster do without an acker that is away: the primary's host hears nothing of it until it was told. Others have all.
+func (r *Runner) shut(ctx context.Context, c *Cluster, m, primary Member) error {
+	order := r.order()
+	if err := r.store(ctx, func(rec *Record) {
+		if !slices.Contains(rec.Shut, m.Host) {
+			rec.Shut = append(rec.Shut, m.Host)
+			slices.Sort(rec.Shut)
+		}
+	}); err != nil {
+		return err
+	}
+	if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Cut(ctx, order, m.Source()) }); err != nil {
+		return err
+	}
+	// What it may have acknowledged until now, another must have before it counts no more.
+	cc := *c
+	cc.Record = r.rec
+	for end := time.Now().Add(planBound); ; {
+		o := r.look(ctx, everybody(&cc), &Observations{})
+		o = r.look(ctx, everybody(&cc), o) // the primary's answer of the first is before those of the second
+		if others(&cc, o, m.Host) {
+			break
+		}
+		if err := r.ok(ctx); err != nil {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("no other replica has all that %s may have acknowledged", m.Host)
+		}
+		time.Sleep(retryPause)
+	}
+	return r.store(ctx, func(rec *Record) { rec.Ackers = without2(rec.Ackers, m.Host) })
+}
+
+// clone makes a host's server a copy of another's, and has it follow the primary.
+func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, order Order, progress func(CloneProgress)) error {
+	local, server := r.cfg.World.Local(m), r.cfg.World.Server(m)
+	if progress == nil {
+		progress = func(CloneProgress) {}
+	}
+	began := time.Now()
+	var position string
+	err := r.bounded(ctx, longBound, func(ctx context.Context) (err error) {
+		position, err = local.Clone(ctx, order, from, progress)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("make %s a copy of %s: %w", m.Host, from, err)
+	}
+	r.log.Info("a server was made a copy of another", "host", m.Host, "from", from, "position", position, "took", time.Since(began).Round(time.Millisecond).String())
+	return r.attach(ctx, c, m, server, false)
+}
+
+// attach has a server follow the primary, and not acknowledge yet.
+func (r *Runner) attach(ctx context.Context, c *Cluster, m Member, server Server, demoted bool) error {
+	primary, ok := c.Known(c.Record.Primary)
+	if !ok {
+		return fmt.Errorf("the primary, %s, is not known", c.Record.Primary)
+	}
+	for what, f := range inOrder(
+		"have it refuse writes", func(ctx context.Context) error { return server.SetReadOnly(ctx, true) },
+		"have it not wait for acknowledgements", func(ctx context.Context) error { return server.SetSource(ctx, false) },
+		"have it not acknowledge", func(ctx context.Context) error { return server.SetAcker(ctx, false) },
+		"follow", func(ctx context.Context) error { return server.Follow(ctx, primary.Source(), demoted) },
+	) {
+		if err := r.bounded(ctx, openBound, f); err != nil {
+			return fmt.Errorf("%s: %s: %w", m.Host, what, err)
+		}
+	}
+	return nil
+}
+
+// rejoin makes an old primary a replica: started as one it drops what was never acknowledged; when it still has what the new primary has not, it becomes a copy of a replica.
+func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, progress func(CloneProgress)) error {
+	local, server := r.cfg.World.Local(m), r.cfg.World.Server(m)
+	primary, _ := c.Known(c.Record.Primary)
+	var st LocalState
+	if err := r.bounded(ctx, fenceWait, func(ctx context.Context) (err error) { st, err = local.State(ctx, c.Tag); return err }); err != nil {
+		return fmt.Errorf("ask the agent of %s: %w", m.Host, err)
+	}
+	f, ferr := r.observe(ctx, m)
+	if ferr == nil && f.ReadOnly && c.follows(f, primary.Host) && healthy(f) {
+		return nil // an earlier runner did it
+	}
+	if st.Process == ProcessRuns {
+		if err := r.bounded(ctx, fenceBound, func(ctx context.Context) error { return local.Kill(ctx, order, "it was the primary, and is to rejoin") }); err != nil {
+			return fmt.Errorf("end the server of %s: %w", m.Host, err)
+		}
+	}
+	if err := r.bounded(ctx, fenceBound, func(ctx context.Context) error { return local.DropVIP(ctx, order) }); err != nil {
+		return fmt.Errorf("take the address from %s: %w", m.Host, err)
+	}
+	_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Uncut(ctx, order, primary.Source()) })
+	if err := r.bounded(ctx, longBound, func(ctx context.Context) error { return local.Start(ctx, order, AsReplica) }); err != nil {
+		return fmt.Errorf("start the server of %s as a replica: %w", m.Host, err)
+	}
+	// It is no primary any more, so the new one may hear it again.
+	if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Uncut(ctx, order, m.Source()) }); err != nil {
+		r.log.Warn("the primary may not hear the old one yet", "host", primary.Host, "old", m.Host, "err", err)
+	}
+	f, err := r.observe(ctx, m)
+	if err != nil {
+		return err
+	}
+	of, err := r.observe(ctx, primary)
+	if err != nil {
+		return err
+	}
+	extra, err := Errant(f, of, true)
+	if err != nil {
+		return err
+	}
+	why := ""
+	if !extra.Empty() {
+		why = "it has what the primary never had: " + extra.String()
+	} else if err := r.attach(ctx, c, m, server, true); errors.Is(err, ErrMissingLog) {
+		why = err.Error()
+	} else if err != nil {
+		return err
+	} else if why, err = r.settled(ctx, m); err != nil {
+		return err
+	}
+	if why == "" {
+		return nil
+	}
+	from := r.copyOf(ctx, c, m, primary)
+	r.log.Warn("an old primary cannot follow the new one: it becomes a copy of another", "host", m.Host, "from", from, "reason", why)
+	return r.clone(ctx, c, m, from, order, progress)
+}
+
+// settled waits until a replica receives, or says that it never can: then why is not "".
+func (r *Runner) settled(ctx context.Context, m Member) (why string, err error) {
+	for end := time.Now().Add(planBound); ; {
+		f, err := r.observe(ctx, m)
+		switch {
+		case err != nil:
+			return "", err
+		case f.Replica == nil:
+			return "", fmt.Errorf("%s follows nobody, after it was told to", m.Host)
+		case missingLog(f.Replica):
+			return f.Replica.IOError, nil
+		case f.Replica.IO == "Yes":
+			return "", nil
+		case time.Now().After(end):
+			return "", fmt.Errorf("%s does not receive from the primary: %s", m.Host, f.Replica.IOError)
+		}
+		if err := r.ok(ctx); err != nil {
+			return "", err
+		}
+		time.Sleep(retryPause)
+	}
+}
+
+// copyOf chooses what an old primary becomes a copy of: a replica that follows the primary well, else that.
+func (r *Runner) copyOf(ctx context.Context, c *Cluster, m, primary Member) string {
+	for _, x := range c.Members {
+		if x.Host == m.Host || x.Host == primary.Host || x.Unfit != "" {
+			continue
+		}
+		if f, err := r.observe(ctx, x); err == nil && healthy(f) && c.follows(f, primary.Host) {
+			return x.Host
+		}
+	}
+	return primary.Host
+}

@@ -1,0 +1,136 @@
+package mysqlha
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Choice is who is to be the primary.
+type Choice struct {
+	// To is the host; "" = nobody may be, and Stop says why.
+	To string
+	// Position is how far it must come.
+	Position string
+	Stop     string
+	// Loss is what may be lost with it; "" = nothing that was acknowledged.
+	Loss string
+	// Evidence is one line for each that was looked at.
+	Evidence []string
+}
+
+// Choose is the gate of a failover, and who passes it. o is what was seen after the old primary was deposed. It is a pure function.
+//
+// A transaction that was acknowledged is on one of the record's ackers. So as long as each of them receives nothing more, or the old primary is dead,
+// and the position of each is known, the furthest of them has all.
+func Choose(c *Cluster, o *Observations) Choice {
+	i := c.Record.Intent
+	var ch Choice
+	var unsure, uncut []string
+	need := GTIDs{}
+	for _, host := range c.Record.Ackers {
+		s := o.Servers[host]
+		if !slices.Contains(i.Cut, host) {
+			uncut = append(uncut, host)
+		}
+		switch pos, err := PositionOf(s.Facts); {
+		case !s.answers(o.Now):
+			unsure = append(unsure, host+" does not answer")
+		case err != nil:
+			unsure = append(unsure, fmt.Sprintf("%s: %s", host, err))
+		default:
+			need = need.Further(pos)
+			if !sameStart(c.Record.Starts[host], o.began(s)) {
+				unsure = append(unsure, host+" was started anew and has not caught up since: what it had acknowledged it may have dropped")
+			}
+		}
+	}
+	if len(c.Record.Ackers) == 0 {
+		unsure = append(unsure, "no replica was known to have all that was acknowledged")
+	}
+	gate := ""
+	if len(uncut) > 0 && i.FenceConfirmed == "" {
+		gate = fmt.Sprintf("%s could not be cut from %s, which was not killed either: the two may go on together", strings.Join(uncut, ", "), i.Old)
+	}
+	type candidate struct {
+		Member
+		sight   Sight
+		pos     GTIDs
+		trapped bool
+	}
+	var list []candidate
+	old := o.Servers[i.Old]
+	for _, m := range c.Members {
+		s := o.Servers[m.Host]
+		if m.Host == i.Old {
+			continue
+		}
+		if !s.answers(o.Now) {
+			ch.Evidence = append(ch.Evidence, m.Host+": does not answer")
+			continue
+		}
+		pos, err := PositionOf(s.Facts)
+		why := fit(c, m, s)
+		if err != nil && why == "" {
+			why = err.Error()
+		}
+		if why == "" && old.Known && old.Facts.Flavour == s.Facts.Flavour {
+			if extra, err := Errant(s.Facts, old.Facts, false); err == nil && !extra.Empty() {
+				why = "it has transactions that the old primary never had: " + extra.String()
+			}
+		}
+		if why == "" && o.Busy[m.Host] != "" {
+			why = o.Busy[m.Host]
+		}
+		if why != "" {
+			ch.Evidence = append(ch.Evidence, m.Host+": "+why)
+			continue
+		}
+		x := candidate{Member: m, sight: s, pos: pos}
+		// Both threads stopped: what was received would be purged with the next start.
+		if r := s.Facts.Replica; r != nil && !r.SQL && Unapplied(s.Facts) {
+			x.trapped = true
+			x.pos, _ = ParseGTIDs(s.Facts.Flavour, s.Facts.Current)
+		}
+		list = append(list, x)
+		ch.Evidence = append(ch.Evidence, fmt.Sprintf("%s: has %s%s", m.Host, cmp.Or(x.pos.String(), "nothing"), map[bool]string{true: " that it can still apply, and received " + s.Facts.Received}[x.trapped]))
+	}
+	slices.SortStableFunc(list, func(a, b candidate) int {
+		if d := cmp.Compare(b.pos.Count(), a.pos.Count()); d != 0 {
+			return d
+		}
+		return cmp.Or(boolFirst(a.Drained == "", b.Drained == ""), boolFirst(!Unapplied(a.sight.Facts), !Unapplied(b.sight.Facts)),
+			boolFirst(slices.Contains(c.Record.Ackers, a.Host), slices.Contains(c.Record.Ackers, b.Host)), cmp.Compare(a.Host, b.Host))
+	})
+	if len(list) == 0 {
+		ch.Stop = "no replica can be promoted: " + strings.Join(ch.Evidence, "; ")
+		return ch
+	}
+	best := list[0]
+	var losses []string
+	if gate != "" {
+		losses = append(losses, gate)
+	}
+	losses = append(losses, unsure...)
+	if !best.pos.Reaches(need) {
+		losses = append(losses, fmt.Sprintf("%s, the furthest that can be promoted, has %s, and %s was received", best.Host, cmp.Or(best.pos.String(), "nothing"), need))
+	}
+	if len(losses) > 0 && c.Strict() && !i.Forced {
+		ch.Stop = strings.Join(losses, "; ")
+		return ch
+	}
+	ch.To, ch.Position, ch.Loss = best.Host, best.pos.String(), strings.Join(losses, "; ")
+	return ch
+}
+
+// boolFirst orders what holds before what does not.
+func boolFirst(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
+}

@@ -1,0 +1,446 @@
+package mysqlha
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"hostmesh/hostdb/section"
+)
+
+// ErrState is returned for what cannot be done with a cluster as it stands. The text says why, and what to do.
+var ErrState = errors.New("it cannot be done with the cluster as it stands")
+
+func cannotDo(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrState, fmt.Sprintf(format, args...))
+}
+
+// Done is what became of a command.
+type Done struct {
+	Epoch   uint64        `json:"epoch,omitempty"`
+	Primary string        `json:"primary,omitempty"`
+	Took    time.Duration `json:"took,omitempty"`
+	Loss    string        `json:"loss,omitempty"`
+	// Begun says that it goes on in the background.
+	Begun bool     `json:"begun,omitempty"`
+	Lines []string `json:"lines,omitempty"`
+}
+
+// command runs what a person asked for, between two decisions.
+func (w *Watch) command(ctx context.Context, do func(ctx context.Context, c *Cluster, o *Observations, d *Done) error) (Done, error) {
+	var d Done
+	began := w.clock.Now()
+	err := w.ask(ctx, func(ctx context.Context, c *Cluster, o *Observations) error {
+		if w.cfg.Observe {
+			return cannotDo("the agent that watches over %s only observes (--observe)", c.Tag)
+		}
+		if c.RecordError != "" {
+			return cannotDo("the cluster's record cannot be read: %s", c.RecordError)
+		}
+		err := do(ctx, c, o, &d)
+		d.Epoch, d.Primary, d.Took = w.runner.rec.Epoch, w.runner.rec.Primary, w.clock.Now().Sub(began)
+		return err
+	})
+	if err != nil {
+		return Done{}, err // what the goroutine still writes is not looked at
+	}
+	return d, nil
+}
+
+func needRecord(c *Cluster) error {
+	if !c.HasRecord {
+		return fmt.Errorf("%s: %w", c.Tag, ErrNoRecord)
+	}
+	return nil
+}
+
+// Switchover has another server take the writes, without loss. to "" = the one that is best.
+func (w *Watch) Switchover(ctx context.Context, to, by, why string) (Done, error) {
+	return w.command(ctx, func(ctx context.Context, c *Cluster, o *Observations, d *Done) error {
+		if err := needRecord(c); err != nil {
+			return err
+		}
+		if i := c.Record.Intent; i != nil {
+			return cannotDo("a %s is at step %s: wait for it, or see hostmesh mysql explain %s", i.Kind, i.Step, c.Tag)
+		}
+		if to == "" {
+			if to = best(c, o); to == "" {
+				return cannotDo("no replica of %s has all that the primary has: see hostmesh mysql status %s", c.Tag, c.Tag)
+			}
+		}
+		old, _ := c.Known(c.Record.Primary)
+		next, ok := c.Member(to)
+		if !ok {
+			return cannotDo("%s is no member of %s", to, c.Tag)
+		}
+		// What can be known before is no reason for a change that is taken back.
+		if err := w.runner.checkPlanned(ctx, c, o, old, next); err != nil {
+			return cannotDo("%v", err)
+		}
+		if err := w.runner.Begin(ctx, Switchover, to, cmp.Or(why, "it was asked for"), by, false); err != nil {
+			return err
+		}
+		err := w.runner.Continue(ctx, c, o)
+		w.acts(err)
+		if err != nil {
+			return err
+		}
+		if w.runner.rec.Primary != to {
+			return cannotDo("it was taken back, and %s takes writes as before: %s", w.runner.rec.Primary, lastEvent(w.runner.rec))
+		}
+		d.Lines = append(d.Lines, lastEvent(w.runner.rec))
+		return nil
+	})
+}
+
+func lastEvent(r Record) string {
+	if len(r.History) == 0 {
+		return ""
+	}
+	return r.History[0].What
+}
+
+func (w *Watch) acts(err error) {
+	w.did(Action{Act: ActContinue, For: IntentOpen}, err)
+}
+
+// best is the replica to which a planned change goes.
+func best(c *Cluster, o *Observations) string {
+	list := slices.Clone(c.Members)
+	slices.SortStableFunc(list, func(a, b Member) int {
+		return cmp.Or(boolFirst(a.Drained == "", b.Drained == ""), boolFirst(slices.Contains(c.Record.Ackers, a.Host), slices.Contains(c.Record.Ackers, b.Host)),
+			boolFirst(!Unapplied(o.Servers[a.Host].Facts), !Unapplied(o.Servers[b.Host].Facts)), cmp.Compare(a.Host, b.Host))
+	})
+	for _, m := range list {
+		if m.Host != c.Record.Primary && fit(c, m, o.Servers[m.Host]) == "" && o.Servers[m.Host].answers(o.Now) && healthy(o.Servers[m.Host].Facts) && o.Busy[m.Host] == "" {
+			return m.Host
+		}
+	}
+	return ""
+}
+
+// Failover replaces a primary that is gone. With force, a change that has stopped goes on, and what only hosts have that are away may be lost.
+func (w *Watch) Failover(ctx context.Context, force bool, by, why string) (Done, error) {
+	return w.command(ctx, func(ctx context.Context, c *Cluster, o *Observations, d *Done) error {
+		if err := needRecord(c); err != nil {
+			return err
+		}
+		list := Diagnose(c, o)
+		switch i := c.Record.Intent; {
+		case i != nil && i.Kind == Failover && force:
+			if err := w.runner.store(ctx, func(rec *Record) { rec.Intent.Forced, rec.Intent.By, rec.Intent.Stopped = true, by, "" }); err != nil {
+				return err
+			}
+		case i != nil && i.Stopped != "":
+			return cannotDo("the %s has stopped: %s. --force goes on, and accepts that transactions are lost", i.Kind, i.Stopped)
+		case i != nil:
+			return cannotDo("a %s is at step %s already", i.Kind, i.Step)
+		default:
+			_, down := primaryDown(list)
+			if !down && !force {
+				return cannotDo("%s is not gone for sure (%s): hostmesh mysql switchover %s hands over; --force kills it", c.Record.Primary, list[0].Text, c.Tag)
+			}
+			if why := cannot(c, o); why != "" && !force {
+				return cannotDo("%s; --force goes on, and accepts that transactions are lost", why)
+			}
+			if err := w.runner.Begin(ctx, Failover, "", cmp.Or(why, list[0].Text), by, force); err != nil {
+				return err
+			}
+		}
+		cc := *c
+		cc.Record = w.runner.rec.Clone()
+		err := w.runner.Continue(ctx, &cc, o)
+		w.acts(err)
+		if err != nil {
+			return err
+		}
+		d.Lines = append(d.Lines, lastEvent(w.runner.rec))
+		if w.runner.rec.Intent == nil {
+			d.Loss = lossOf(w.runner.rec)
+		}
+		return nil
+	})
+}
+
+func lossOf(r Record) string {
+	if len(r.History) == 0 {
+		return ""
+	}
+	return r.History[0].Loss
+}
+
+// Ack says that a person knows of the last failover: another may follow within the hour.
+func (w *Watch) Ack(ctx context.Context, by, why string) (Done, error) {
+	return w.edit(ctx, func(rec *Record) string {
+		rec.AckedBy = by
+		return "the last failover was acknowledged: " + why
+	}, by)
+}
+
+// Pause ends automatic acts; a change that has begun is finished. Resume takes that back.
+func (w *Watch) Pause(ctx context.Context, by, why string) (Done, error) {
+	return w.edit(ctx, func(rec *Record) string {
+		rec.Paused = &Paused{By: by, Since: w.clock.Now(), Why: why}
+		return "paused: " + why
+	}, by)
+}
+
+// Resume has it act by itself again.
+func (w *Watch) Resume(ctx context.Context, by, why string) (Done, error) {
+	return w.edit(ctx, func(rec *Record) string {
+		rec.Paused = nil
+		return "resumed: " + why
+	}, by)
+}
+
+func (w *Watch) edit(ctx context.Context, edit func(rec *Record) string, by string) (Done, error) {
+	return w.command(ctx, func(ctx context.Context, c *Cluster, _ *Observations, d *Done) error {
+		if err := needRecord(c); err != nil {
+			return err
+		}
+		return w.runner.store(ctx, func(rec *Record) {
+			what := edit(rec)
+			rec.Note(Event{At: w.clock.Now(), Epoch: rec.Epoch, What: what, By: by})
+			d.Lines = []string{what}
+		})
+	})
+}
+
+// Rejoin begins to make a server a replica again, in the background: by what it has where that can be, else by a clone.
+func (w *Watch) Rejoin(ctx context.Context, host, by string) (Done, error) {
+	return w.background(ctx, Action{Act: ActRejoin, Host: host, For: OldPrimary, Why: "asked for by " + by}, true)
+}
+
+// Clone begins to make a server a copy of another, in the background: its data are replaced. from "" = the best.
+func (w *Watch) Clone(ctx context.Context, from, to, by string) (Done, error) {
+	return w.background(ctx, Action{Act: ActClone, Host: to, From: from, For: ReplicaNew, Why: "asked for by " + by}, false)
+}
+
+func (w *Watch) background(ctx context.Context, a Action, mark bool) (Done, error) {
+	return w.command(ctx, func(_ context.Context, c *Cluster, o *Observations, d *Done) error {
+		if err := needRecord(c); err != nil {
+			return err
+		}
+		_, member := c.Member(a.Host)
+		p := o.Servers[c.Record.Primary]
+		switch {
+		case !member:
+			return cannotDo("%s is no member of %s", a.Host, c.Tag)
+		case a.Host == c.Record.Primary:
+			return cannotDo("%s is the primary: hostmesh mysql switchover %s first", a.Host, c.Tag)
+		case c.Record.Intent != nil:
+			return cannotDo("a %s is at step %s: wait for it", c.Record.Intent.Kind, c.Record.Intent.Step)
+		case o.Busy[a.Host] != "":
+			return cannotDo("%s: %s", a.Host, o.Busy[a.Host])
+		case !p.answers(o.Now) || p.Facts.ReadOnly:
+			return cannotDo("the primary, %s, takes no writes: what would be copied or followed is not known", c.Record.Primary)
+		case a.Act == ActClone && a.From == "":
+			if a.From = cloneFrom(c, o, a.Host); a.From == "" {
+				return cannotDo("no server can be copied: the agents of all others are away")
+			}
+		case a.Act == ActClone && a.From == a.Host:
+			return cannotDo("%s cannot be a copy of itself", a.Host)
+		}
+		if a.Act == ActClone && a.From != c.Record.Primary {
+			if _, ok := c.Member(a.From); !ok {
+				return cannotDo("%s is no member of %s", a.From, c.Tag)
+			}
+		}
+		// What it had acknowledged goes with its data: it must not count.
+		if slices.Contains(c.Record.Ackers, a.Host) {
+			m, _ := c.Member(a.Host)
+			if o.Servers[a.Host].answers(o.Now) {
+				if err := w.runner.silence(w.run, m); err != nil {
+					return err
+				}
+			} else if c.Strict() && !o.Servers[a.Host].down() {
+				return cannotDo("%s acknowledges, and does not answer: stop its server first", a.Host)
+			}
+		}
+		if slices.Contains(c.Record.Ackers, a.Host) || mark && c.Record.Fenced[a.Host] == "" {
+			if err := w.runner.store(w.run, func(rec *Record) {
+				rec.Ackers = without2(rec.Ackers, a.Host)
+				if mark {
+					if rec.Fenced == nil {
+						rec.Fenced = map[string]string{}
+					}
+					rec.Fenced[a.Host] = a.Why
+				}
+			}); err != nil {
+				return err
+			}
+		}
+		cc := *c
+		cc.Record = w.runner.rec.Clone()
+		w.long(w.run, &cc, a)
+		d.Begun = true
+		d.Lines = []string{fmt.Sprintf("%s of %s has begun", a.Act, a.Host)}
+		return nil
+	})
+}
+
+// Setup makes the record of a cluster that has none, and sets what its servers need. primary "" = the one that others follow, or the only one that takes writes.
+// Without apply it only says what it would do.
+func (w *Watch) Setup(ctx context.Context, primary string, apply bool, by string) (Done, error) {
+	return w.command(ctx, func(ctx context.Context, c *Cluster, o *Observations, d *Done) error {
+		o = w.runner.look(ctx, everybody(c), o)
+		plan, err := PlanSetup(c, o, primary)
+		if err != nil {
+			return err
+		}
+		d.Lines = plan.Lines
+		if !apply {
+			return nil
+		}
+		for _, host := range plan.hosts() {
+			m, _ := c.Member(host)
+			restart, err := w.applySettings(ctx, m, plan.Settings[host])
+			if err != nil {
+				return fmt.Errorf("%s: set what is wrong: %w", host, err)
+			}
+			for _, s := range restart {
+				d.Lines = append(d.Lines, fmt.Sprintf("%s: %s = %s belongs into its file, and needs a restart: %s", host, s.Name, s.Want, s.Why))
+			}
+		}
+		if c.HasRecord {
+			return nil
+		}
+		w.runner.rec, w.runner.version, w.runner.loaded = Record{}, 0, true
+		return w.runner.store(ctx, func(rec *Record) {
+			*rec = Record{Format: RecordFormat, Epoch: 1, Primary: plan.Primary, Durability: string(c.MySQL.Durability)}
+			rec.Note(Event{At: w.clock.Now(), Epoch: 1, What: "set up, with " + plan.Primary + " as the primary", By: by})
+		})
+	})
+}
+
+func (w *Watch) applySettings(ctx context.Context, m Member, list []Setting) (restart []Setting, err error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	err = w.runner.bounded(ctx, planBound, func(ctx context.Context) error {
+		restart, err = w.cfg.World.Server(m).Apply(ctx, list)
+		return err
+	})
+	return restart, err
+}
+
+// SetupPlan is what Setup would do.
+type SetupPlan struct {
+	Primary  string
+	Settings map[string][]Setting // host -> what is set
+	Lines    []string
+}
+
+func (p *SetupPlan) hosts() []string {
+	var out []string
+	for h := range p.Settings {
+		out = append(out, h)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// PlanSetup says what makes servers a cluster. It is a pure function. Nobody's role changes by it: the primary is the one that is, and others that are not its replicas
+// yet become copies later, unless they have data of their own.
+func PlanSetup(c *Cluster, o *Observations, primary string) (SetupPlan, error) {
+	p := SetupPlan{Settings: map[string][]Setting{}}
+	if c.HasRecord {
+		if primary != "" && primary != c.Record.Primary {
+			return p, cannotDo("%s has a primary, %s: hostmesh mysql switchover %s --to %s", c.Tag, c.Record.Primary, c.Tag, primary)
+		}
+		primary = c.Record.Primary
+	}
+	followed := map[string]bool{}
+	var writers []string
+	for _, m := range c.Members {
+		s := o.Servers[m.Host]
+		if !s.answers(o.Now) {
+			continue
+		}
+		if why := Supported(s.Facts); why != "" {
+			return p, cannotDo("%s: %s", m.Host, why)
+		}
+		if s.Facts.Replica == nil && !s.Facts.ReadOnly {
+			writers = append(writers, m.Host)
+		}
+		for _, x := range c.Members {
+			if c.follows(s.Facts, x.Host) {
+				followed[x.Host] = true
+			}
+		}
+	}
+	if primary == "" {
+		var roots []string
+		for _, m := range c.Members {
+			if s := o.Servers[m.Host]; followed[m.Host] && s.answers(o.Now) && s.Facts.Replica == nil {
+				roots = append(roots, m.Host)
+			}
+		}
+		switch {
+		case len(roots) == 1 && len(writers) <= 1:
+			primary = roots[0]
+		case len(roots) == 0 && len(writers) == 1:
+			primary = writers[0]
+		case len(roots) == 0 && len(writers) == 0:
+			return p, cannotDo("no server takes writes, and none is followed: name the one that has the data, --primary HOST")
+		default:
+			return p, cannotDo("%v take writes, %v are followed: which is the primary? Set read_only=1 on the others, and name it, --primary HOST", writers, roots)
+		}
+	}
+	s := o.Servers[primary]
+	if _, ok := c.Member(primary); !ok {
+		return p, cannotDo("%s is no member of %s", primary, c.Tag)
+	}
+	if !s.answers(o.Now) {
+		return p, cannotDo("%s does not answer: %s", primary, s.Error)
+	}
+	if s.Facts.Replica != nil {
+		return p, cannotDo("%s follows %s: it is no primary", primary, s.Facts.Replica.SourceHost)
+	}
+	for _, h := range writers {
+		if h != primary {
+			return p, cannotDo("%s takes writes, too: set read_only=1 there first, and look whether its data are wanted", h)
+		}
+	}
+	p.Primary = primary
+	p.Lines = append(p.Lines, primary+" is the primary")
+	for _, m := range c.Members {
+		s := o.Servers[m.Host]
+		role := OnReplica
+		switch {
+		case m.Host == primary:
+			role = OnPrimary
+		case !s.answers(o.Now):
+			p.Lines = append(p.Lines, m.Host+" does not answer: nothing is set there; it becomes a replica when it does")
+			continue
+		case c.follows(s.Facts, primary):
+			p.Lines = append(p.Lines, m.Host+" follows it")
+		case s.Facts.Binlog == "":
+			p.Lines = append(p.Lines, m.Host+" has no transactions: it becomes a copy")
+		default:
+			extra, err := Errant(s.Facts, o.Servers[primary].Facts, false)
+			if err != nil {
+				return p, cannotDo("%s: %v", m.Host, err)
+			}
+			if !extra.Empty() {
+				p.Lines = append(p.Lines, fmt.Sprintf("%s has transactions of its own (%s): nothing is done with it before hostmesh mysql clone %s FROM %s", m.Host, extra, c.Tag, m.Host))
+			} else {
+				p.Lines = append(p.Lines, m.Host+" is set to follow it")
+			}
+		}
+		for _, x := range Check(s.Facts, role, c.Strict()) {
+			if x.Name == "rpl_semi_sync_slave_enabled" || x.Name == "rpl_semi_sync_replica_enabled" || x.Name == "rpl_semi_sync_master_enabled" || x.Name == "rpl_semi_sync_source_enabled" {
+				continue // set in the order that is safe, by whoever watches
+			}
+			p.Settings[m.Host] = append(p.Settings[m.Host], x)
+			p.Lines = append(p.Lines, fmt.Sprintf("%s: %s is %s, and is to be %s: %s", m.Host, x.Name, x.Have, x.Want, x.Why))
+		}
+	}
+	if c.MySQL.Durability == section.Available {
+		p.Lines = append(p.Lines, "Durability is available: a failover may lose the last transactions")
+	}
+	return p, nil
+}

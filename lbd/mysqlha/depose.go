@@ -1,0 +1,168 @@
+package mysqlha
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// depose takes from the old primary whoever could acknowledge what it writes, and kills it, all at once. It ends as soon as all that can acknowledge are
+// cut; where one cannot be, it waits for the fence.
+func (r *Runner) depose(ctx context.Context, c *Cluster, o *Observations, old Member) (func(*Record), error) {
+	i := c.Record.Intent
+	confirmed := r.fence(ctx, c, old, i)
+	var mu sync.Mutex
+	cut := slices.Clone(i.Cut)
+	each(everybody(c, old.Host), func(m Member) {
+		if err := r.deposeReplica(ctx, m, old); err != nil {
+			r.log.Warn("a replica could not be cut from the old primary", "host", m.Host, "err", err)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !slices.Contains(cut, m.Host) {
+			cut = append(cut, m.Host)
+		}
+	})
+	if err := r.ok(ctx); err != nil {
+		return nil, err
+	}
+	for _, host := range c.Record.Ackers {
+		if !slices.Contains(cut, host) && i.FenceConfirmed == "" {
+			select {
+			case <-confirmed:
+			case <-time.After(fenceWait):
+			case <-ctx.Done():
+			}
+			break
+		}
+	}
+	slices.Sort(cut)
+	return func(rec *Record) { rec.Intent.Cut = cut }, nil
+}
+
+// deposeReplica has one server receive nothing from the old primary any more, without dropping what it has received.
+func (r *Runner) deposeReplica(ctx context.Context, m, old Member) error {
+	local, server := r.cfg.World.Local(m), r.cfg.World.Server(m)
+	order := r.order()
+	// First the network: without that, stopping the thread waits for a source that is silent.
+	cutErr := r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Cut(ctx, order, old.Source()) })
+	f, err := r.observe(ctx, m)
+	if err != nil {
+		if cutErr == nil && old.Addr.IsValid() {
+			return nil // it receives nothing; how far it is, the gate asks
+		}
+		return errors.Join(cutErr, err)
+	}
+	if f.Replica == nil {
+		return nil // it follows nobody
+	}
+	if !f.Replica.SQL {
+		// While its receiving thread is not stopped, starting the other is safe, and after that it is not.
+		err := r.bounded(ctx, lookBound, server.StartSQL)
+		if err != nil && !errors.Is(err, ErrPurge) {
+			r.log.Warn("a replica does not apply what it has received", "host", m.Host, "err", err)
+		}
+	}
+	if f.Replica.IO == "No" {
+		return nil
+	}
+	if err := r.bounded(ctx, stopBound, server.StopIO); err != nil {
+		return errors.Join(cutErr, err)
+	}
+	f, err = r.observe(ctx, m)
+	switch {
+	case err != nil && cutErr != nil:
+		return err
+	case err == nil && f.Replica != nil && f.Replica.IO != "No":
+		return fmt.Errorf("its receiving thread is %q after it was stopped", f.Replica.IO)
+	}
+	return nil
+}
+
+// fence kills the old primary beside the steps, and closes the channel when that is confirmed. It is tried once a call; a host that is silent has its machine destroyed.
+func (r *Runner) fence(ctx context.Context, c *Cluster, old Member, i *Intent) <-chan struct{} {
+	done := make(chan struct{})
+	if i.FenceConfirmed != "" {
+		close(done)
+		return done
+	}
+	epoch, order := r.rec.Epoch, r.order()
+	r.wg.Go(func() {
+		how := "its agent killed it"
+		err := r.bounded(ctx, fenceWait, func(ctx context.Context) error { return r.cfg.World.Local(old).Kill(ctx, order, i.Why) })
+		if errors.Is(err, ErrSilent) || errors.Is(err, context.DeadlineExceeded) {
+			how = "its virtual machine was destroyed"
+			if err2 := r.bounded(ctx, fenceBound, func(ctx context.Context) error { return r.cfg.World.DestroyVM(ctx, old.Host, order) }); err2 != nil {
+				err = errors.Join(err, err2)
+			} else {
+				err = nil
+			}
+		}
+		if err != nil {
+			r.log.Warn("the old primary is not fenced", "host", old.Host, "epoch", epoch, "err", err)
+			return
+		}
+		r.log.Info("the old primary is fenced", "host", old.Host, "epoch", epoch, "how", how)
+		r.mu.Lock()
+		r.fenced[epoch] = how
+		r.mu.Unlock()
+		close(done)
+	})
+	return done
+}
+
+// mergeFence puts into a record what went on beside.
+func (r *Runner) mergeFence(rec *Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if how := r.fenced[rec.Epoch]; how != "" && rec.Intent != nil && rec.Intent.Kind == Failover && rec.Intent.FenceConfirmed == "" {
+		rec.Intent.FenceConfirmed = how
+	}
+}
+
+// choose is the gate. A change that has stopped here tries all again; if the old primary turns out to live, and was not killed, it is taken back.
+func (r *Runner) choose(ctx context.Context, c *Cluster, o *Observations, old Member) (func(*Record), error) {
+	i := c.Record.Intent
+	var deposed func(*Record)
+	if i.Stopped != "" {
+		if f, err := r.observe(ctx, old); err == nil && f.Replica == nil && !f.ReadOnly && i.FenceConfirmed == "" && !i.Forced {
+			why := "the old primary, " + old.Host + ", answers, and was not killed: it goes on. Before: " + i.Stopped
+			return func(rec *Record) {
+				rec.Epoch++
+				rec.Intent.Step, rec.Intent.Stopped, rec.Intent.Why = StepWithdraw, "", why
+			}, nil
+		}
+		var err error
+		if deposed, err = r.depose(ctx, c, o, old); err != nil {
+			return nil, err
+		}
+	}
+	cc := *c
+	cc.Record = c.Record.Clone()
+	if deposed != nil {
+		deposed(&cc.Record)
+	}
+	r.mergeFence(&cc.Record)
+	seen := r.look(ctx, everybody(&cc, old.Host), o)
+	if err := r.ok(ctx); err != nil {
+		return nil, err
+	}
+	ch := Choose(&cc, seen)
+	for _, e := range ch.Evidence {
+		r.log.Info("looked for a new primary", "epoch", r.rec.Epoch, "evidence", e)
+	}
+	if ch.Stop != "" {
+		return nil, stopped{ch.Stop}
+	}
+	if ch.Loss != "" {
+		r.log.Error("transactions that were acknowledged may be lost", "epoch", r.rec.Epoch, "to", ch.To, "reason", ch.Loss)
+	}
+	return func(rec *Record) {
+		rec.Intent.To, rec.Intent.Position, rec.Intent.Loss, rec.Intent.Stopped = ch.To, ch.Position, ch.Loss, ""
+		rec.Intent.Cut = cc.Record.Intent.Cut
+	}, nil
+}

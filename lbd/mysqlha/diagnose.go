@@ -1,0 +1,371 @@
+package mysqlha
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Name names a diagnosis. docs/mysql.md has a remedy for each.
+type Name string
+
+// The diagnoses, the most urgent first: the first that holds is what a cluster has.
+const (
+	QuorumLost      Name = "quorum lost"
+	NoMembers       Name = "no members"
+	NoRecord        Name = "no record"
+	IntentStopped   Name = "change stopped"
+	IntentOpen      Name = "change under way"
+	ClusterDown     Name = "whole cluster down"
+	Blind           Name = "nothing is seen from here"
+	TwoPrimaries    Name = "two primaries"
+	PrimaryDead     Name = "primary dead"
+	PrimarySilent   Name = "primary silent"
+	PrimaryGone     Name = "primary is no member"
+	WrongFlavour    Name = "other flavour or too old"
+	WrongAccount    Name = "wrong credentials"
+	PrimaryFull     Name = "disk full at the primary"
+	PrimarySatiated Name = "primary has too many connections"
+	PrimarySuspect  Name = "primary suspected"
+	PrimaryFollows  Name = "primary follows another"
+	PrimaryReadOnly Name = "primary is read-only"
+	PrimaryAsync    Name = "primary does not wait for acknowledgements"
+	ReplicaWritable Name = "replica takes writes"
+	ErrantFound     Name = "errant transactions"
+	BinlogOff       Name = "binary log off"
+	NoGTID          Name = "replica without GTID"
+	NoPlace         Name = "member without address"
+	ReplicaBroken   Name = "replica broken"
+	ReplicaLost     Name = "replica cannot follow"
+	ReplicaDown     Name = "replica down"
+	ReplicaAstray   Name = "replica follows another"
+	ReplicaStopped  Name = "replica stopped"
+	ReplicaNew      Name = "new member"
+	OldPrimary      Name = "old primary to rejoin"
+	AckerRestarted  Name = "acknowledging replica restarted"
+	AckerAway       Name = "acknowledging replica away"
+	AckerLeaving    Name = "former member acknowledges"
+	NoAcker         Name = "nobody acknowledges"
+	AckerDue        Name = "replica is to acknowledge"
+	AckerSilent     Name = "replica does not acknowledge"
+	AddressAway     Name = "address is not at the primary"
+	PrimaryAlone    Name = "agent of the primary gone"
+	OneMember       Name = "one member"
+	ReplicaLagging  Name = "replica lagging"
+	IsPaused        Name = "paused"
+	Well            Name = "well"
+)
+
+// byUrgency is all of them, in order.
+var byUrgency = []Name{
+	QuorumLost, NoMembers, NoRecord, IntentStopped, IntentOpen, ClusterDown, Blind, TwoPrimaries, PrimaryDead, PrimarySilent, PrimaryGone, WrongFlavour, WrongAccount, PrimaryFull, PrimarySatiated,
+	PrimarySuspect, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
+	ReplicaAstray, ReplicaStopped, ReplicaNew, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryAlone, OneMember,
+	ReplicaLagging, IsPaused, Well,
+}
+
+// Names are all diagnoses, the most urgent first.
+func Names() []Name { return slices.Clone(byUrgency) }
+
+// Diagnosis is one thing that a cluster has.
+type Diagnosis struct {
+	Name Name `json:"name"`
+	// Host is whose it is; "" = the cluster's.
+	Host string `json:"host,omitempty"`
+	// Text says it in one line; Evidence is what was seen, one line each; Remedy is what a person can do, "" = nothing needs to be done.
+	Text     string   `json:"text"`
+	Evidence []string `json:"evidence,omitempty"`
+	Remedy   string   `json:"remedy,omitempty"`
+}
+
+// diagnosing is one run of Diagnose.
+type diagnosing struct {
+	c   *Cluster
+	o   *Observations
+	out []Diagnosis
+}
+
+// Diagnose tells what a cluster has, the most urgent first, and never nothing. It is a pure function.
+func Diagnose(c *Cluster, o *Observations) []Diagnosis {
+	d := &diagnosing{c: c, o: o}
+	d.all()
+	if len(d.out) == 0 {
+		d.add(Well, "", "one primary, and replicas that follow it", nil, "")
+	}
+	slices.SortStableFunc(d.out, func(a, b Diagnosis) int {
+		return cmp.Or(cmp.Compare(slices.Index(byUrgency, a.Name), slices.Index(byUrgency, b.Name)), cmp.Compare(a.Host, b.Host))
+	})
+	return d.out
+}
+
+func (d *diagnosing) add(name Name, host, text string, evidence []string, remedy string) {
+	d.out = append(d.out, Diagnosis{Name: name, Host: host, Text: text, Evidence: evidence, Remedy: remedy})
+}
+
+// has finds a diagnosis; host "" = of any host.
+func has(list []Diagnosis, name Name, host string) (Diagnosis, bool) {
+	i := slices.IndexFunc(list, func(d Diagnosis) bool { return d.Name == name && (host == "" || d.Host == host) })
+	if i < 0 {
+		return Diagnosis{}, false
+	}
+	return list[i], true
+}
+
+func (d *diagnosing) all() {
+	c, r := d.c, &d.c.Record
+	tag := c.Tag
+	if c.RecordError != "" {
+		d.add(QuorumLost, "", "the cluster's record cannot be read, so nobody may be promoted; what serves keeps serving", []string{c.RecordError},
+			"bring a majority of the voters back (hostmesh lease voters); a quorum that is gone for good: docs/duties.md")
+		return
+	}
+	if len(c.Members) == 0 {
+		d.add(NoMembers, "", "no host has the tag", nil, "give the tag to the hosts of the database servers")
+		return
+	}
+	d.foreign()
+	if !c.HasRecord {
+		d.add(NoRecord, "", "nobody has set the cluster up: nothing is done about it", d.writable(), "look at hostmesh mysql setup "+tag+", then run it with --apply")
+		if w := d.writable(); len(w) > 1 {
+			d.add(TwoPrimaries, "", fmt.Sprintf("%d servers take writes", len(w)), w, "find out which of them clients have written to, set read_only=1 on the others, then run hostmesh mysql setup "+tag+" --primary HOST --apply")
+		}
+		return
+	}
+	if i := r.Intent; i != nil {
+		evidence := []string{fmt.Sprintf("epoch %d, step %s, from %s to %s, because: %s", r.Epoch, i.Step, i.Old, cmp.Or(i.To, "nobody yet"), i.Why)}
+		if i.Stopped != "" {
+			d.add(IntentStopped, "", fmt.Sprintf("the %s has stopped at step %s: %s", i.Kind, i.Step, i.Stopped), evidence,
+				"bring the hosts that it names back, and it goes on; or accept the loss of what only they have: hostmesh mysql failover "+tag+" --force")
+		} else {
+			d.add(IntentOpen, "", fmt.Sprintf("a %s is at step %s", i.Kind, i.Step), evidence, "")
+		}
+	}
+	if r.Paused != nil {
+		d.add(IsPaused, "", "automatic acts were paused by "+r.Paused.By+": "+cmp.Or(r.Paused.Why, "no reason given"), nil, "hostmesh mysql resume "+tag)
+	}
+	if len(c.Members) == 1 {
+		d.add(OneMember, c.Members[0].Host, "the cluster has one member: nobody can take over from it, and nobody acknowledges", nil, "give the tag to another host")
+	}
+	if _, ok := c.Member(r.Primary); !ok {
+		d.add(PrimaryGone, r.Primary, "the primary, "+r.Primary+", has not got the tag any more; it stays the primary until another is", nil, "hostmesh mysql switchover "+tag+", or give the tag back to it")
+	}
+	d.primary()
+	for _, m := range c.Members {
+		if m.Host != r.Primary {
+			d.replica(m)
+		}
+	}
+	d.ackers()
+}
+
+// foreign finds servers with which nothing can be done.
+func (d *diagnosing) foreign() {
+	for _, m := range d.c.Members {
+		s := d.o.Servers[m.Host]
+		if m.Unfit != "" {
+			d.add(NoPlace, m.Host, m.Host+" cannot be a member: "+m.Unfit, nil, "give the host a Network/IP")
+		}
+		if s.Cause == CauseDenied {
+			d.add(WrongAccount, m.Host, m.Host+" refuses our account", []string{s.Error}, "make the grants that hostmesh mysql setup prints, or correct the file in credentials.d")
+		}
+		why := ""
+		if s.Cause == CauseFlavour {
+			why = s.Error
+		} else if s.answers(d.o.Now) {
+			if why = Supported(s.Facts); why == "" {
+				why = d.mixed(m.Host, s.Facts)
+			}
+		}
+		if why != "" {
+			d.add(WrongFlavour, m.Host, m.Host+" cannot be led together with the others: "+why, nil, "take the tag from it, or install what the others have")
+		}
+		if !s.answers(d.o.Now) {
+			continue
+		}
+		if v, ok := s.Facts.Settings["log_bin"]; ok && !isOn(v) {
+			d.add(BinlogOff, m.Host, m.Host+" has no binary log: nobody could follow it", nil, "set log_bin in its file, and restart it")
+		}
+	}
+}
+
+// mixed tells whether a server is of another flavour than the record's primary, or than the first that answers.
+func (d *diagnosing) mixed(host string, f Facts) string {
+	reference := d.c.Record.Primary
+	if s := d.o.Servers[reference]; !s.Known {
+		for _, m := range d.c.Members {
+			if d.o.Servers[m.Host].Known {
+				reference = m.Host
+				break
+			}
+		}
+	}
+	s := d.o.Servers[reference]
+	if !s.Known || host == reference || s.Facts.Flavour == f.Flavour {
+		return ""
+	}
+	return fmt.Sprintf("it is %s, and %s is %s", f.Flavour, reference, s.Facts.Flavour)
+}
+
+// writable are the servers that take writes, one line each.
+func (d *diagnosing) writable() []string {
+	var out []string
+	for _, m := range d.c.Members {
+		if s := d.o.Servers[m.Host]; s.answers(d.o.Now) && !s.Facts.ReadOnly {
+			out = append(out, fmt.Sprintf("%s: read_only is off, its log has %s, %d clients", m.Host, cmp.Or(s.Facts.Binlog, "nothing"), s.Facts.Clients))
+		}
+	}
+	return out
+}
+
+func (d *diagnosing) primary() {
+	c, o, r := d.c, d.o, &d.c.Record
+	host := r.Primary
+	s := o.Servers[host]
+	tag := c.Tag
+	if down, name, evidence := d.suspicion(); down != "" {
+		switch name {
+		case Blind:
+			d.add(Blind, "", "no server of the cluster answers, and no agent says why: this node is more likely cut off than all of them dead", evidence, "look at this node's network: hostmesh status")
+		case ClusterDown:
+			d.add(ClusterDown, "", "all servers of the cluster are down", evidence, "they are started as their agents come back, "+host+" as the primary; if it does not come back: hostmesh mysql failover "+tag+" --force")
+		case PrimaryDead, PrimarySilent:
+			d.add(name, host, fmt.Sprintf("the primary, %s, %s", host, down), evidence, "hostmesh mysql failover "+tag+", where that is not automatic")
+		default:
+			d.add(name, host, fmt.Sprintf("the primary, %s, %s; the second kind of evidence is missing, so nothing is done", host, down), evidence, "look at the network between this node and "+host)
+		}
+	}
+	if s.Cause == CauseSaturated {
+		d.add(PrimarySatiated, host, host+" has no connection left; it lives, so nothing is replaced", []string{s.Error}, "raise max_connections, or end clients; extra_port gives the agents a way in")
+	}
+	if s.DiskFull != "" {
+		d.add(PrimaryFull, host, host+" has no room on its disk: writes wait or fail. A failover would not give it room, so none is made", []string{s.DiskFull}, "make room; or hostmesh mysql switchover "+tag+", to a replica that has some")
+	}
+	if !s.Agent && s.lives(o.Now) {
+		d.add(PrimaryAlone, host, "the agent on "+host+" is gone; its server works. Its address stays only for as long as somebody renews it there", nil, "start hostmesh on "+host)
+	}
+	if !s.answers(o.Now) || r.Intent != nil {
+		return
+	}
+	f := s.Facts
+	if f.Replica != nil {
+		d.add(PrimaryFollows, host, host+" is the primary by the record, and is set to follow "+f.Replica.SourceHost, nil, "if it is the primary: RESET SLAVE ALL there; if not: hostmesh mysql failover "+tag)
+	}
+	if f.ReadOnly && f.Replica == nil {
+		d.add(PrimaryReadOnly, host, host+" is the primary, and read-only, as after each start", nil, "")
+	}
+	if !f.Semi.Source && (c.Strict() || len(r.Ackers) > 0) {
+		d.add(PrimaryAsync, host, host+" does not wait for acknowledgements (semi-synchronous replication is off)", nil, "")
+	}
+	if s.Agent && s.VIP == "" && !f.ReadOnly {
+		d.add(AddressAway, host, fmt.Sprintf("%s is not at %s", c.MySQL.VIP, host), nil, "")
+	}
+	writers := d.writable()
+	if len(writers) > 1 {
+		d.add(TwoPrimaries, "", fmt.Sprintf("%d servers take writes; by the record %s is the primary", len(writers), host), writers, "the others are set read-only; look for errant transactions then")
+	}
+}
+
+// suspicion is whether the primary seems gone, how that is said, and how sure it is. Two kinds of evidence must agree: what is seen of the primary itself, and what
+// its replicas see of it.
+func (d *diagnosing) suspicion() (text string, name Name, evidence []string) {
+	c, o := d.c, d.o
+	host := c.Record.Primary
+	s := o.Servers[host]
+	now := o.Now
+	dead := false
+	switch {
+	case s.down():
+		dead = true
+		text = "is dead"
+		evidence = append(evidence, fmt.Sprintf("the agent on %s: its process is %s, since %s", host, s.Process, s.ProcessSince.UTC().Format("15:04:05.000")))
+	case s.lives(now) && !(s.Cause == "" && s.Pings >= deadPings):
+		return "", "", nil
+	case !s.HoldLost.IsZero() && !s.heard().After(s.HoldLost) && (s.Cause == CauseUnreachable || s.Pings > 0):
+		dead = true
+		text = "has ended the connection that was held, and answers no other"
+		evidence = append(evidence, fmt.Sprintf("the held connection ended %s ago; since then: %s", age(now, s.HoldLost), cmp.Or(s.PingError, s.Error)))
+	case s.Pings >= deadPings && s.Cause == CauseUnreachable:
+		text = "does not answer"
+		evidence = append(evidence, fmt.Sprintf("%d fresh connections in a row were not served: %s", s.Pings, s.PingError))
+	case s.Cause == CauseUnreachable || s.Pings > 0:
+		return "did not answer", PrimarySuspect, []string{cmp.Or(s.Error, s.PingError)}
+	default:
+		return "", "", nil // it was never asked
+	}
+	if s.Known {
+		evidence = append(evidence, fmt.Sprintf("last answer of %s: %s ago", host, age(now, s.heard())))
+	}
+	// Whoever sees nobody is sick itself.
+	seen, agents, downs := 0, 0, 0
+	for _, m := range c.Members {
+		x := o.Servers[m.Host]
+		switch {
+		case m.Host != host && x.lives(now):
+			seen++
+		case x.down():
+			downs++
+		}
+		if x.Agent {
+			agents++
+		}
+	}
+	if seen == 0 && len(c.Members) > 1 {
+		switch {
+		case downs == len(c.Members):
+			return text, ClusterDown, append(evidence, "the agents of all say that their processes are gone")
+		case agents <= 1 && downs == 0:
+			return text, Blind, evidence
+		}
+		return text, PrimarySuspect, append(evidence, "no replica answers, which could say the same")
+	}
+	// The second kind.
+	agree, against := 0, 0
+	for _, m := range slices.Concat(c.Members, c.Others) {
+		x := o.Servers[m.Host]
+		if m.Host == host || !x.answers(now) || !c.follows(x.Facts, host) {
+			continue
+		}
+		switch io := x.Facts.Replica.IO; {
+		case io == "Connecting" || io == "Preparing":
+			agree++
+			evidence = append(evidence, fmt.Sprintf("%s: its receiving thread cannot connect (%s)%s", m.Host, io, errno(x.Facts.Replica)))
+		case io != "Yes" && now.Sub(x.IORan) < recently && !x.IORan.IsZero():
+			agree++
+			evidence = append(evidence, fmt.Sprintf("%s: its receiving thread stopped %s ago%s", m.Host, age(now, x.IORan), errno(x.Facts.Replica)))
+		case io != "Yes":
+			evidence = append(evidence, fmt.Sprintf("%s: its receiving thread has not run before, and says nothing", m.Host))
+		case x.frozen(now):
+			agree++
+			evidence = append(evidence, fmt.Sprintf("%s: no event and no heartbeat for %s, at %d heartbeats of %s", m.Host, age(now, x.Moved), x.Facts.Replica.Heartbeats, x.Facts.Replica.HeartbeatPeriod))
+		default:
+			against++
+			evidence = append(evidence, fmt.Sprintf("%s: it receives from %s, last %s ago", m.Host, host, age(now, x.Moved)))
+		}
+	}
+	switch {
+	case against > 0 || agree == 0:
+		return text, PrimarySuspect, evidence
+	case dead:
+		return text, PrimaryDead, evidence
+	}
+	return text, PrimarySilent, evidence
+}
+
+func errno(r *Replication) string {
+	if r.IOErrno == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", error %d %s", r.IOErrno, shorten(r.IOError))
+}
+
+func age(now, then time.Time) time.Duration { return now.Sub(then).Round(10 * time.Millisecond) }
+
+func shorten(s string) string {
+	s = strings.ReplaceAll(s, "\n", " ")
+	if len(s) > 160 {
+		return s[:160] + "…"
+	}
+	return s
+}

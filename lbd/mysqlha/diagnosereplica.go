@@ -1,0 +1,137 @@
+package mysqlha
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// replica tells what one member that is not the primary has. Whatever it is, it is never a reason to replace the primary.
+func (d *diagnosing) replica(m Member) {
+	c, o, r := d.c, d.o, &d.c.Record
+	tag, host := c.Tag, m.Host
+	s := o.Servers[host]
+	p := o.Servers[r.Primary]
+	if why, fenced := r.Fenced[host]; fenced {
+		d.add(OldPrimary, host, host+" was the primary, and is to rejoin as a replica", []string{why}, "it rejoins by itself once its agent answers; else hostmesh mysql rejoin "+tag+" "+host)
+		if s.answers(o.Now) && !s.Facts.ReadOnly {
+			d.add(ReplicaWritable, host, host+" takes writes, and is not the primary", nil, "it is ended, or set read-only")
+		}
+		return
+	}
+	if busy := o.Busy[host]; busy != "" {
+		d.add(ReplicaNew, host, busy, nil, "")
+		return
+	}
+	switch {
+	case s.lives(o.Now) && !s.answers(o.Now), m.Unfit != "":
+		return // said by others, or it is full
+	case s.down():
+		d.add(ReplicaDown, host, fmt.Sprintf("the server on %s is %s", host, s.Process), nil, "it is started by its agent; if it ends again, its log says why")
+		return
+	case !s.answers(o.Now):
+		if s.Cause != "" {
+			d.add(ReplicaDown, host, host+" does not answer", []string{shorten(s.Error)}, "look at the host and its network")
+		}
+		return
+	}
+	f := s.Facts
+	if !f.ReadOnly {
+		d.add(ReplicaWritable, host, host+" takes writes, and is not the primary", nil, "it is set read-only; look for errant transactions, and for who writes there")
+	}
+	if p.Known && f.Flavour == p.Facts.Flavour && f.Binlog != "" {
+		if extra, err := Errant(f, p.Facts, p.Asked.After(s.Answered)); err == nil && !extra.Empty() && p.answers(o.Now) && r.Intent == nil {
+			d.add(ErrantFound, host, fmt.Sprintf("%s has transactions that the primary never had: %s", host, extra), nil,
+				"look at them (mysqlbinlog); then give it the primary's data: hostmesh mysql clone "+tag+" FROM "+host)
+		}
+	}
+	if f.Replica == nil {
+		d.add(ReplicaNew, host, host+" follows nobody yet", nil, "it is made a copy of a replica, unless it has transactions of its own; else hostmesh mysql clone "+tag+" FROM "+host)
+		return
+	}
+	x := f.Replica
+	switch {
+	case !x.UsesGTID:
+		d.add(NoGTID, host, host+" follows by file and offset: it cannot be set to follow another primary", nil, "CHANGE MASTER TO MASTER_USE_GTID=slave_pos there, or hostmesh mysql clone "+tag+" FROM "+host)
+		return
+	case missingLog(x):
+		d.add(ReplicaLost, host, host+" needs what the primary has not got any more, or has what it never had", []string{fmt.Sprintf("error %d: %s", x.IOErrno, shorten(x.IOError))}, "hostmesh mysql clone "+tag+" FROM "+host)
+		return
+	case x.SQLErrno != 0:
+		d.add(ReplicaBroken, host, host+" cannot apply what it receives", []string{fmt.Sprintf("error %d: %s", x.SQLErrno, shorten(x.SQLError))}, "find out why its data differ; then hostmesh mysql clone "+tag+" FROM "+host)
+		return
+	case r.Intent == nil && !c.follows(f, r.Primary):
+		d.add(ReplicaAstray, host, fmt.Sprintf("%s follows %s, and not the primary", host, x.SourceHost), nil, "it is set to follow "+r.Primary)
+		return
+	case x.IO == "No" || !x.SQL:
+		d.add(ReplicaStopped, host, fmt.Sprintf("%s: receiving: %s, applying: %s", host, x.IO, map[bool]string{true: "yes", false: "stopped"}[x.SQL]), nil, "it is started again, unless somebody has stopped it and automatic acts are paused")
+		return
+	}
+	if x.Lag != nil && *x.Lag > c.MySQL.MaxLag {
+		d.add(ReplicaLagging, host, fmt.Sprintf("%s is %s behind, more than MaxLag (%s): readers are not sent there", host, *x.Lag, c.MySQL.MaxLag), nil, "see what it applies: SHOW PROCESSLIST there")
+	}
+}
+
+// missingLog reports whether a replica has said that it cannot follow: 1236 is the source's refusal.
+func missingLog(r *Replication) bool { return r.IOErrno == 1236 }
+
+// caughtUp reports whether a replica has received all that the primary had when that was asked. What the primary wrote since does not count: an acker is
+// asked for that.
+func caughtUp(c *Cluster, o *Observations, host string) bool {
+	s, p := o.Servers[host], o.Servers[c.Record.Primary]
+	if !s.answers(o.Now) || !p.answers(o.Now) || !healthy(s.Facts) || !c.follows(s.Facts, c.Record.Primary) {
+		return false
+	}
+	has, err := PositionOf(s.Facts)
+	want, err2 := ParseGTIDs(p.Facts.Flavour, p.Facts.Current)
+	if err != nil || err2 != nil {
+		return false
+	}
+	return has.Reaches(want)
+}
+
+// ackers tells what those have whose acknowledgement counts, or should.
+func (d *diagnosing) ackers() {
+	c, o, r := d.c, d.o, &d.c.Record
+	p := o.Servers[r.Primary]
+	if r.Intent != nil || !p.answers(o.Now) {
+		return
+	}
+	connected := 0
+	for _, host := range r.Ackers {
+		s := o.Servers[host]
+		_, member := c.Member(host)
+		ok := s.answers(o.Now) && s.Facts.Replica != nil && s.Facts.Replica.IO == "Yes" && c.follows(s.Facts, r.Primary)
+		switch {
+		case !member:
+			d.add(AckerLeaving, host, host+" is no member any more, and is to acknowledge no longer", nil, "")
+		case ok && !sameStart(r.Starts[host], o.began(s)):
+			d.add(AckerRestarted, host, host+" was started anew: what it had received and not applied is fetched again", nil, "")
+		case ok && !s.Facts.Semi.Acker:
+			d.add(AckerSilent, host, host+" counts as acknowledging, and does not", nil, "")
+		case !ok && !s.IORan.IsZero() && o.Now.Sub(s.IORan) > ackerPatience:
+			d.add(AckerAway, host, fmt.Sprintf("%s has not acknowledged for %s", host, age(o.Now, s.IORan).Round(time.Second)), nil, "")
+		}
+		if ok && s.Facts.Semi.Acker {
+			connected++
+		}
+	}
+	for _, m := range c.Members {
+		s := o.Servers[m.Host]
+		_, fenced := r.Fenced[m.Host]
+		if m.Host == r.Primary || fenced || m.Drained != "" || slices.Contains(r.Ackers, m.Host) || o.Busy[m.Host] != "" || !caughtUp(c, o, m.Host) || !s.Facts.ReadOnly {
+			continue
+		}
+		if _, errant := has(d.out, ErrantFound, m.Host); errant {
+			continue
+		}
+		d.add(AckerDue, m.Host, m.Host+" has all that the primary has: it is to acknowledge", nil, "")
+	}
+	if connected == 0 && p.Facts.Semi.Clients == 0 && len(c.Members) > 1 {
+		text := "no replica acknowledges: writes wait until one does"
+		if !c.Strict() {
+			text = "no replica acknowledges: what is written now stands on " + r.Primary + " alone, and a failover would lose it"
+		}
+		d.add(NoAcker, "", text, nil, "bring a replica back: see what else is wrong here")
+	}
+}

@@ -1,0 +1,137 @@
+package mysqlhatest
+
+import (
+	"time"
+
+	"hostmesh/lbd/mysqlha"
+)
+
+func (w *World) with(host string, f func(b *box)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if b := w.boxes[host]; b != nil {
+		f(b)
+	}
+}
+
+// Kill ends the server of a host, as SIGKILL or a crash does. Its agent notices at once.
+func (w *World) Kill(host string) {
+	w.with(host, func(b *box) { b.end(mysqlha.ProcessDied, "killed") })
+}
+
+// end ends a process. What waits for an acknowledgement stays in the log. mu is held.
+func (b *box) end(as mysqlha.Process, why string) {
+	if !b.running {
+		return
+	}
+	b.running, b.frozen = false, false
+	close(b.died)
+	b.waiting = map[int]chan bool{}
+	b.io, b.sql, b.ioState, b.ackConnected = false, false, "No", false
+	b.process, b.processAt, b.ended = as, time.Now(), why
+}
+
+// begin starts a process. As a replica it drops what was not acknowledged. A relay log does not survive: nothing starts by itself, and then it is purged.
+func (b *box) begin(as mysqlha.Role) {
+	if b.running {
+		return
+	}
+	b.relay = nil
+	if as == mysqlha.AsReplica {
+		for n := len(b.log); n > 0 && !b.log[n-1].committed; n-- {
+			b.log = b.log[:n-1]
+		}
+	}
+	for i := range b.log {
+		b.log[i].committed = true // recovery commits what is in the log; nobody was told
+	}
+	b.running, b.frozen, b.readOnly, b.semi, b.acker, b.stuck = true, false, true, false, false, false
+	b.io, b.sql, b.ioState, b.ackConnected, b.ioErrno, b.sqlErrno = false, false, "No", false, 0, 0
+	b.died, b.began, b.beats = make(chan struct{}), time.Now(), 0
+	b.process, b.processAt = mysqlha.ProcessRuns, time.Now()
+}
+
+// Freeze stops the server's process (SIGSTOP), or lets it go on.
+func (w *World) Freeze(host string, on bool) {
+	w.with(host, func(b *box) { b.frozen = on && b.running })
+}
+
+// Silence has the agent of a host answer nobody, or answer again. Its server works.
+func (w *World) Silence(host string, on bool) { w.with(host, func(b *box) { b.silent = on }) }
+
+// Isolate takes all network from a host, or gives it back.
+func (w *World) Isolate(host string, on bool) { w.with(host, func(b *box) { b.lonely = on }) }
+
+// Power takes the power from a box, or gives it back: then its agent starts, and its server does not.
+func (w *World) Power(host string, on bool) {
+	w.with(host, func(b *box) {
+		if !on {
+			b.end(mysqlha.ProcessStopped, "no power")
+			b.endTenureLocked("no power")
+			b.nft = map[string]bool{}
+		}
+		b.dead = !on
+		b.processAt = time.Now()
+	})
+}
+
+// VM says whether a host is a machine that can be destroyed.
+func (w *World) VM(host string, on bool) { w.with(host, func(b *box) { b.isVM = on }) }
+
+// Link cuts what two carry to each other, or mends it. Either may be a node that is no box.
+func (w *World) Link(a, b string, on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if on {
+		delete(w.cut, pair(a, b))
+	} else {
+		w.cut[pair(a, b)] = true
+	}
+}
+
+// StopSQL stops the thread that applies on a host.
+func (w *World) StopSQL(host string) { w.with(host, func(b *box) { b.sql = false }) }
+
+// Stick has the thread that applies hang, or go on.
+func (w *World) Stick(host string, on bool) { w.with(host, func(b *box) { b.stuck = on }) }
+
+// Slow has a replica apply so many transactions a tick; 0 = as many as there are.
+func (w *World) Slow(host string, n int) { w.with(host, func(b *box) { b.slow = n }) }
+
+// Saturate has a server refuse new connections because it has too many (error 1040).
+func (w *World) Saturate(host string, on bool) { w.with(host, func(b *box) { b.saturated = on }) }
+
+// Open has somebody clear read_only on a host.
+func (w *World) Open(host string) { w.with(host, func(b *box) { b.readOnly = false }) }
+
+// Empty makes the server of a host one that was just installed.
+func (w *World) Empty(host string) {
+	w.with(host, func(b *box) {
+		b.log, b.relay, b.source, b.io, b.sql, b.acker, b.ioState = nil, nil, "", false, false, false, "No"
+	})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := w.rec.record.Clone()
+	for i, h := range r.Ackers {
+		if h == host {
+			r.Ackers = append(r.Ackers[:i], r.Ackers[i+1:]...)
+			break
+		}
+	}
+	delete(r.Starts, host)
+	w.rec.record = r
+	w.rec.version++
+}
+
+// OnEffect has f told of each effect of a runner before it happens: what is "kill", "read-only" and so on.
+func (w *World) OnEffect(f func(host, what string)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hook = f
+}
+
+// Behind is how many transactions a host has received and not applied.
+func (w *World) Behind(host string) (n int) {
+	w.with(host, func(b *box) { n = len(b.relay) })
+	return n
+}

@@ -1,0 +1,329 @@
+package mysqlhatest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"hostmesh/lbd/mysqlha"
+)
+
+// local implements mysqlha.Local.
+type local struct {
+	w          *World
+	node, host string
+}
+
+// tell has the agent of the host do something.
+func (l *local) tell(ctx context.Context, what string, o *mysqlha.Order, f func(b *box) error) error {
+	if o != nil {
+		l.w.effect(l.host, what)
+	}
+	if err := pass(ctx, time.Millisecond); err != nil {
+		return fmt.Errorf("%s: %w", l.host, mysqlha.ErrSilent)
+	}
+	for {
+		l.w.mu.Lock()
+		b := l.w.boxes[l.host]
+		if !b.silent && !b.dead && l.w.link(l.node, l.host) {
+			defer l.w.mu.Unlock()
+			if o != nil {
+				if o.Epoch < b.epoch || o.Fence < b.fence {
+					return fmt.Errorf("%s: %w", l.host, mysqlha.ErrOvertaken)
+				}
+				b.epoch, b.fence = o.Epoch, o.Fence
+			}
+			return f(b)
+		}
+		l.w.mu.Unlock()
+		if pass(ctx, tick) != nil {
+			return fmt.Errorf("%s: %w", l.host, mysqlha.ErrSilent)
+		}
+	}
+}
+
+// State implements mysqlha.Local.
+func (l *local) State(ctx context.Context, _ string) (st mysqlha.LocalState, err error) {
+	err = l.tell(ctx, "state", nil, func(b *box) error {
+		st = mysqlha.LocalState{Process: b.process, PID: 1, Since: b.processAt, Why: b.ended, Marked: b.marked, Epoch: b.epoch, Fence: b.fence}
+		for a := range b.nft {
+			st.CutFrom = append(st.CutFrom, a)
+		}
+		slices.Sort(st.CutFrom)
+		return nil
+	})
+	return st, err
+}
+
+// Cut implements mysqlha.Local.
+func (l *local) Cut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) error {
+	return l.tell(ctx, "cut", &o, func(b *box) error {
+		b.nft[s.Host] = true
+		if src := l.w.boxes[b.source]; src != nil && src.addr.String() == s.Host && b.ioState == "Yes" {
+			b.ioState, b.ackConnected = "Connecting", false
+		}
+		for _, x := range l.w.boxes { // what it serves hears of the reset, too
+			if x.addr.String() == s.Host && x.source == b.name && x.ioState == "Yes" {
+				x.ioState, x.ackConnected = "Connecting", false
+			}
+		}
+		return nil
+	})
+}
+
+// Uncut implements mysqlha.Local.
+func (l *local) Uncut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) error {
+	return l.tell(ctx, "uncut", &o, func(b *box) error { delete(b.nft, s.Host); return nil })
+}
+
+// Kill implements mysqlha.Local.
+func (l *local) Kill(ctx context.Context, o mysqlha.Order, why string) error {
+	return l.tell(ctx, "kill", &o, func(b *box) error {
+		b.marked = why
+		b.end(mysqlha.ProcessStopped, why)
+		b.endTenureLocked(why)
+		return nil
+	})
+}
+
+// Start implements mysqlha.Local.
+func (l *local) Start(ctx context.Context, o mysqlha.Order, as mysqlha.Role) error {
+	if err := pass(ctx, 200*time.Millisecond); err != nil {
+		return err
+	}
+	return l.tell(ctx, "start-server", &o, func(b *box) error {
+		if as == mysqlha.AsPrimary && b.marked != "" {
+			return mysqlha.ErrMarked
+		}
+		if as == mysqlha.AsReplica {
+			b.marked = ""
+		}
+		b.begin(as)
+		return nil
+	})
+}
+
+// Stop implements mysqlha.Local.
+func (l *local) Stop(ctx context.Context, o mysqlha.Order) error {
+	return l.tell(ctx, "stop", &o, func(b *box) error { b.end(mysqlha.ProcessStopped, "stopped"); return nil })
+}
+
+// TakeVIP implements mysqlha.Local: a tenure, as the real one has it, and no second box on the same wire.
+func (l *local) TakeVIP(ctx context.Context, o mysqlha.Order) error {
+	err := l.tell(ctx, "take-address", &o, func(b *box) error {
+		b.refusing = false
+		if b.tenure != nil && b.tenure.Why() == "" {
+			b.tenure.Order(o.Epoch)
+		}
+		return nil
+	})
+	for err == nil {
+		l.w.mu.Lock()
+		b := l.w.boxes[l.host]
+		other := ""
+		for _, name := range l.w.names() {
+			x := l.w.boxes[name]
+			if x != b && x.tenure != nil && x.tenure.Valid() && !x.refusing && l.w.link(x.name, b.name) {
+				other = name
+			}
+		}
+		here := b.tenure != nil && b.tenure.Why() == ""
+		switch {
+		case b.epoch > o.Epoch || b.fence > o.Fence:
+			err = mysqlha.ErrOvertaken
+		case other == "" && !here && b.running:
+			t := mysqlha.NewTenure(o.Tag, l.host, o.Epoch, l.w.RecordsAt(l.host, 0), func(context.Context) (int, bool) {
+				l.w.mu.Lock()
+				defer l.w.mu.Unlock()
+				if !b.running || b.frozen {
+					return 0, false
+				}
+				n := 0
+				for _, x := range l.w.boxes {
+					if x.source == b.name && x.ioState == "Yes" && x.ackConnected && l.w.link(x.name, b.name) {
+						n++
+					}
+				}
+				return n, true
+			}, nil)
+			ctx, cancel := context.WithCancel(l.w.ctx)
+			b.tenure, b.endTenure = t, cancel
+			l.w.wg.Go(func() { _ = t.Run(ctx) }) // why it ends, it keeps
+		}
+		done := other == "" && b.tenure != nil && b.tenure.Valid()
+		ended := here && b.tenure.Why() != ""
+		l.w.mu.Unlock()
+		if done || ended {
+			return err
+		}
+		if err == nil {
+			if perr := pass(ctx, tick); perr != nil {
+				return fmt.Errorf("%s: the address is not here: %w", l.host, perr)
+			}
+		}
+	}
+	return err
+}
+
+func (b *box) endTenureLocked(why string) {
+	if b.tenure != nil {
+		b.tenure.End(why)
+		b.endTenure()
+	}
+	b.tenure = nil
+}
+
+// DropVIP implements mysqlha.Local.
+func (l *local) DropVIP(ctx context.Context, o mysqlha.Order) error {
+	return l.tell(ctx, "drop-address", &o, func(b *box) error { b.endTenureLocked("told to"); return nil })
+}
+
+// HandOverVIP implements mysqlha.Local.
+func (l *local) HandOverVIP(ctx context.Context, o mysqlha.Order) error {
+	return l.tell(ctx, "hand-over", &o, func(b *box) error { b.refusing = true; return nil })
+}
+
+// Clone implements mysqlha.Local.
+func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progress func(mysqlha.CloneProgress)) (string, error) {
+	err := l.tell(ctx, "clone", &o, func(b *box) error {
+		b.end(mysqlha.ProcessStopped, "its data is replaced")
+		b.relay, b.source, b.log = nil, "", nil
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	for i := range 4 {
+		progress(mysqlha.CloneProgress{Step: "backup", Bytes: int64(i) << 20, Total: 4 << 20})
+		if err := pass(ctx, 100*time.Millisecond); err != nil {
+			return "", err
+		}
+	}
+	pos := ""
+	err = l.tell(ctx, "clone", nil, func(b *box) error {
+		src := l.w.boxes[from]
+		if src == nil || !src.running || src.dead || !l.w.link(from, l.host) {
+			return fmt.Errorf("the copy of %s broke off", from)
+		}
+		for _, t := range src.log {
+			if !t.committed {
+				break
+			}
+			b.log = append(b.log, t)
+		}
+		b.marked = ""
+		b.begin(mysqlha.AsReplica)
+		pos = position(b.log)
+		return nil
+	})
+	return pos, err
+}
+
+// records is where the record lies.
+type records struct {
+	record  mysqlha.Record
+	version uint64
+	none    bool
+	holder  uint64 // the highest fencing number that was granted
+	lost    bool   // no quorum
+}
+
+// Grant gives the duty to a new holder, and returns its fencing number. What the one before writes is refused from now on.
+func (w *World) Grant() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rec.holder++
+	return w.rec.holder
+}
+
+// Granted reports whether a number is of the present holder.
+func (w *World) Granted(fence uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rec.holder == fence
+}
+
+// Quorum takes the quorum away from everybody, or gives it back.
+func (w *World) Quorum(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rec.lost = !on
+}
+
+// NoRecord makes the cluster one that nobody has set up.
+func (w *World) NoRecord() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rec = records{none: true, holder: w.rec.holder}
+}
+
+// RecordsAt are the records as a node reaches them, under a grant; 0 = it only reads. A node that is isolated has no quorum.
+func (w *World) RecordsAt(node string, fence uint64) mysqlha.Records {
+	return &recordsAt{w, node, fence}
+}
+
+type recordsAt struct {
+	w     *World
+	node  string
+	fence uint64
+}
+
+func (r *recordsAt) reach(ctx context.Context) error {
+	if err := pass(ctx, 3*time.Millisecond); err != nil {
+		return err
+	}
+	for {
+		r.w.mu.Lock()
+		b := r.w.boxes[r.node]
+		ok := !r.w.rec.lost && (b == nil || !b.lonely && !b.dead && !b.silent)
+		r.w.mu.Unlock()
+		if ok {
+			return nil
+		}
+		if err := pass(ctx, tick); err != nil {
+			return fmt.Errorf("no quorum: %w", err)
+		}
+	}
+}
+
+// Load implements mysqlha.Records.
+func (r *recordsAt) Load(ctx context.Context, _ string) (mysqlha.Record, uint64, error) {
+	if err := r.reach(ctx); err != nil {
+		return mysqlha.Record{}, 0, err
+	}
+	r.w.mu.Lock()
+	defer r.w.mu.Unlock()
+	if r.w.rec.none {
+		return mysqlha.Record{}, 0, mysqlha.ErrNoRecord
+	}
+	return r.w.rec.record.Clone(), r.w.rec.version, nil
+}
+
+// Store implements mysqlha.Records.
+func (r *recordsAt) Store(ctx context.Context, _ string, rec mysqlha.Record, version uint64) (uint64, error) {
+	r.w.effect("", "store")
+	if err := r.reach(ctx); err != nil {
+		return 0, err
+	}
+	b, err := json.Marshal(rec) // as the real ones, which keep bytes
+	if err != nil {
+		return 0, err
+	}
+	var kept mysqlha.Record
+	if err := json.Unmarshal(b, &kept); err != nil {
+		return 0, err
+	}
+	r.w.mu.Lock()
+	defer r.w.mu.Unlock()
+	switch {
+	case r.fence != r.w.rec.holder:
+		return 0, mysqlha.ErrOvertaken
+	case version != r.w.rec.version:
+		return 0, mysqlha.ErrChanged
+	}
+	r.w.rec.record, r.w.rec.none = kept, false
+	r.w.rec.version++
+	return r.w.rec.version, nil
+}

@@ -1,0 +1,348 @@
+package mysqlhatest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"hostmesh/lbd/mysqlha"
+)
+
+// At is the world as a runner on a node sees it. Node may be the name of a box, or of none.
+func (w *World) At(node string) mysqlha.World { return view{w, node} }
+
+type view struct {
+	w    *World
+	node string
+}
+
+func (v view) Server(m mysqlha.Member) mysqlha.Server { return &server{v.w, v.node, m.Host} }
+func (v view) Local(m mysqlha.Member) mysqlha.Local   { return &local{v.w, v.node, m.Host} }
+
+// DestroyVM implements mysqlha.World.
+func (v view) DestroyVM(ctx context.Context, host string, _ mysqlha.Order) error {
+	v.w.effect(host, "destroy")
+	if err := pass(ctx, 50*time.Millisecond); err != nil {
+		return err
+	}
+	v.w.mu.Lock()
+	defer v.w.mu.Unlock()
+	b := v.w.boxes[host]
+	if !b.isVM {
+		return mysqlha.ErrNoVM
+	}
+	b.end(mysqlha.ProcessStopped, "its machine was destroyed")
+	b.endTenureLocked("its machine was destroyed")
+	b.dead = true
+	return nil
+}
+
+// effect tells the hook.
+func (w *World) effect(host, what string) {
+	w.mu.Lock()
+	hook := w.hook
+	w.mu.Unlock()
+	if hook != nil {
+		hook(host, what)
+	}
+}
+
+// pass lets time pass.
+func pass(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// server implements mysqlha.Server.
+type server struct {
+	w          *World
+	node, host string
+}
+
+// ask runs a statement on the server, or fails as a client would.
+func (s *server) ask(ctx context.Context, what string, f func(b *box) error) error {
+	if what != "observe" && what != "ping" {
+		s.w.effect(s.host, what)
+	}
+	if err := pass(ctx, time.Millisecond); err != nil {
+		return fmt.Errorf("%s: %w: %w", s.host, mysqlha.ErrUnreachable, err)
+	}
+	for {
+		s.w.mu.Lock()
+		b := s.w.boxes[s.host]
+		silent := b.frozen || b.dead || !s.w.link(s.node, s.host)
+		var err error
+		switch {
+		case silent:
+		case !b.running:
+			err = fmt.Errorf("%s: %w: connection refused", s.host, mysqlha.ErrUnreachable)
+		case what == "ping" && b.saturated:
+			err = fmt.Errorf("%s: %w", s.host, mysqlha.ErrSaturated)
+		default:
+			err = f(b)
+		}
+		s.w.mu.Unlock()
+		if !silent {
+			return err
+		}
+		if perr := pass(ctx, tick); perr != nil {
+			return fmt.Errorf("%s: %w: %w", s.host, mysqlha.ErrUnreachable, perr)
+		}
+	}
+}
+
+func state(list []txn) string {
+	last := map[uint32]uint64{}
+	for _, t := range list {
+		last[t.server] = max(last[t.server], t.seq)
+	}
+	var parts []string
+	for id, seq := range last {
+		parts = append(parts, fmt.Sprintf("0-%d-%d", id, seq))
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ",")
+}
+
+func position(list []txn) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[len(list)-1].gtid()
+}
+
+// Observe implements mysqlha.Server.
+func (s *server) Observe(ctx context.Context) (f mysqlha.Facts, err error) {
+	err = s.ask(ctx, "observe", func(b *box) error {
+		f = mysqlha.Facts{
+			Version: "10.11.19-MariaDB", Flavour: mysqlha.MariaDB, ServerID: b.id, Uptime: time.Since(b.began).Truncate(time.Second), ReadOnly: b.readOnly,
+			Binlog: state(b.log), Current: position(b.log), MaxConnections: 100, Clients: len(b.waiting), Settings: map[string]string{"log_bin": "ON"},
+			Semi: mysqlha.SemiSync{Source: b.semi, Acker: b.acker, Active: b.semi, Waiting: len(b.waiting)},
+		}
+		for _, x := range s.w.boxes {
+			if x.running && x.source == b.name && x.ioState == "Yes" && x.ackConnected && b.semi {
+				f.Semi.Clients++ // the server finds out late that one is gone
+			}
+		}
+		if b.source != "" {
+			f.Received = b.last().gtid()
+			if b.last().seq == 0 {
+				f.Received = ""
+			}
+			lag := time.Duration(0)
+			r := &mysqlha.Replication{
+				SourceHost: s.w.boxes[b.source].addr.String(), SourcePort: 3306, IO: b.ioState, SQL: b.sql, Position: f.Received, Heartbeats: b.beats,
+				HeartbeatPeriod: 250 * time.Millisecond, IOErrno: b.ioErrno, SQLErrno: b.sqlErrno, UsesGTID: true,
+			}
+			if b.ioState == "Yes" && b.sql && len(b.relay) == 0 {
+				r.Lag = &lag
+			}
+			if b.ioErrno != 0 {
+				r.IOError = "Got fatal error 1236 from master"
+			}
+			f.Replica = r
+		}
+		return nil
+	})
+	return f, err
+}
+
+// Ping implements mysqlha.Server.
+func (s *server) Ping(ctx context.Context) error {
+	return s.ask(ctx, "ping", func(*box) error { return nil })
+}
+
+// Hold implements mysqlha.Server.
+func (s *server) Hold(ctx context.Context) error {
+	var died chan struct{}
+	if err := s.ask(ctx, "ping", func(b *box) error { died = b.died; return nil }); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-died:
+	}
+	s.w.mu.Lock()
+	heard := s.w.link(s.node, s.host)
+	s.w.mu.Unlock()
+	if !heard { // nobody says so
+		<-ctx.Done()
+		return nil
+	}
+	return fmt.Errorf("%s: %w: unexpected EOF", s.host, mysqlha.ErrUnreachable)
+}
+
+// SetReadOnly implements mysqlha.Server.
+func (s *server) SetReadOnly(ctx context.Context, on bool) error {
+	what := "writable"
+	if on {
+		what = "read-only"
+	}
+	for {
+		hangs := false
+		err := s.ask(ctx, what, func(b *box) error {
+			if hangs = on && !b.readOnly && len(b.waiting) > 0; !hangs {
+				b.readOnly = on
+			}
+			return nil
+		})
+		if err != nil || !hangs {
+			return err
+		}
+		if err := pass(ctx, tick); err != nil {
+			return fmt.Errorf("%s: %w: %w", s.host, mysqlha.ErrUnreachable, err)
+		}
+	}
+}
+
+// SetSource implements mysqlha.Server.
+func (s *server) SetSource(ctx context.Context, on bool) error {
+	return s.ask(ctx, "source", func(b *box) error {
+		if b.semi && !on {
+			for i := range b.log {
+				if !b.log[i].committed {
+					b.commit(s.w, i) // their clients are told OK
+				}
+			}
+		}
+		b.semi = on
+		return nil
+	})
+}
+
+// SetAcker implements mysqlha.Server.
+func (s *server) SetAcker(ctx context.Context, on bool) error {
+	return s.ask(ctx, "acker", func(b *box) error { b.acker = on; return nil })
+}
+
+// StartSQL implements mysqlha.Server.
+func (s *server) StartSQL(ctx context.Context) error {
+	return s.ask(ctx, "start-sql", func(b *box) error {
+		if b.source == "" || b.sql {
+			return nil
+		}
+		if !b.io {
+			return mysqlha.ErrPurge
+		}
+		b.sql, b.sqlErrno = true, 0
+		return nil
+	})
+}
+
+// StopIO implements mysqlha.Server.
+func (s *server) StopIO(ctx context.Context) error {
+	return s.ask(ctx, "stop-io", func(b *box) error {
+		b.io, b.ioState, b.ackConnected = false, "No", false
+		return nil
+	})
+}
+
+// Start implements mysqlha.Server.
+func (s *server) Start(ctx context.Context) error {
+	return s.ask(ctx, "start", func(b *box) error {
+		if b.source == "" {
+			return nil
+		}
+		if !b.io && !b.sql {
+			b.relay = nil // both were stopped, with GTIDs
+		}
+		b.io, b.sql, b.ioErrno, b.sqlErrno = true, true, 0, 0
+		if b.ioState == "No" {
+			b.ioState, b.triedAt = "Connecting", time.Time{}
+		}
+		return nil
+	})
+}
+
+// WaitApplied implements mysqlha.Server.
+func (s *server) WaitApplied(ctx context.Context, position string) error {
+	want, err := mysqlha.ParseGTIDs(mysqlha.MariaDB, position)
+	if err != nil {
+		return err
+	}
+	s.w.effect(s.host, "wait")
+	for {
+		done := false
+		err := s.ask(ctx, "ping", func(b *box) error {
+			has, err := mysqlha.ParseGTIDs(mysqlha.MariaDB, state(b.log))
+			done = has.Reaches(want)
+			return err
+		})
+		if err != nil || done {
+			return err
+		}
+		if err := pass(ctx, tick); err != nil {
+			return fmt.Errorf("%s: %w: %w", s.host, mysqlha.ErrUnreachable, err)
+		}
+	}
+}
+
+// Leave implements mysqlha.Server.
+func (s *server) Leave(ctx context.Context) error {
+	return s.ask(ctx, "leave", func(b *box) error {
+		if len(b.relay) > 0 {
+			s.w.fault("%s ended its replication with %d transactions that it had not applied", s.host, len(b.relay))
+		}
+		b.relay, b.source, b.io, b.sql, b.ioState, b.ackConnected = nil, "", false, false, "No", false
+		return nil
+	})
+}
+
+// Follow implements mysqlha.Server.
+func (s *server) Follow(ctx context.Context, source mysqlha.Source, _ bool) error {
+	return s.ask(ctx, "follow", func(b *box) error {
+		if b.source == source.Name && b.io && b.sql {
+			return nil
+		}
+		b.relay, b.source, b.io, b.sql, b.ioErrno, b.sqlErrno = nil, source.Name, true, true, 0, 0
+		b.ioState, b.ackConnected, b.triedAt = "Connecting", false, time.Time{}
+		if b.semi {
+			s.w.fault("%s follows %s and waits for acknowledgements: its applying thread hangs", s.host, source.Name)
+		}
+		return nil
+	})
+}
+
+// EndClients implements mysqlha.Server.
+func (s *server) EndClients(ctx context.Context) (n int, err error) {
+	err = s.ask(ctx, "end-clients", func(b *box) error {
+		if n = len(b.waiting); n > 0 && !b.readOnly {
+			s.w.fault("clients of %s were ended while they waited for an acknowledgement: that commits", s.host)
+		}
+		return nil
+	})
+	return n, err
+}
+
+// Apply implements mysqlha.Server.
+func (s *server) Apply(ctx context.Context, want []mysqlha.Setting) (restart []mysqlha.Setting, err error) {
+	err = s.ask(ctx, "apply-settings", func(*box) error { return nil })
+	for _, x := range want {
+		if x.Restart {
+			restart = append(restart, x)
+		}
+	}
+	return restart, err
+}
+
+// Checksum implements mysqlha.Server.
+func (s *server) Checksum(ctx context.Context, _ []string, _ uint64) (out map[string]string, err error) {
+	err = s.ask(ctx, "ping", func(b *box) error {
+		out = map[string]string{"ledger.writes": position(b.log)}
+		return nil
+	})
+	return out, err
+}
+
+// Close implements mysqlha.Server.
+func (s *server) Close() error { return nil }

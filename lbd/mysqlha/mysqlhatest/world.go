@@ -1,0 +1,479 @@
+// Package mysqlhatest has a world of database servers that are not real, with the semantics on which safety rests: GTIDs, semi-synchronous
+// replication, relay logs that are purged, crashes, agents that are silent, networks that are cut, and a ledger of what was acknowledged.
+//
+// It leaves to real servers (package mariadbtest) whether these semantics are theirs.
+package mysqlhatest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"hostmesh/lbd/mysqlha"
+)
+
+// tick is how often the world moves. All that takes time in it takes a multiple.
+const tick = 5 * time.Millisecond
+
+// World is boxes with one server each, and a ledger. It is safe for concurrent use. In a bubble of testing/synctest its time is virtual.
+type World struct {
+	Tag    string
+	Strict bool
+
+	mu    sync.Mutex // guards everything below, and what is in boxes
+	boxes map[string]*box
+	cut   map[[2]string]bool // links that carry nothing, both ways; of boxes and of agents' nodes
+	rec   records
+	// ledger are ids of writes that a client was told of; sent those that were tried.
+	ledger map[int]bool
+	nextID int
+	faults []string // violations of invariants
+	hook   func(host, what string)
+	stop   context.CancelFunc
+	wg     sync.WaitGroup
+	ctx    context.Context
+}
+
+// txn is a transaction.
+type txn struct {
+	server uint32
+	seq    uint64
+	id     int // of the write; 0 = none
+	// committed is false while it is in the log alone, waiting for an acknowledgement.
+	committed bool
+}
+
+func (t txn) gtid() string { return fmt.Sprintf("0-%d-%d", t.server, t.seq) }
+
+// box is a host with a server and an agent.
+type box struct {
+	name string
+	addr netip.Addr
+	id   uint32
+
+	dead   bool // the box has no power, or its machine was destroyed
+	silent bool // its agent does not answer; the server does
+	isVM   bool
+	lonely bool // no network at all, but for itself
+
+	// Of the server, on disk.
+	log    []txn // the binary log
+	relay  []txn // received and not applied
+	source string
+	// Of the server, in memory.
+	running, frozen         bool
+	died                    chan struct{} // closed when the process ends
+	began                   time.Time
+	readOnly, semi, acker   bool
+	io, sql                 bool // threads are wanted
+	ioState                 string
+	ackConnected            bool // its receiving thread was started as an acker
+	ioErrno, sqlErrno       int
+	missed                  int
+	beats                   uint64
+	beatAt                  time.Time
+	triedAt                 time.Time
+	waiting                 map[int]chan bool // by index in log
+	saturated, stuck, brims bool
+	slow                    int // transactions applied a tick; 0 = many
+	ended                   string
+
+	// Of the agent.
+	process   mysqlha.Process
+	processAt time.Time
+	marked    string
+	nft       map[string]bool // addresses that nothing is received from
+	epoch     uint64
+	fence     uint64
+	tenure    *mysqlha.Tenure
+	endTenure context.CancelFunc
+	refusing  bool
+}
+
+// New makes a world with boxes; they are a, b, c and so on, and a is the primary of a record that is at epoch 1.
+func New(tag string, n int, strict bool) *World {
+	w := &World{Tag: tag, Strict: strict, boxes: map[string]*box{}, cut: map[[2]string]bool{}, ledger: map[int]bool{}}
+	w.ctx, w.stop = context.WithCancel(context.Background())
+	now := time.Now()
+	durability := "available"
+	if strict {
+		durability = "strict"
+	}
+	r := mysqlha.Record{Format: mysqlha.RecordFormat, Epoch: 1, Primary: "a", Durability: durability, Starts: map[string]time.Time{}}
+	for i := range n {
+		b := &box{
+			name: string(rune('a' + i)), addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), id: uint32(i + 1), running: true, died: make(chan struct{}), began: now,
+			readOnly: i > 0, waiting: map[int]chan bool{}, process: mysqlha.ProcessRuns, processAt: now, nft: map[string]bool{}, ioState: "No",
+		}
+		if i == 0 {
+			b.semi = true
+		} else {
+			b.source, b.io, b.sql, b.acker = "a", true, true, true
+			r.Ackers = append(r.Ackers, b.name)
+			r.Starts[b.name] = now.Truncate(time.Second)
+		}
+		w.boxes[b.name] = b
+	}
+	w.rec.record, w.rec.version = r, 1
+	w.wg.Go(w.run)
+	return w
+}
+
+// Close ends the world.
+func (w *World) Close() {
+	w.stop()
+	w.wg.Wait()
+}
+
+// Members are the boxes as HostDB would have them.
+func (w *World) Members() []mysqlha.Member {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []mysqlha.Member
+	for _, b := range w.boxes {
+		out = append(out, mysqlha.Member{Host: b.name, Addr: b.addr, Port: 3306})
+	}
+	slices.SortFunc(out, func(a, b mysqlha.Member) int { return cmp.Compare(a.Host, b.Host) })
+	return out
+}
+
+// Agents are what node's part of the mesh has heard of the agents: a report comes some time after what it says.
+func (w *World) Agents(node string) map[string]mysqlha.Agent {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[string]mysqlha.Agent{}
+	for _, b := range w.boxes {
+		a := mysqlha.Agent{Alive: !b.silent && !b.dead && w.link(node, b.name), Reported: true, Process: b.process, Since: b.processAt, Seen: b.processAt}
+		if b.tenure != nil && b.tenure.Valid() {
+			a.VIP = "held"
+		}
+		if !a.Alive {
+			a.Process = mysqlha.ProcessRuns // as it was last said
+		}
+		out[b.name] = a
+	}
+	return out
+}
+
+// link reports whether two carry something to each other. mu is held.
+func (w *World) link(a, b string) bool {
+	if a == b {
+		return true
+	}
+	for _, name := range []string{a, b} {
+		if x := w.boxes[name]; x != nil && (x.dead || x.lonely) {
+			return false
+		}
+	}
+	return !w.cut[pair(a, b)]
+}
+
+func pair(a, b string) [2]string {
+	if a > b {
+		a, b = b, a
+	}
+	return [2]string{a, b}
+}
+
+func (w *World) run() {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		select {
+		case <-w.ctx.Done():
+			w.mu.Lock()
+			for _, b := range w.boxes {
+				b.endTenureLocked("the world ends")
+			}
+			w.mu.Unlock()
+			return
+		case <-t.C:
+			w.mu.Lock()
+			w.move()
+			w.mu.Unlock()
+		}
+	}
+}
+
+// move is one tick. mu is held.
+func (w *World) move() {
+	now := time.Now()
+	for _, name := range w.names() {
+		b := w.boxes[name]
+		if !b.running || b.frozen {
+			continue
+		}
+		w.receive(b, now)
+		b.applySome()
+	}
+	w.judge()
+}
+
+func (w *World) names() []string {
+	var out []string
+	for n := range w.boxes {
+		out = append(out, n)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// receive is the thread that receives.
+func (w *World) receive(b *box, now time.Time) {
+	if !b.io || b.source == "" {
+		b.ioState, b.ackConnected = "No", false
+		return
+	}
+	src := w.boxes[b.source]
+	reset := src == nil || b.nft[src.addr.String()] || src.nft[b.addr.String()] || !src.running && !src.dead && w.link(b.name, src.name)
+	silent := !reset && (!w.link(b.name, src.name) || src.dead || src.frozen)
+	switch {
+	case reset:
+		if b.ioState == "Yes" {
+			b.triedAt = now
+		}
+		b.ioState, b.ackConnected = "Connecting", false
+		return
+	case silent && b.ioState == "Yes":
+		return // it waits for what does not come
+	case silent:
+		b.ioState = "Connecting"
+		return
+	case b.ioState != "Yes":
+		if now.Sub(b.triedAt) < 50*time.Millisecond {
+			return
+		}
+		b.triedAt = now
+		if !src.has(b.received()) {
+			b.io, b.ioState, b.ioErrno = false, "No", 1236
+			return
+		}
+		b.ioState, b.ioErrno, b.beatAt, b.beats = "Yes", 0, now, 0
+		b.ackConnected = b.acker
+		return
+	}
+	if !src.has(b.received()) {
+		b.io, b.ioState, b.ioErrno, b.ackConnected = false, "No", 1236, false
+		return
+	}
+	at := src.index(b.received()) + 1
+	for i := at; i < len(src.log); i++ {
+		t := src.log[i]
+		if t.seq <= b.last().seq { // gtid_strict_mode
+			b.sql, b.sqlErrno = false, 1950
+			return
+		}
+		t.committed = true
+		b.relay = append(b.relay, t)
+		if b.ackConnected && src.semi {
+			src.acknowledged(w, i)
+		}
+		b.beatAt = now
+	}
+	if now.Sub(b.beatAt) >= 250*time.Millisecond {
+		b.beatAt = now
+		b.beats++
+	}
+}
+
+// last is the last that it has received, or has.
+func (b *box) last() txn {
+	if n := len(b.relay); n > 0 {
+		return b.relay[n-1]
+	}
+	if n := len(b.log); n > 0 {
+		return b.log[n-1]
+	}
+	return txn{}
+}
+
+func (b *box) received() txn { return b.last() }
+
+// index is where a transaction is in the log; -1 = nowhere.
+func (b *box) index(t txn) int {
+	for i := len(b.log) - 1; i >= 0; i-- {
+		if b.log[i].server == t.server && b.log[i].seq == t.seq {
+			return i
+		}
+	}
+	return -1
+}
+
+func (b *box) has(t txn) bool { return t.seq == 0 || b.index(t) >= 0 }
+
+// acknowledged commits what waited up to an index.
+func (b *box) acknowledged(w *World, upto int) {
+	for i := upto; i >= 0 && !b.log[i].committed; i-- {
+		b.commit(w, i)
+	}
+}
+
+func (b *box) commit(w *World, i int) {
+	b.log[i].committed = true
+	if b.log[i].id != 0 {
+		w.ledger[b.log[i].id] = true // whoever asked may hear of it
+	}
+	if c := b.waiting[i]; c != nil {
+		c <- true
+		delete(b.waiting, i)
+	}
+}
+
+// applySome is the thread that applies.
+func (b *box) applySome() {
+	if !b.sql || b.stuck {
+		return
+	}
+	n := len(b.relay)
+	if b.slow > 0 {
+		n = min(n, b.slow)
+	}
+	b.log = append(b.log, b.relay[:n]...)
+	b.relay = slices.Delete(b.relay, 0, n)
+}
+
+// Write has a client try a write on the server of a host, and returns its id and whether the client was told that it is written. It waits until ctx ends.
+func (w *World) Write(ctx context.Context, host string) (id int, ok bool) {
+	w.mu.Lock()
+	w.nextID++
+	id = w.nextID
+	b := w.boxes[host]
+	if b == nil || !b.running || b.frozen || b.dead || b.readOnly || b.refusing {
+		w.mu.Unlock()
+		return id, false
+	}
+	b.log = append(b.log, txn{server: b.id, seq: b.last().seq + 1, id: id})
+	i := len(b.log) - 1
+	if !b.semi || !w.Strict && !w.ackable(b) {
+		b.commit(w, i)
+		w.mu.Unlock()
+		return id, true
+	}
+	c := make(chan bool, 1)
+	b.waiting[i] = c
+	died := b.died
+	w.mu.Unlock()
+	select {
+	case ok = <-c:
+	case <-died:
+	case <-ctx.Done():
+	}
+	return id, ok
+}
+
+// ackable reports whether somebody could acknowledge what a server writes. mu is held.
+func (w *World) ackable(b *box) bool {
+	for _, x := range w.boxes {
+		if x.running && !x.frozen && x.source == b.name && x.ioState == "Yes" && x.ackConnected && w.link(x.name, b.name) && !b.nft[x.addr.String()] && !x.nft[b.addr.String()] {
+			return true
+		}
+	}
+	return false
+}
+
+// judge looks for what must never be. mu is held.
+func (w *World) judge() {
+	if !w.Strict {
+		return
+	}
+	var able []string
+	for _, name := range w.names() {
+		b := w.boxes[name]
+		if b.running && !b.readOnly && !b.dead && (!b.semi || w.ackable(b)) {
+			able = append(able, name)
+		}
+	}
+	if len(able) > 1 {
+		w.fault("%v take writes that can be acknowledged, at the same time", able)
+	}
+	var holders []string
+	for _, name := range w.names() {
+		b := w.boxes[name]
+		if b.tenure != nil && b.tenure.Valid() && !b.refusing && !b.dead && !b.lonely {
+			holders = append(holders, name)
+		}
+	}
+	for i, x := range holders {
+		for _, y := range holders[i+1:] {
+			if w.link(x, y) {
+				w.fault("%s and %s both have the address", x, y)
+			}
+		}
+	}
+}
+
+func (w *World) fault(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if !slices.Contains(w.faults, text) && len(w.faults) < 20 {
+		w.faults = append(w.faults, text)
+	}
+}
+
+// Faults are the violations of invariants so far.
+func (w *World) Faults() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.faults)
+}
+
+// Lost are the ids that a client was told of and that the server of a host has not got, applied or not.
+func (w *World) Lost(host string) []int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b := w.boxes[host]
+	has := map[int]bool{}
+	for _, t := range slices.Concat(b.log, b.relay) {
+		has[t.id] = true
+	}
+	var out []int
+	for id := range w.ledger {
+		if !has[id] {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Acknowledged is how many writes clients were told of.
+func (w *World) Acknowledged() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.ledger)
+}
+
+// Writable are the hosts whose servers take writes.
+func (w *World) Writable() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []string
+	for _, name := range w.names() {
+		if b := w.boxes[name]; b.running && !b.readOnly && !b.dead {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// Address is the host that has the address of the primary, and takes connections at it; "" = none.
+func (w *World) Address() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, name := range w.names() {
+		if b := w.boxes[name]; b.tenure != nil && b.tenure.Valid() && !b.refusing && !b.dead && !b.lonely {
+			return name
+		}
+	}
+	return ""
+}
+
+// Record is the record as it is.
+func (w *World) Record() mysqlha.Record {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rec.record.Clone()
+}

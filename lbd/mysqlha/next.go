@@ -1,0 +1,317 @@
+package mysqlha
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"hostmesh/hostdb/section"
+)
+
+// Act is what a runner does next.
+type Act string
+
+// The acts. docs/mysql.md explains them; each is harmless when it was done before.
+const (
+	ActNone     Act = "nothing"
+	ActProbe    Act = "probe"     // ask all again, at once
+	ActPage     Act = "page"      // a person has to decide
+	ActFailover Act = "failover"  // begin one
+	ActContinue Act = "continue"  // the change that the record has
+	ActStart    Act = "start"     // the server of Host, As
+	ActReadOnly Act = "read-only" // Host takes no writes
+	ActWritable Act = "writable"  // Host takes writes
+	ActSource   Act = "wait"      // Host waits for acknowledgements
+	ActAddress  Act = "address"   // Host gets the address of the primary
+	ActFollow   Act = "follow"    // Host follows the primary
+	ActResume   Act = "resume"    // the threads of Host run
+	ActRejoin   Act = "rejoin"    // Host, an old primary, becomes a replica
+	ActAdmit    Act = "admit"     // Host, an old primary, follows the new one: it is none any more
+	ActClone    Act = "clone"     // Host becomes a copy of From
+	ActAcker    Act = "acker"     // Host is counted, and then acknowledges
+	ActProve    Act = "prove"     // Host was started anew, and has all again
+	ActSpeak    Act = "speak"     // Host is counted, and is told again to acknowledge
+	ActShut     Act = "shut"      // Host is away: the primary is kept from hearing it, and it counts no more
+	ActUnshut   Act = "unshut"    // Host is back, and was told that it does not acknowledge
+	ActDismiss  Act = "dismiss"   // Host acknowledges no more
+)
+
+// Action is one act.
+type Action struct {
+	Act  Act    `json:"act"`
+	Host string `json:"host,omitempty"`
+	From string `json:"from,omitempty"`
+	As   Role   `json:"as,omitempty"`
+	// For is the diagnosis that it follows from; Why is for people, also where nothing is done.
+	For Name   `json:"for"`
+	Why string `json:"why,omitempty"`
+}
+
+// Next is the action table: what follows from a diagnosis. It is a pure function. One act at a time: after it, all is looked at anew.
+func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
+	head := list[0]
+	r := &c.Record
+	nothing := func(why string) Action { return Action{Act: ActNone, For: head.Name, Why: why} }
+	switch head.Name {
+	case QuorumLost, NoMembers, NoRecord:
+		return nothing(head.Text)
+	}
+	if i := r.Intent; i != nil {
+		// A change that opens has a new primary, which can die like any other.
+		if d, down := primaryDown(list); down && i.Step == StepOpen {
+			if why := cannot(c, o); why == "" {
+				return Action{Act: ActFailover, Host: r.Primary, For: d.Name, Why: d.Text}
+			}
+		}
+		if until := o.Rest[restIntent]; o.Now.Before(until) {
+			return nothing("the change is tried again soon: " + i.Stopped)
+		}
+		return Action{Act: ActContinue, Host: i.Old, For: head.Name, Why: "a change that has begun is finished, whoever began it"}
+	}
+	if r.Paused != nil {
+		return nothing("automatic acts were paused by " + r.Paused.By)
+	}
+	p := o.Servers[r.Primary]
+	if d, down := primaryDown(list); down {
+		why := refuses(c, o)
+		if why == "" {
+			return Action{Act: ActFailover, Host: r.Primary, For: d.Name, Why: d.Text}
+		}
+		if a, ok := restart(c, o, d.Name, why); ok {
+			return a
+		}
+		return Action{Act: ActPage, Host: r.Primary, For: d.Name, Why: why}
+	}
+	if _, blind := has(list, Blind, ""); blind {
+		return nothing("a node that sees nobody decides nothing")
+	}
+	if d, ok := has(list, ClusterDown, ""); ok {
+		if a, ok := restart(c, o, d.Name, "all servers are down"); ok {
+			return a
+		}
+	}
+	if d, ok := has(list, PrimarySuspect, ""); ok {
+		if a, ok := restart(c, o, d.Name, "nobody can say that it is gone for good"); ok && o.Now.Sub(p.ProcessSeen) > restartAfter {
+			return a
+		}
+		return Action{Act: ActProbe, For: d.Name, Why: d.Text}
+	}
+	for _, d := range list {
+		if a, ok := keep(c, o, list, d); ok {
+			a.For = d.Name
+			return a
+		}
+	}
+	// Hosts that are shut out cannot receive: they are let in as soon as they can be told not to acknowledge.
+	for _, host := range r.Shut {
+		if p.answers(o.Now) && p.Agent && o.Servers[host].answers(o.Now) && !resting(o, host) {
+			return Action{Act: ActUnshut, Host: host, For: AckerAway, Why: host + " answers again"}
+		}
+	}
+	return nothing(head.Text)
+}
+
+// restIntent is the key in Rest of the change that the record has: no host is called like that.
+const restIntent = ""
+
+// restartAfter is how long a primary whose process has ended is left for a failover before it is started again.
+const restartAfter = 3 * time.Second
+
+func primaryDown(list []Diagnosis) (Diagnosis, bool) {
+	if d, ok := has(list, PrimaryDead, ""); ok {
+		return d, true
+	}
+	return has(list, PrimarySilent, "")
+}
+
+// refuses tells why there is no automatic failover now; "" = there is.
+func refuses(c *Cluster, o *Observations) string {
+	r := &c.Record
+	since := o.Wall.Sub(r.LastFailover)
+	switch {
+	case c.MySQL.Failover != section.Auto:
+		return fmt.Sprintf("Failover is %s: a person decides, by hostmesh mysql failover %s", cmp.Or(c.MySQL.Failover, section.Manual), c.Tag)
+	case !r.LastFailover.IsZero() && since < flapTime && r.AckedBy == "":
+		return fmt.Sprintf("the last automatic failover was %s ago, and nobody has acknowledged it: hostmesh mysql ack %s", max(since, 0).Round(time.Second), c.Tag)
+	}
+	return cannot(c, o)
+}
+
+// cannot tells why a failover would not pass its gate; "" = it could.
+func cannot(c *Cluster, o *Observations) string {
+	r := &c.Record
+	answer, candidates := 0, 0
+	for _, m := range c.Members {
+		s := o.Servers[m.Host]
+		if s.lives(o.Now) {
+			answer++
+		}
+		if m.Host != r.Primary && s.answers(o.Now) && fit(c, m, s) == "" {
+			candidates++
+		}
+	}
+	switch {
+	case candidates == 0:
+		return "no replica could take over"
+	case o.Mass && 2*answer <= len(c.Members):
+		return "the mesh suspects many nodes at once, and most servers of the cluster are not seen from here: this node is more likely sick"
+	}
+	if !c.Strict() {
+		return ""
+	}
+	if len(r.Ackers) == 0 {
+		return "no replica is known to have all that was acknowledged"
+	}
+	for _, host := range r.Ackers {
+		if s := o.Servers[host]; !s.answers(o.Now) {
+			return fmt.Sprintf("%s acknowledges, and does not answer: only it may have the last transactions, and Durability is strict", host)
+		}
+	}
+	return ""
+}
+
+// fit tells why a member can never be promoted; "" = it can.
+func fit(c *Cluster, m Member, s Sight) string {
+	switch {
+	case m.Unfit != "":
+		return m.Unfit
+	case c.Record.Fenced[m.Host] != "":
+		return "it was the primary, and has not rejoined"
+	case Supported(s.Facts) != "":
+		return Supported(s.Facts)
+	case s.Facts.Settings["log_bin"] != "" && !isOn(s.Facts.Settings["log_bin"]):
+		return "it has no binary log"
+	case s.Facts.Replica != nil && !s.Facts.Replica.UsesGTID:
+		return "it does not follow by GTID"
+	}
+	return ""
+}
+
+// restart starts a primary whose process ended, as the primary: as a replica it would drop what was acknowledged. Replicas that are down are started
+// only when it is there, or can be: what a replica has received and not applied goes with its start, and may be all that there is.
+func restart(c *Cluster, o *Observations, name Name, why string) (Action, bool) {
+	r := &c.Record
+	p := o.Servers[r.Primary]
+	if p.down() && r.Fenced[r.Primary] == "" && !resting(o, r.Primary) {
+		return Action{Act: ActStart, Host: r.Primary, As: AsPrimary, For: name, Why: "its process has ended, and there is no failover: " + why}, true
+	}
+	return Action{}, false
+}
+
+func resting(o *Observations, host string) bool {
+	return o.Now.Before(o.Rest[host]) || o.Busy[host] != ""
+}
+
+// keep is what is done about one thing while the primary answers.
+func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, bool) {
+	r := &c.Record
+	host := d.Host
+	p, s := o.Servers[r.Primary], o.Servers[host]
+	if host != "" && resting(o, host) || !p.answers(o.Now) {
+		return Action{}, false
+	}
+	_, errant := has(list, ErrantFound, host)
+	open := p.Facts.Replica == nil && !p.Facts.ReadOnly
+	act := func(a Act, why string) (Action, bool) { return Action{Act: a, Host: host, Why: why}, true }
+	switch d.Name {
+	case ReplicaWritable:
+		if r.Fenced[host] == "" {
+			return act(ActReadOnly, d.Text)
+		}
+	case PrimaryReadOnly:
+		if r.Fenced[host] == "" && p.Facts.Replica == nil && Supported(p.Facts) == "" {
+			return act(ActWritable, "the record says that it is the primary, and nothing deposes it")
+		}
+	case PrimaryAsync:
+		if open {
+			return act(ActSource, d.Text)
+		}
+	case AddressAway:
+		return act(ActAddress, d.Text)
+	case ReplicaDown:
+		if s.down() && open {
+			return Action{Act: ActStart, Host: host, As: AsReplica, Why: d.Text}, true
+		}
+	case OldPrimary:
+		if s.answers(o.Now) && s.Facts.ReadOnly && healthy(s.Facts) && c.follows(s.Facts, r.Primary) {
+			return act(ActAdmit, d.Text)
+		}
+		if s.Agent && open {
+			return act(ActRejoin, d.Text)
+		}
+	case ReplicaAstray, ReplicaStopped:
+		if !open || errant {
+			return Action{}, false
+		}
+		if d.Name == ReplicaAstray {
+			return act(ActFollow, d.Text)
+		}
+		return act(ActResume, d.Text)
+	case ReplicaLost, ReplicaNew:
+		if o.Busy[host] != "" || !open || errant || !s.Agent || !s.answers(o.Now) || Supported(s.Facts) != "" {
+			return Action{}, false
+		}
+		if slices.Contains(r.Ackers, host) {
+			return act(ActDismiss, d.Text+"; it counts no more")
+		}
+		if d.Name == ReplicaNew && s.Facts.Current != "" && s.Facts.Binlog != "" {
+			return act(ActFollow, "all that it has is the primary's too")
+		}
+		if from := cloneFrom(c, o, host); from != "" {
+			return Action{Act: ActClone, Host: host, From: from, Why: d.Text}, true
+		}
+	case AckerRestarted:
+		if caughtUp(c, o, host) {
+			return act(ActProve, d.Text)
+		}
+	case AckerSilent:
+		return act(ActSpeak, d.Text)
+	case AckerAway:
+		if c.Strict() && others(c, o, host) && p.Agent {
+			return act(ActShut, d.Text+"; others have all")
+		}
+	case AckerLeaving:
+		if others(c, o, host) || !c.Strict() {
+			return act(ActDismiss, d.Text)
+		}
+	case AckerDue:
+		if open && !slices.Contains(r.Shut, host) {
+			return act(ActAcker, d.Text)
+		}
+	}
+	return Action{}, false
+}
+
+// others reports whether the primary has no other ackers connected than those that are counted beside host, and one of these has all.
+func others(c *Cluster, o *Observations, host string) bool {
+	connected, complete := 0, false
+	p := o.Servers[c.Record.Primary]
+	for _, h := range c.Record.Ackers {
+		s := o.Servers[h]
+		if h == host || !s.answers(o.Now) || !healthy(s.Facts) || !s.Facts.Semi.Acker || !c.follows(s.Facts, c.Record.Primary) {
+			continue
+		}
+		connected++
+		complete = complete || caughtUp(c, o, h) && sameStart(c.Record.Starts[h], o.began(s))
+	}
+	return complete && connected > 0 && p.Facts.Semi.Clients <= connected+1
+}
+
+// cloneFrom chooses whose copy a host becomes: a replica that has all, for a copy of the primary holds its writers up; the primary where there is none.
+func cloneFrom(c *Cluster, o *Observations, host string) string {
+	best := ""
+	for _, m := range c.Members {
+		s := o.Servers[m.Host]
+		if m.Host == host || m.Host == c.Record.Primary || !s.Agent || resting(o, m.Host) || !caughtUp(c, o, m.Host) {
+			continue
+		}
+		if best == "" || m.Drained != "" { // one that serves nobody is the best source
+			best = m.Host
+		}
+	}
+	if p := o.Servers[c.Record.Primary]; best == "" && p.Agent && !resting(o, c.Record.Primary) {
+		return c.Record.Primary
+	}
+	return best
+}

@@ -1,0 +1,254 @@
+package mysqlha
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"hostmesh/hostdb/section"
+)
+
+// Member is a host of the cluster, as HostDB has it.
+type Member struct {
+	Host string     `json:"host"`
+	Addr netip.Addr `json:"addr"`
+	Port int        `json:"port"`
+	// Drained is why a person has taken it out; "" = nobody has.
+	Drained string `json:"drained,omitempty"`
+	// Unfit is why it cannot be a member, as when it has no address; "" = it can.
+	Unfit string `json:"unfit,omitempty"`
+}
+
+// Cluster is what a decision is about, beside what was seen. It is read only.
+type Cluster struct {
+	Tag   string
+	MySQL section.MySQL
+	// Members are those of the tag, by host.
+	Members []Member
+	// Others are hosts that are none any more and that the record still has to do with, by host.
+	Others []Member
+	// Record is the agreed one; HasRecord is false when there is none. RecordError is why it could not be read: then nothing is decided.
+	Record      Record
+	HasRecord   bool
+	RecordError string
+}
+
+// Strict reports whether no acknowledged transaction may be lost.
+func (c *Cluster) Strict() bool { return c.MySQL.Durability != section.Available }
+
+// Member finds a host among members.
+func (c *Cluster) Member(host string) (Member, bool) { return find(c.Members, host) }
+
+// Known finds a host among members and others.
+func (c *Cluster) Known(host string) (Member, bool) {
+	if m, ok := find(c.Members, host); ok {
+		return m, true
+	}
+	return find(c.Others, host)
+}
+
+func find(list []Member, host string) (Member, bool) {
+	i, ok := slices.BinarySearchFunc(list, host, func(m Member, h string) int { return cmp.Compare(m.Host, h) })
+	if !ok {
+		return Member{}, false
+	}
+	return list[i], true
+}
+
+// Source is how replicas reach a host.
+func (m Member) Source() Source { return Source{Host: m.Addr.String(), Port: m.Port, Name: m.Host} }
+
+// Cause is why a server did not answer; "" = it did.
+type Cause string
+
+// The causes.
+const (
+	CauseUnreachable Cause = "unreachable"
+	CauseSaturated   Cause = "saturated"
+	CauseDenied      Cause = "denied"
+	CauseFlavour     Cause = "flavour"
+	CauseOther       Cause = "other"
+)
+
+// causeOf tells the cause of an error of a Server.
+func causeOf(err error) Cause {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, ErrSaturated):
+		return CauseSaturated
+	case errors.Is(err, ErrDenied):
+		return CauseDenied
+	case errors.Is(err, ErrFlavour):
+		return CauseFlavour
+	case errors.Is(err, ErrUnreachable):
+		return CauseUnreachable
+	}
+	return CauseOther
+}
+
+// Sight is what has been seen of one server. Times are those of the monitor's own clock, but for ProcessSince.
+type Sight struct {
+	// Facts are the last; Known is false while there are none. They were asked for at Asked, and came at Answered.
+	Facts    Facts
+	Known    bool
+	Asked    time.Time
+	Answered time.Time
+	// Cause is of the last try, Error its text, Since when the cause became what it is, Failures how many tries in a row had it.
+	Cause    Cause
+	Error    string
+	Since    time.Time
+	Failures int
+	// Pings are how many fresh connections in a row were not served (unreachable only), PingError why, PingAt when the last was tried, Pinged when the
+	// last was served.
+	Pings     int
+	PingError string
+	PingAt    time.Time
+	Pinged    time.Time
+	// HoldLost is when the connection that was held has ended; zero = it has not, or there was none.
+	HoldLost time.Time
+	// Moved is when its position or its heartbeats were last seen to move, IORan when its receiving thread was last seen to run.
+	Moved time.Time
+	IORan time.Time
+	// Agent says that the agent of its host is alive, by the mesh; Reported that it has spoken of this server.
+	Agent    bool
+	Reported bool
+	// Process is by the agent, ProcessSeen when this was heard of.
+	Process      Process
+	ProcessSince time.Time
+	ProcessSeen  time.Time
+	// VIP is the phase of the claim of the primary's address there. DiskFull is what the agent says of a disk without room; "" = it has.
+	VIP      string
+	DiskFull string
+}
+
+// Observations are what has been seen of all servers of a cluster. They are read only.
+type Observations struct {
+	// Now is by the monitor's own clock; Wall by the wall's, for the record.
+	Now, Wall time.Time
+	Servers   map[string]Sight
+	// Mass says that the mesh suspects so many that this node is more likely sick than they.
+	Mass bool
+	// Busy are hosts with which something long is being done, and what; Rest until when a host is left alone, because what was tried failed.
+	Busy map[string]string
+	Rest map[string]time.Time
+}
+
+// The times that a diagnosis rests on.
+const (
+	// staleAfter is for how long an answer says how a server is.
+	staleAfter = time.Second
+	// deadPings are fresh connections in a row that were not served, before that is one of the two kinds.
+	deadPings = 3
+	// heartbeats that a replica has missed, before it is said to be frozen.
+	frozenHeartbeats = 2.5
+	// recently is how long ago a thread that does not run any more must have run, to say something of its source.
+	recently = 10 * time.Second
+	// ackerPatience is how long an acker may be away before the others are asked to do without it.
+	ackerPatience = 10 * time.Second
+	// startSlack is by how much two estimates of when one process began may differ: uptime has seconds, and clocks are not one.
+	startSlack = 3 * time.Second
+	// flapTime is how long after an automatic failover no other follows, unless a person has acknowledged it.
+	flapTime = time.Hour
+)
+
+// answers reports whether a server has just answered.
+func (s Sight) answers(now time.Time) bool {
+	return s.Known && s.Cause == "" && now.Sub(s.Answered) < staleAfter
+}
+
+// lives reports whether it has just said anything at all, as that it has no connection left.
+func (s Sight) lives(now time.Time) bool {
+	return s.answers(now) || s.Cause == CauseSaturated || s.Cause == CauseDenied || s.Cause == CauseFlavour
+}
+
+// heard is the last moment at which it proved to live.
+func (s Sight) heard() time.Time {
+	if s.Pinged.After(s.Answered) {
+		return s.Pinged
+	}
+	return s.Answered
+}
+
+// down reports whether its agent says that its process is gone, and nothing says otherwise since.
+func (s Sight) down() bool {
+	return s.Agent && s.Reported && (s.Process == ProcessDied || s.Process == ProcessStopped) && !s.heard().After(s.ProcessSeen)
+}
+
+// began is when the process of the server did, by the wall clock.
+func (o *Observations) began(s Sight) time.Time {
+	return o.Wall.Add(-o.Now.Sub(s.Answered)).Add(-s.Facts.Uptime).Truncate(time.Second)
+}
+
+// sameStart reports whether two estimates are of one process.
+func sameStart(a, b time.Time) bool { return a.Sub(b).Abs() <= startSlack }
+
+// follows reports whether a server replicates from a host.
+func (c *Cluster) follows(f Facts, host string) bool {
+	m, ok := c.Known(host)
+	if !ok || f.Replica == nil {
+		return false
+	}
+	r := f.Replica
+	return (r.SourceHost == m.Addr.String() || r.SourceHost == m.Host) && (m.Port == 0 || r.SourcePort == 0 || r.SourcePort == m.Port)
+}
+
+// frozen reports whether a replica has received nothing for so long that its source's heartbeats are missing.
+func (s Sight) frozen(now time.Time) bool {
+	r := s.Facts.Replica
+	if r == nil || s.Moved.IsZero() {
+		return false
+	}
+	period := r.HeartbeatPeriod
+	if period <= 0 {
+		return false // it is promised none: silence says nothing
+	}
+	return now.Sub(s.Moved) >= time.Duration(frozenHeartbeats*float64(period))
+}
+
+// healthy reports whether a replica receives and applies.
+func healthy(f Facts) bool {
+	r := f.Replica
+	return r != nil && r.IO == "Yes" && r.SQL && r.IOErrno == 0 && r.SQLErrno == 0 && r.UsesGTID
+}
+
+// see is how a try to observe changes a sight. It is the only place where ages of facts are made.
+func (s Sight) see(asked, now time.Time, f Facts, err error) Sight {
+	cause := causeOf(err)
+	if cause != s.Cause || s.Since.IsZero() {
+		s.Since, s.Failures = now, 0
+	}
+	s.Cause = cause
+	if err != nil {
+		s.Failures++
+		s.Error = err.Error()
+		return s
+	}
+	s.Error, s.Failures = "", 0
+	if r := f.Replica; r != nil {
+		was := s.Facts.Replica
+		if !s.Known || was == nil || was.Position != r.Position || was.Heartbeats != r.Heartbeats || s.Facts.Received != f.Received || was.IO != "Yes" && r.IO == "Yes" {
+			s.Moved = now
+		}
+		if r.IO == "Yes" {
+			s.IORan = now
+		}
+	}
+	s.Facts, s.Known, s.Asked, s.Answered = f, true, asked, now
+	return s
+}
+
+// pinged is how a fresh connection changes a sight.
+func (s Sight) pinged(now time.Time, err error) Sight {
+	s.PingAt = now
+	switch causeOf(err) {
+	case "", CauseSaturated, CauseDenied, CauseFlavour: // it lives
+		s.Pings, s.PingError, s.Pinged = 0, "", now
+	default:
+		s.Pings++
+		s.PingError = err.Error()
+	}
+	return s
+}

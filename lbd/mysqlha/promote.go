@@ -1,0 +1,353 @@
+package mysqlha
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// checkPlanned tells why a planned change would not be short and without loss.
+func (r *Runner) checkPlanned(ctx context.Context, c *Cluster, o *Observations, old, to Member) error {
+	seen := r.look(ctx, []Member{old, to}, o)
+	s, p := seen.Servers[to.Host], seen.Servers[old.Host]
+	m, member := c.Member(to.Host)
+	why := ""
+	switch {
+	case !member || to.Host == old.Host:
+		why = fmt.Sprintf("%s is no replica of the cluster", to.Host)
+	case !p.answers(seen.Now):
+		why = fmt.Sprintf("%s does not answer: it cannot hand over. If it is gone: hostmesh mysql failover %s", old.Host, c.Tag)
+	case !s.answers(seen.Now):
+		why = to.Host + " does not answer"
+	case !healthy(s.Facts) || !c.follows(s.Facts, old.Host):
+		why = to.Host + " does not receive and apply from " + old.Host
+	case fit(c, m, s) != "":
+		why = to.Host + " cannot be the primary: " + fit(c, m, s)
+	case s.Facts.Replica.Lag != nil && *s.Facts.Replica.Lag > time.Second:
+		why = fmt.Sprintf("%s is %s behind: clients would wait for it", to.Host, *s.Facts.Replica.Lag)
+	case seen.Busy[to.Host] != "":
+		why = seen.Busy[to.Host]
+	}
+	if why == "" {
+		if extra, err := Errant(s.Facts, p.Facts, p.Asked.After(s.Answered)); err == nil && !extra.Empty() {
+			why = fmt.Sprintf("%s has transactions that %s never had: %s", to.Host, old.Host, extra)
+		}
+	}
+	if why != "" {
+		return permanent{errors.New(why)}
+	}
+	return nil
+}
+
+// refuse has the old primary take no more writes, and says how far it came.
+func (r *Runner) refuse(ctx context.Context, old Member) (func(*Record), error) {
+	order, server := r.order(), r.cfg.World.Server(old)
+	// New connections go nowhere from here on; where that is not to be had, they are refused by the server.
+	if err := r.bounded(ctx, planBound, func(ctx context.Context) error { return r.cfg.World.Local(old).HandOverVIP(ctx, order) }); err != nil {
+		r.log.Warn("the address is not handed over in order", "host", old.Host, "err", err)
+	}
+	if err := r.bounded(ctx, planBound/2, func(ctx context.Context) error { return server.SetReadOnly(ctx, true) }); err != nil {
+		return nil, fmt.Errorf("set %s read-only: %w", old.Host, err)
+	}
+	if err := r.bounded(ctx, planBound/2, func(ctx context.Context) error { _, err := server.EndClients(ctx); return err }); err != nil {
+		return nil, fmt.Errorf("end the clients of %s: %w", old.Host, err)
+	}
+	f, err := r.observe(ctx, old)
+	if err != nil {
+		return nil, err
+	}
+	if !f.ReadOnly {
+		return nil, fmt.Errorf("%s takes writes, after it was set read-only", old.Host)
+	}
+	return func(rec *Record) { rec.Intent.Position = f.Current }, nil
+}
+
+// catchUp waits until the planned one has all that the old primary has.
+func (r *Runner) catchUp(ctx context.Context, to Member, position string) error {
+	return r.bounded(ctx, planBound, func(ctx context.Context) error { return r.cfg.World.Server(to).WaitApplied(ctx, position) })
+}
+
+// address moves the address to the new primary, which refuses writes. In a failover the rest does not wait for it: whoever opens asks again.
+func (r *Runner) address(ctx context.Context, old, to Member) error {
+	order := r.order()
+	take := func(ctx context.Context) error { return r.cfg.World.Local(to).TakeVIP(ctx, order) }
+	if r.rec.Intent.Kind == Failover {
+		r.wg.Go(func() {
+			if err := r.bounded(ctx, addressBound, take); err != nil {
+				r.log.Warn("the address is not at the new primary yet", "host", to.Host, "err", err)
+			}
+		})
+		return nil
+	}
+	if err := r.bounded(ctx, planBound, take); err != nil {
+		return fmt.Errorf("bring the address to %s: %w", to.Host, err)
+	}
+	if err := r.bounded(ctx, planBound, func(ctx context.Context) error { return r.cfg.World.Local(old).DropVIP(ctx, order) }); err != nil {
+		r.log.Warn("the address was not taken from the old primary; it loses it with its tenure", "host", old.Host, "err", err)
+	}
+	return nil
+}
+
+// apply waits until the chosen one has applied all that it has received.
+func (r *Runner) apply(ctx context.Context, to Member, position string) error {
+	f, err := r.observe(ctx, to)
+	if err != nil {
+		return err
+	}
+	has, err := PositionOf(f)
+	if err != nil {
+		return err
+	}
+	want, err := ParseGTIDs(f.Flavour, position)
+	if err != nil {
+		return err
+	}
+	if !has.Reaches(want) {
+		return permanent{fmt.Errorf("%s had %s, and has %s: it was started anew, and has dropped what it had not applied", to.Host, position, has)}
+	}
+	return r.bounded(ctx, applyBound, func(ctx context.Context) error { return r.cfg.World.Server(to).WaitApplied(ctx, position) })
+}
+
+// promote has the new primary follow nobody, and wait for acknowledgements once it takes writes. It is read-only.
+func (r *Runner) promote(ctx context.Context, c *Cluster, to Member) error {
+	server := r.cfg.World.Server(to)
+	for what, f := range inOrder(
+		"have it refuse writes", func(ctx context.Context) error { return server.SetReadOnly(ctx, true) },
+		"end its replication", server.Leave,
+		"have it not acknowledge", func(ctx context.Context) error { return server.SetAcker(ctx, false) },
+		"have it wait for acknowledgements", func(ctx context.Context) error {
+			return server.SetSource(ctx, wanted(c, len(everybody(c, to.Host, c.Record.Intent.Old))))
+		},
+	) {
+		if err := r.bounded(ctx, openBound, f); err != nil {
+			return fmt.Errorf("%s: %s: %w", to.Host, what, err)
+		}
+	}
+	return nil
+}
+
+// inOrder yields pairs of a text and an effect.
+func inOrder(pairs ...any) func(yield func(string, func(context.Context) error) bool) {
+	return func(yield func(string, func(context.Context) error) bool) {
+		for i := 0; i+1 < len(pairs); i += 2 {
+			if !yield(pairs[i].(string), pairs[i+1].(func(context.Context) error)) {
+				return
+			}
+		}
+	}
+}
+
+// repoint has the others follow the new primary, and says who acknowledges from now on: before that is written, the new one takes no writes.
+func (r *Runner) repoint(ctx context.Context, c *Cluster, o *Observations, old, to Member) (func(*Record), error) {
+	i := c.Record.Intent
+	rec := &c.Record
+	var list []Member
+	for _, m := range c.Members {
+		if m.Unfit != "" || m.Host == to.Host || rec.Fenced[m.Host] != "" || o.Busy[m.Host] != "" || i.Kind == Failover && m.Host == old.Host {
+			continue
+		}
+		list = append(list, m)
+	}
+	var mu sync.Mutex
+	var ackers []string
+	follows := map[string]bool{}
+	each(list, func(m Member) {
+		asked, err := r.follow(ctx, m, to, m.Host == old.Host)
+		if err != nil {
+			r.log.Warn("a server does not follow the new primary", "host", m.Host, "to", to.Host, "err", err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if asked {
+			ackers = append(ackers, m.Host)
+		}
+		follows[m.Host] = err == nil
+	})
+	if err := r.ok(ctx); err != nil {
+		return nil, err
+	}
+	starts := map[string]time.Time{}
+	if slices.Contains(slices.Collect(maps.Values(follows)), true) {
+		starts = r.awaitAcker(ctx, c, o, to, ackers)
+	}
+	return func(rec *Record) {
+		// From this writing on the new primary counts as one: it may take writes any moment.
+		rec.Primary, rec.Ackers, rec.Starts, rec.Shut = to.Host, ackers, starts, nil
+		if rec.Fenced == nil {
+			rec.Fenced = map[string]string{}
+		}
+		delete(rec.Fenced, to.Host)
+		if i.Kind == Failover || !follows[old.Host] {
+			rec.Fenced[old.Host] = fmt.Sprintf("it was the primary until epoch %d: %s", rec.Epoch, i.Why)
+			if i.Kind == Failover {
+				rec.Ackers = slices.DeleteFunc(rec.Ackers, func(h string) bool { return h == old.Host })
+			}
+		}
+	}, nil
+}
+
+// follow has one server follow another, and acknowledge. asked says that it may acknowledge from now on, whatever the error.
+func (r *Runner) follow(ctx context.Context, m, to Member, demoted bool) (asked bool, err error) {
+	local, server, order := r.cfg.World.Local(m), r.cfg.World.Server(m), r.order()
+	if err := r.bounded(ctx, lookBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, true) }); err != nil {
+		return false, fmt.Errorf("have it refuse writes: %w", err)
+	}
+	_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Uncut(ctx, order, to.Source()) }) // it rarely is, and then following fails
+	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetSource(ctx, false) }); err != nil {
+		return false, fmt.Errorf("have it not wait for acknowledgements: %w", err)
+	}
+	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, true) }); err != nil {
+		return true, fmt.Errorf("have it acknowledge: %w", err)
+	}
+	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.Follow(ctx, to.Source(), demoted) }); err != nil {
+		return true, fmt.Errorf("follow: %w", err)
+	}
+	return true, nil
+}
+
+// awaitAcker waits until one of those that acknowledge has all that the new primary has, and returns of those that have when their processes began. When
+// none has in time, none is counted on before it has: then there is no failover for so long.
+func (r *Runner) awaitAcker(ctx context.Context, c *Cluster, o *Observations, to Member, ackers []string) map[string]time.Time {
+	out := map[string]time.Time{}
+	cc := *c
+	cc.Record = c.Record.Clone()
+	cc.Record.Primary = to.Host
+	list := []Member{to}
+	for _, h := range ackers {
+		if m, ok := c.Known(h); ok {
+			list = append(list, m)
+		}
+	}
+	for end := time.Now().Add(ackerBound); ; {
+		o = r.look(ctx, list, o)
+		for _, h := range ackers {
+			if caughtUp(&cc, o, h) {
+				out[h] = o.began(o.Servers[h])
+			}
+		}
+		if len(out) > 0 && o.Servers[to.Host].Facts.Semi.Clients > 0 || time.Now().After(end) || r.ok(ctx) != nil {
+			return out
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// open has the new primary take writes, when the record still says so, and ends the change.
+func (r *Runner) open(ctx context.Context, c *Cluster, to Member) (func(*Record), error) {
+	epoch := r.rec.Epoch
+	rec, err := r.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if rec.Epoch != epoch || rec.Intent == nil || rec.Intent.Step != StepOpen || rec.Primary != to.Host {
+		return nil, ErrChanged
+	}
+	f, err := r.observe(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	if f.Replica != nil {
+		return nil, fmt.Errorf("%s follows %s", to.Host, f.Replica.SourceHost)
+	}
+	server, local, order := r.cfg.World.Server(to), r.cfg.World.Local(to), r.order()
+	if !f.Semi.Source && wanted(c, len(rec.Ackers)) {
+		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetSource(ctx, true) }); err != nil {
+			return nil, fmt.Errorf("have %s wait for acknowledgements: %w", to.Host, err)
+		}
+	}
+	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, false) }); err != nil {
+		return nil, fmt.Errorf("have %s take writes: %w", to.Host, err)
+	}
+	// The address was asked for before; where it is not, it is asked for again by whoever looks.
+	if err := r.bounded(ctx, addressWait, func(ctx context.Context) error { return local.TakeVIP(ctx, order) }); err != nil {
+		r.log.Warn("the new primary takes writes, and the address is not there yet", "host", to.Host, "err", err)
+	}
+	i := rec.Intent
+	now := r.clock.Now()
+	what := fmt.Sprintf("%s from %s to %s: %s", i.Kind, i.Old, i.To, i.Why)
+	r.log.Info("the primary has changed", "kind", i.Kind, "old", i.Old, "to", i.To, "epoch", epoch, "took", now.Sub(i.Began).Round(time.Millisecond).String(), "loss", i.Loss)
+	return func(rec *Record) {
+		rec.Intent = nil
+		rec.Note(Event{At: now, Epoch: epoch, What: what, Took: now.Sub(i.Began), By: i.By, Loss: i.Loss})
+	}, nil
+}
+
+// withdraw takes a change back: all follow the old primary again, which takes writes.
+func (r *Runner) withdraw(ctx context.Context, c *Cluster, old Member) (func(*Record), error) {
+	i := c.Record.Intent
+	server := r.cfg.World.Server(old)
+	f, err := r.observe(ctx, old)
+	if err != nil {
+		return nil, fmt.Errorf("take the change back: %w", err)
+	}
+	order := r.order()
+	if to, ok := c.Known(i.To); ok && i.To != "" {
+		_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(to).DropVIP(ctx, order) }) // its tenure ends, too
+	}
+	if f.Replica != nil {
+		if err := r.bounded(ctx, openBound, server.Leave); err != nil {
+			return nil, fmt.Errorf("take the change back: %w", err)
+		}
+	}
+	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, false) }); err != nil {
+		return nil, fmt.Errorf("take the change back: %w", err)
+	}
+	if err := r.bounded(ctx, openBound, func(ctx context.Context) error {
+		return server.SetSource(ctx, wanted(c, len(c.Record.Ackers)))
+	}); err != nil {
+		return nil, fmt.Errorf("take the change back: %w", err)
+	}
+	each(everybody(c, old.Host), func(m Member) {
+		if c.Record.Fenced[m.Host] != "" {
+			return
+		}
+		if err := r.back(ctx, c, m, old); err != nil {
+			r.log.Warn("a server does not follow the old primary again yet", "host", m.Host, "err", err)
+		}
+	})
+	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, false) }); err != nil {
+		return nil, fmt.Errorf("take the change back: %w", err)
+	}
+	if err := r.bounded(ctx, addressBound, func(ctx context.Context) error { return r.cfg.World.Local(old).TakeVIP(ctx, order) }); err != nil {
+		r.log.Warn("the address is not at the primary", "host", old.Host, "err", err)
+	}
+	now := r.clock.Now()
+	r.log.Warn("a change of the primary was taken back", "kind", i.Kind, "old", i.Old, "to", i.To, "reason", i.Why)
+	return func(rec *Record) {
+		rec.Intent = nil
+		if i.Kind == Failover && i.By == "" {
+			rec.LastFailover = time.Time{} // there was none
+		}
+		rec.Note(Event{At: now, Epoch: rec.Epoch, What: fmt.Sprintf("%s from %s to %s was taken back: %s", i.Kind, i.Old, i.To, i.Why), By: i.By})
+	}, nil
+}
+
+// back has one server follow the primary as it did, with what it has received.
+func (r *Runner) back(ctx context.Context, c *Cluster, m, primary Member) error {
+	server, local, order := r.cfg.World.Server(m), r.cfg.World.Local(m), r.order()
+	_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Uncut(ctx, order, primary.Source()) })
+	f, err := r.observe(ctx, m)
+	if err != nil {
+		return err
+	}
+	if f.Replica == nil || !c.follows(f, primary.Host) {
+		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, true) }); err != nil {
+			return err
+		}
+		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetSource(ctx, false) }); err != nil {
+			return err
+		}
+		return r.bounded(ctx, openBound, func(ctx context.Context) error { return server.Follow(ctx, primary.Source(), false) })
+	}
+	if f.Replica.IO != "No" && !f.Replica.SQL {
+		return r.bounded(ctx, openBound, server.StartSQL)
+	}
+	return r.bounded(ctx, openBound, server.Start)
+}
