@@ -78,6 +78,8 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 			return err
 		}
 		return r.store(ctx, func(rec *Record) { rec.Shut = without2(rec.Shut, a.Host) })
+	case ActAgree:
+		return r.store(ctx, func(rec *Record) { rec.Durability = string(c.MySQL.Durability) })
 	case ActAdmit:
 		old := m
 		each(everybody(c, old.Host), func(m Member) {

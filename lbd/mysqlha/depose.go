@@ -124,16 +124,35 @@ func (r *Runner) mergeFence(rec *Record) {
 	}
 }
 
+// returned tells why the old primary can go on instead; "" = it cannot. Nobody was chosen yet.
+func (r *Runner) returned(ctx context.Context, c *Cluster, old Member) string {
+	i := c.Record.Intent
+	if i.Forced || c.Record.Fenced[old.Host] != "" {
+		return ""
+	}
+	if f, err := r.observe(ctx, old); err == nil {
+		if f.Replica == nil {
+			return "the old primary, " + old.Host + ", answers: it goes on"
+		}
+		return ""
+	}
+	var st LocalState
+	err := r.bounded(ctx, cutBound, func(ctx context.Context) (err error) { st, err = r.cfg.World.Local(old).State(ctx, c.Tag); return err })
+	if err == nil && (st.Process == ProcessDied || st.Process == ProcessStopped) && !r.unwilling[old.Host] {
+		return "the agent of the old primary, " + old.Host + ", answers: its server, which has all, is started again"
+	}
+	return ""
+}
+
 // choose is the gate. A change that has stopped here tries all again; if the old primary turns out to live, and was not killed, it is taken back.
 func (r *Runner) choose(ctx context.Context, c *Cluster, o *Observations, old Member) (func(*Record), error) {
 	i := c.Record.Intent
 	var deposed func(*Record)
 	if i.Stopped != "" {
-		if f, err := r.observe(ctx, old); err == nil && f.Replica == nil && !f.ReadOnly && i.FenceConfirmed == "" && !i.Forced {
-			why := "the old primary, " + old.Host + ", answers, and was not killed: it goes on. Before: " + i.Stopped
+		if why := r.returned(ctx, c, old); why != "" {
 			return func(rec *Record) {
-				rec.Epoch++
-				rec.Intent.Step, rec.Intent.Stopped, rec.Intent.Why = StepWithdraw, "", why
+				rec.Epoch++ // a kill that is still on its way is refused
+				rec.Intent.Step, rec.Intent.Why, rec.Intent.Stopped, rec.Intent.FenceConfirmed = StepWithdraw, why+". Before: "+i.Stopped, "", ""
 			}, nil
 		}
 		var err error

@@ -44,7 +44,8 @@ type Local interface {
 	// Kill ends the process at once (SIGKILL), marks it not to start, and returns when it is gone.
 	// The network of the server is shut first: sockets of a killed server close late.
 	Kill(ctx context.Context, o Order, why string) error
-	// Start starts it, unless it runs, and returns when it serves. As a replica it takes the mark of Kill away; as the primary it is refused while marked: ErrMarked.
+	// Start starts it, unless it runs, and returns when it serves. As a replica it takes the mark of Kill away; as the primary it is refused while marked: ErrMarked,
+	// but for an order of a later epoch than that of the mark, which takes it away: then the change for which it was killed was taken back, and nobody else was promoted.
 	Start(ctx context.Context, o Order, as Role) error
 	// Stop ends it in order.
 	Stop(ctx context.Context, o Order) error

@@ -35,6 +35,7 @@ const (
 	ActShut     Act = "shut"      // Host is away: the primary is kept from hearing it, and it counts no more
 	ActUnshut   Act = "unshut"    // Host is back, and was told that it does not acknowledge
 	ActDismiss  Act = "dismiss"   // Host acknowledges no more
+	ActAgree    Act = "agree"     // the record takes over Durability from HostDB
 )
 
 // Action is one act.
@@ -109,6 +110,9 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 			return Action{Act: ActUnshut, Host: host, For: AckerAway, Why: host + " answers again"}
 		}
 	}
+	if p.answers(o.Now) && r.Durability != string(c.MySQL.Durability) && c.MySQL.Durability != "" {
+		return Action{Act: ActAgree, For: head.Name, Why: fmt.Sprintf("Durability is %s in HostDB, and was %s", c.MySQL.Durability, cmp.Or(r.Durability, "nothing"))}
+	}
 	return nothing(head.Text)
 }
 
@@ -166,6 +170,8 @@ func cannot(c *Cluster, o *Observations) string {
 	for _, host := range r.Ackers {
 		if s := o.Servers[host]; !s.answers(o.Now) {
 			return fmt.Sprintf("%s acknowledges, and does not answer: only it may have the last transactions, and Durability is strict", host)
+		} else if !sameStart(r.Starts[host], o.began(s)) {
+			return fmt.Sprintf("%s was started anew, and has not caught up since: what it had acknowledged it may have dropped, and Durability is strict", host)
 		}
 	}
 	return ""

@@ -174,6 +174,12 @@ func (r *Runner) repoint(ctx context.Context, c *Cluster, o *Observations, old, 
 	if slices.Contains(slices.Collect(maps.Values(follows)), true) {
 		starts = r.awaitAcker(ctx, c, o, to, ackers)
 	}
+	// Once it counts as the primary there is no way back but another failover: it must live.
+	if f, err := r.observe(ctx, to); err != nil {
+		return nil, err
+	} else if f.Replica != nil || !f.ReadOnly {
+		return nil, permanent{fmt.Errorf("%s is not as it was left: it takes writes, or follows another", to.Host)}
+	}
 	return func(rec *Record) {
 		// From this writing on the new primary counts as one: it may take writes any moment.
 		rec.Primary, rec.Ackers, rec.Starts, rec.Shut = to.Host, ackers, starts, nil
@@ -283,11 +289,18 @@ func (r *Runner) open(ctx context.Context, c *Cluster, to Member) (func(*Record)
 func (r *Runner) withdraw(ctx context.Context, c *Cluster, old Member) (func(*Record), error) {
 	i := c.Record.Intent
 	server := r.cfg.World.Server(old)
+	order := r.order()
 	f, err := r.observe(ctx, old)
 	if err != nil {
-		return nil, fmt.Errorf("take the change back: %w", err)
+		// As the primary, which keeps what it had not had acknowledged: nobody else has taken a write.
+		if serr := r.bounded(ctx, startBound, func(ctx context.Context) error { return r.cfg.World.Local(old).Start(ctx, order, AsPrimary) }); serr != nil {
+			r.unwilling[old.Host] = errors.Is(serr, ErrMarked)
+			return nil, fmt.Errorf("take the change back: %w", errors.Join(err, serr))
+		}
+		if f, err = r.observe(ctx, old); err != nil {
+			return nil, fmt.Errorf("take the change back: %w", err)
+		}
 	}
-	order := r.order()
 	if to, ok := c.Known(i.To); ok && i.To != "" {
 		_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(to).DropVIP(ctx, order) }) // its tenure ends, too
 	}

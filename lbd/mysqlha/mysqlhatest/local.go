@@ -81,7 +81,7 @@ func (l *local) Uncut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) er
 // Kill implements mysqlha.Local.
 func (l *local) Kill(ctx context.Context, o mysqlha.Order, why string) error {
 	return l.tell(ctx, "kill", &o, func(b *box) error {
-		b.marked = why
+		b.marked, b.markedAt = why, o.Epoch
 		b.end(mysqlha.ProcessStopped, why)
 		b.endTenureLocked(why)
 		return nil
@@ -94,12 +94,10 @@ func (l *local) Start(ctx context.Context, o mysqlha.Order, as mysqlha.Role) err
 		return err
 	}
 	return l.tell(ctx, "start-server", &o, func(b *box) error {
-		if as == mysqlha.AsPrimary && b.marked != "" {
+		if as == mysqlha.AsPrimary && b.marked != "" && o.Epoch <= b.markedAt {
 			return mysqlha.ErrMarked
 		}
-		if as == mysqlha.AsReplica {
-			b.marked = ""
-		}
+		b.marked = ""
 		b.begin(as)
 		return nil
 	})

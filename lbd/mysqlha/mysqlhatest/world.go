@@ -86,6 +86,7 @@ type box struct {
 	process   mysqlha.Process
 	processAt time.Time
 	marked    string
+	markedAt  uint64          // epoch
 	nft       map[string]bool // addresses that nothing is received from
 	epoch     uint64
 	fence     uint64
@@ -477,3 +478,6 @@ func (w *World) Record() mysqlha.Record {
 	defer w.mu.Unlock()
 	return w.rec.record.Clone()
 }
+
+// Context ends with the world.
+func (w *World) Context() context.Context { return w.ctx }
