@@ -35,7 +35,7 @@ func (o *office) endSessions() (again time.Duration) {
 			}
 		}
 	}
-	o.seen = now
+	o.lookLocked(now)
 	again = o.l.times.Renew // nobody waits for the end of a session that wants nothing
 	for _, s := range o.sessions {
 		if !s.idle {
@@ -78,7 +78,7 @@ func (o *office) endSessions() (again time.Duration) {
 		}
 		o.mu.Lock()
 		delete(o.sessions, s.id)
-		o.seen = o.l.clock.Boot() // waiting for the disk is not being away
+		o.lookLocked(o.l.clock.Boot()) // waiting for the disk is not being away
 		o.mu.Unlock()
 		o.wake()
 	}
