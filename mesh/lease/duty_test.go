@@ -423,3 +423,19 @@ func TestStoppingInOrder(t *testing.T) {
 		}
 	})
 }
+
+// TestABuildThatKnowsNoFormerSessions reads a renewal that names some, and one that knows them reads a renewal that names none.
+func TestABuildThatKnowsNoFormerSessions(t *testing.T) {
+	var old struct {
+		Session string `cbor:"1,keyasint"`
+		Idle    bool   `cbor:"8,keyasint,omitempty"`
+	}
+	b := must(encoding.Marshal(renewing{Session: meshtest.ID(1), Idle: true, Over: []string{meshtest.ID(2)}}))
+	if err := decoding.Unmarshal(b, &old); err != nil || old.Session != meshtest.ID(1) || !old.Idle {
+		t.Errorf("%+v, %v", old, err)
+	}
+	var r renewing
+	if err := decoding.Unmarshal(must(encoding.Marshal(old)), &r); err != nil || r.Session != meshtest.ID(1) || r.Over != nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
