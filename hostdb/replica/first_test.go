@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -72,5 +74,42 @@ func TestFirstWritesOfARun(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 			equal(t, ms...)
 		})
+	})
+}
+
+// TestEarlyPushesAreSmall: who is empty, and takes the state of another first, is not sent again and again all that was written.
+func TestEarlyPushesAreSmall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFabric()
+		cfg := Config{RepairEvery: time.Hour, JoinOperations: 2}
+		ms := mesh(t, f, 1, cfg)
+		for i := range 5 {
+			put(t, ms[0], fmt.Sprintf("web%d", i), "1")
+		}
+		pushes, most := 0, 0
+		f.set(func() {
+			f.hook = func(_ context.Context, _, _, name string, req []byte, call func() ([]byte, error)) ([]byte, error) {
+				if name != pushName {
+					return nil, errors.New("nobody is compared in this test")
+				}
+				var push pushRequest
+				if err := decode(req, &push); err != nil {
+					t.Error(err)
+				}
+				pushes, most = pushes+1, max(most, len(push.Ops))
+				return call()
+			}
+		})
+		joiner := &member{name: "node001"}
+		start(t, f, joiner, cfg)
+		ms = append(ms, joiner)
+		defer stopAll(ms)
+		time.Sleep(time.Minute)
+		if pushes < 2 || most != 1 {
+			t.Errorf("%d pushes of up to %d operations to an empty peer, want some of one", pushes, most)
+		}
+		f.set(func() { f.hook = nil })
+		time.Sleep(time.Minute)
+		equal(t, ms...)
 	})
 }

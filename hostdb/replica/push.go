@@ -205,7 +205,8 @@ func (r *Replica) pushAfter(ctx context.Context, p *peer, origin, have uint64, g
 	if got < r.cfg.Store.View().Seq(origin) && !slices.Contains(p.dirty, origin) {
 		p.dirty = append(p.dirty, origin)
 	}
-	if !progress && !(guess && got < have) && answer.Reason != "" {
+	wrong := guess && got < have && !answer.Early // what it lacks follows: nothing is the matter with it
+	if !progress && !wrong && answer.Reason != "" {
 		return true, got, fmt.Errorf("peer %s: %s", p.node, answer.Reason)
 	}
 	return true, got, nil
