@@ -54,6 +54,22 @@ const (
 	stepStart   = "start"
 )
 
+// Points at which tests end an agent.
+const (
+	pointStopped = "stopped"
+	pointFilled  = "filled"
+	pointReady   = "ready"
+	pointSwapped = "swapped"
+	pointStarted = "started"
+	pointServed  = "served"
+)
+
+func (s *server) point(at string) {
+	if s.h.cfg.point != nil {
+		s.h.cfg.point(at)
+	}
+}
+
 // cloning are the clones to one server: one at a time.
 type cloning struct {
 	s *server
@@ -76,6 +92,15 @@ type cloneRun struct {
 	// Of whoever waited for done.
 	position string
 	err      error
+	ended    time.Time
+}
+
+// resultKept is how long the end of a clone is told to whoever asks for the same: an agent that asks for progress may be replaced by another.
+const resultKept = 30 * time.Second
+
+// joins reports whether an order for a clone is about this one.
+func (r *cloneRun) joins(from string) bool {
+	return r.from == from && (!isClosed(r.done) || time.Since(r.ended) < resultKept)
 }
 
 func (r *cloneRun) at(step string, n, total int64) {
@@ -159,7 +184,7 @@ func (c *cloning) begin(o mysqlha.Order, from string) (*cloneRun, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if r := c.run; r != nil {
-		if r.from == from && (!isClosed(r.done) || r.order.Epoch == o.Epoch) {
+		if r.joins(from) {
 			return r, nil
 		}
 		if !isClosed(r.done) {
@@ -187,6 +212,7 @@ func (c *cloning) spawn(o mysqlha.Order, from string, make func(context.Context,
 		defer func() {
 			cancel(nil)
 			<-c.s.h.cloner
+			r.ended = time.Now()
 			close(r.done)
 			c.s.poke()
 		}()
@@ -241,12 +267,18 @@ func (s *server) makeClone(ctx context.Context, r *cloneRun) (position string, e
 		return "", err
 	}
 	j := journal{ID: newID(), From: r.from, Order: r.order, Runs: s.running() != nil}
-	if err := s.beginClone(ctx, r, j); err != nil {
+	if err := s.store.order(r.order, func(st *state) { st.Clone = &j }); err != nil {
 		return "", err
 	}
-	if position, err = s.fill(ctx, r, d, cp, j); err == nil {
-		err = s.move(ctx, r, d, j)
+	if err = s.endFor(ctx, r); err == nil {
+		s.point(pointStopped)
+		position, err = s.fill(ctx, r, d, cp, j)
 	}
+	if err == nil {
+		s.point(pointReady)
+		err = s.move(ctx, r, d)
+	}
+	s.point(pointServed)
 	if err != nil {
 		s.back(d, j)
 		return "", fmt.Errorf("%w: %w", ErrClone, cause(ctx, err))
@@ -276,15 +308,17 @@ func (s *server) refuseWritable(ctx context.Context) error {
 	return nil
 }
 
-// beginClone writes the journal and ends the server.
-func (s *server) beginClone(ctx context.Context, r *cloneRun, j journal) error {
+// endFor ends the server for a clone.
+func (s *server) endFor(ctx context.Context, r *cloneRun) error {
 	s.orders.Lock()
 	err := s.store.order(r.order, func(st *state) {
-		st.Clone = &j
 		if st.Ended == "" {
 			st.Ended = "it is replaced by a clone"
 		}
 	})
+	if err == nil {
+		err = ctx.Err()
+	}
 	p := s.running()
 	if err == nil && p != nil {
 		err = p.signal(unix.SIGTERM)
@@ -327,12 +361,13 @@ func (s *server) fill(ctx context.Context, r *cloneRun, d dirs, cp Copy, j journ
 	if err != nil {
 		return "", err
 	}
+	s.point(pointFilled)
 	r.at(stepMove, 0, 0)
 	return position, d.complete(j.ID, position, m.Server.User)
 }
 
 // move has the new data in place, and the server serve it.
-func (s *server) move(ctx context.Context, r *cloneRun, d dirs, j journal) error {
+func (s *server) move(ctx context.Context, r *cloneRun, d dirs) error {
 	s.orders.Lock()
 	l, err := func() (*launch, error) {
 		if err := s.store.admit(r.order); err != nil {
@@ -341,6 +376,9 @@ func (s *server) move(ctx context.Context, r *cloneRun, d dirs, j journal) error
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		if isClosed(s.stopped) {
+			return nil, ErrClosed
+		}
 		if s.running() != nil {
 			return nil, errors.New("somebody started the server meanwhile: let nothing else than the agent start it")
 		}
@@ -348,12 +386,14 @@ func (s *server) move(ctx context.Context, r *cloneRun, d dirs, j journal) error
 			return nil, err
 		}
 		r.at(stepStart, 0, 0)
+		s.point(pointSwapped)
 		return s.startAs(ctx, r.order, mysqlha.AsReplica, d.arguments())
 	}()
 	s.orders.Unlock()
 	if err != nil {
 		return err
 	}
+	s.point(pointStarted)
 	return s.confirm(ctx, l, d)
 }
 
@@ -389,6 +429,9 @@ func (s *server) confirm(ctx context.Context, l *launch, d dirs) error {
 
 // finish forgets the old data.
 func (s *server) finish(d dirs) {
+	if isClosed(s.stopped) {
+		return // the next start finds it done
+	}
 	if err := s.store.note(func(st *state) { st.Clone = nil }); err != nil {
 		s.h.cfg.Logger.Warn("that a clone is done cannot be written down", "tag", s.tag, "err", err)
 		return // the next start finds it done

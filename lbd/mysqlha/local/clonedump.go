@@ -2,6 +2,7 @@ package local
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -100,11 +102,9 @@ func (h *Host) restoreDump(ctx context.Context, m Member, dir string, from io.Re
 	if err := pour(h.gently(ctx, client, "--no-defaults", "--socket="+socket, "--user=root", "--binary-mode", "--init-command=SET sql_log_bin=0"), w); err != nil {
 		return "", fmt.Errorf("%w: %s", err, why())
 	}
-	if !strings.Contains(string(w.last), dumped) {
-		return "", fmt.Errorf("the dump does not end with %q", dumped)
-	}
-	if !w.found {
-		return "", errors.New("the dump says no position: the donor has no binary log")
+	position, err := w.position()
+	if err != nil {
+		return "", err
 	}
 	if err := daemon.Process.Signal(syscall.SIGTERM); err != nil {
 		return "", err
@@ -118,38 +118,46 @@ func (h *Host) restoreDump(ctx context.Context, m Member, dir string, from io.Re
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
-	return w.position, nil
+	return position, nil
 }
 
-// dumpWatch reads a dump and what it says of itself.
+// dumpWatch reads a dump and keeps its beginning and its end: the position is in one of them, by version.
 type dumpWatch struct {
-	from     io.Reader
-	head     []byte // the beginning, until the position was found
-	last     []byte
-	found    bool
-	position string
+	from       io.Reader
+	head, last []byte
 }
 
 const (
 	dumpHead = 64 << 10
-	dumpLast = 1 << 10
+	dumpLast = 16 << 10
 )
 
 func (w *dumpWatch) Read(p []byte) (int, error) {
 	n, err := w.from.Read(p)
-	if !w.found && len(w.head) < dumpHead {
+	if len(w.head) < dumpHead {
 		w.head = append(w.head, p[:n]...)
-		if m := slavePosition.FindSubmatch(w.head); m != nil {
-			if position, err := clean(m[1]); err == nil {
-				w.found, w.position = true, position
-			}
-		}
 	}
 	w.last = append(w.last, p[:n]...)
-	if len(w.last) > dumpLast {
+	if len(w.last) > 2*dumpLast {
 		w.last = append([]byte(nil), w.last[len(w.last)-dumpLast:]...)
 	}
 	return n, err
+}
+
+// dumpPosition is how mariadb-dump writes the position: at the beginning of a line, where no row can stand.
+var dumpPosition = regexp.MustCompile(`(?m)^(?:-- )?SET GLOBAL gtid_slave_pos='([^'\n]*)'`)
+
+// position is what the dump says at its beginning, or its end.
+func (w *dumpWatch) position() (string, error) {
+	if !bytes.Contains(w.last, []byte(dumped)) {
+		return "", fmt.Errorf("the dump does not end with %q", dumped)
+	}
+	for _, part := range [][]byte{w.head, w.last} {
+		if m := dumpPosition.FindSubmatch(part); m != nil {
+			return clean(m[1])
+		}
+	}
+	return "", errors.New("the dump says no position: the donor has no binary log")
 }
 
 // defaultsOf is the file that a command of a server names; "" = those of the system.

@@ -292,7 +292,7 @@ func (h *Host) resume() {
 // resumeSQL has a replica apply again whose thread the program of a copy has stopped, and not started.
 func (s *server) resumeSQL(broken bool) {
 	m := s.get()
-	if broken && m.SQL != nil {
+	if broken && m.SQL != nil && s.running() != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		f, err := m.SQL.Observe(ctx)
 		if err == nil && f.Replica != nil && !f.Replica.SQL && f.Replica.SQLErrno == 0 {

@@ -74,7 +74,7 @@ func (d *donor) serve(ctx context.Context, q pieceRequest) (pieceAnswer, error) 
 	x := d.session
 	d.mu.Unlock()
 	if x == nil || x.id != q.Session {
-		return pieceAnswer{}, fmt.Errorf("%w: the donor has ended this copy", ErrClone)
+		return pieceAnswer{}, errors.New("the donor has ended it")
 	}
 	if q.Close {
 		d.end(x)
@@ -100,13 +100,13 @@ func (x *donation) piece(ctx context.Context, offset int64) (pieceAnswer, error)
 		}
 	case next:
 	default:
-		return pieceAnswer{}, fmt.Errorf("%w: piece at %d, and the donor is at %d", ErrClone, offset, next)
+		return pieceAnswer{}, fmt.Errorf("piece at %d, and the donor is at %d", offset, next)
 	}
 	select {
 	case piece, more := <-x.pieces:
 		if !more {
 			if x.err != nil {
-				return pieceAnswer{}, fmt.Errorf("%w: %w", ErrClone, x.err)
+				return pieceAnswer{}, x.err
 			}
 			return pieceAnswer{End: true}, nil
 		}

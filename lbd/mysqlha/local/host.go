@@ -66,8 +66,10 @@ type Config struct {
 	Observe time.Duration
 	// program finds programs; nil = exec.LookPath.
 	program func(name string) (string, error)
-	Clock   Clock
-	Logger  *slog.Logger
+	// point is called at points of a clone by tests.
+	point  func(at string)
+	Clock  Clock
+	Logger *slog.Logger
 }
 
 // DefaultConfig returns what is right for most hosts.

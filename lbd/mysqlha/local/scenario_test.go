@@ -124,7 +124,10 @@ func TestDeathIsTold(t *testing.T) {
 	}
 	w := newWorld(t, 1, true)
 	b := w.boxes[1]
-	until(t, "the primary is reported", func() bool { r := b.last(); return r.Process == "running" && r.Role == "primary" && r.Reads && r.Port == 3306 })
+	until(t, "the primary is reported", func() bool {
+		r := b.last()
+		return r.Process == "running" && r.Role == "primary" && r.Reads && r.Port == 3306
+	})
 	b.reopen()
 	b.server.Freeze()
 	time.Sleep(50 * time.Millisecond) // it has its chance to be wrong

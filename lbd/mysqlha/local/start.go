@@ -279,10 +279,11 @@ func markLog(path string) logMark {
 	return m
 }
 
-// tailSize is how much of a log is looked at, and shown at most.
+// tailRead is how much of a log is looked at, and shown at most.
 const (
 	tailRead  = 64 << 10
-	tailLines = 6
+	tailLines = 6 // errors
+	tailLast  = 2 // lines, where there are none
 	tailShown = 1200
 )
 
@@ -326,14 +327,20 @@ func telling(text string) string {
 			continue
 		}
 		all = append(all, line)
-		if strings.Contains(line, "[ERROR]") || strings.Contains(line, "error:") || strings.Contains(line, "Error:") || strings.Contains(line, "[FATAL]") {
+		if strings.Contains(line, "[ERROR]") || strings.Contains(line, "error:") || strings.Contains(line, "Error:") || strings.Contains(line, "FATAL") || strings.Contains(line, "Error ") {
 			errs = append(errs, line)
 		}
 	}
 	if len(errs) == 0 {
-		errs = all
+		errs = all[max(0, len(all)-tailLast):]
 	}
 	said := strings.Join(errs[max(0, len(errs)-tailLines):], "; ")
+	said = strings.Map(func(r rune) rune {
+		if r < ' ' {
+			return -1
+		}
+		return r
+	}, said)
 	if len(said) > tailShown {
 		said = "…" + strings.ToValidUTF8(said[len(said)-tailShown:], "")
 	}
