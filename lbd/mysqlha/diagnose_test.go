@@ -271,6 +271,10 @@ var cases = []struct {
 	{"both replicas died", ReplicaDown, ActStart, func(x *seen) { x.died("db2"); x.died("db3") }},
 	{"a replica follows another", ReplicaAstray, ActFollow, func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Replica.SourceHost = "10.1.0.13" }) }},
 	{"a replica is stopped", ReplicaStopped, ActResume, func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Replica.SQL = false }) }},
+	{"a replica does not get through", ReplicaStopped, ActResume, func(x *seen) {
+		x.io("Connecting", "db2")
+		x.edit("db2", func(s *Sight) { s.IORan = now.Add(-5 * time.Second) })
+	}},
 	{"a new member", ReplicaNew, ActClone, func(x *seen) {
 		x.c.Record.Ackers = []string{"db2"}
 		x.edit("db3", func(s *Sight) { s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = nil, "", "", "" })
