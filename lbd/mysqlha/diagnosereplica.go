@@ -67,10 +67,17 @@ func (d *diagnosing) replica(m Member) {
 		d.add(ReplicaStopped, host, fmt.Sprintf("%s: receiving: %s, applying: %s", host, x.IO, map[bool]string{true: "yes", false: "stopped"}[x.SQL]), nil, "it is started again, unless somebody has stopped it and automatic acts are paused")
 		return
 	}
+	if x.IO != "Yes" && r.Intent == nil && p.answers(o.Now) && !slices.Contains(r.Shut, host) && o.Now.Sub(s.IORan) > connectPatience {
+		d.add(ReplicaStopped, host, host+" does not get through to the primary"+errno(x), nil, "what is left of a change is taken away; else look at the network between the two, and at the replication account")
+		return
+	}
 	if x.Lag != nil && *x.Lag > c.MySQL.MaxLag {
 		d.add(ReplicaLagging, host, fmt.Sprintf("%s is %s behind, more than MaxLag (%s): readers are not sent there", host, *x.Lag, c.MySQL.MaxLag), nil, "see what it applies: SHOW PROCESSLIST there")
 	}
 }
+
+// connectPatience is how long a replica may try to connect to a primary that answers.
+const connectPatience = 3 * time.Second
 
 // missingLog reports whether a replica has said that it cannot follow: 1236 is the source's refusal.
 func missingLog(r *Replication) bool { return r.IOErrno == 1236 }

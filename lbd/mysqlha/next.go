@@ -60,9 +60,18 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 	}
 	if i := r.Intent; i != nil {
 		// A change that opens has a new primary, which can die like any other.
-		if d, down := primaryDown(list); down && i.Step == StepOpen {
-			if why := cannot(c, o); why == "" {
-				return Action{Act: ActFailover, Host: r.Primary, For: d.Name, Why: d.Text}
+		if p := o.Servers[r.Primary]; i.Step == StepOpen {
+			d, down := primaryDown(list)
+			why := "nobody else says that it is gone"
+			if down {
+				if why = cannot(c, o); why == "" {
+					return Action{Act: ActFailover, Host: r.Primary, For: d.Name, Why: d.Text}
+				}
+			}
+			if _, suspect := has(list, PrimarySuspect, ""); !suspect || o.Now.Sub(p.ProcessSeen) > restartAfter {
+				if a, ok := restart(c, o, head.Name, why); ok {
+					return a
+				}
 			}
 		}
 		if until := o.Rest[restIntent]; o.Now.Before(until) {

@@ -60,7 +60,8 @@ type Watch struct {
 	poke    chan struct{}
 	orders  chan order
 	picture atomic.Pointer[Picture]
-	run     context.Context // of Run; set before anything else is done
+	record  atomic.Pointer[Record] // as last read or written
+	run     context.Context        // of Run; set before anything else is done
 	counts  counts
 
 	wg sync.WaitGroup // of what takes long
@@ -136,7 +137,7 @@ func NewWatch(cfg WatchConfig) *Watch {
 		w.cfg.Times = DefaultTimes()
 	}
 	w.log = w.log.With("tag", cfg.Tag)
-	w.runner = NewRunner(RunnerConfig{Tag: cfg.Tag, World: cfg.World, Records: cfg.Records, Fence: cfg.Fence, Valid: cfg.Valid, Clock: cfg.Clock, Logger: cfg.Logger})
+	w.runner = NewRunner(RunnerConfig{Tag: cfg.Tag, World: cfg.World, Records: cfg.Records, Fence: cfg.Fence, Valid: cfg.Valid, Clock: cfg.Clock, Logger: cfg.Logger, Wrote: func(r Record) { w.record.Store(&r) }})
 	w.monitor = newMonitor(cfg.World, w.cfg.Times, w.Poke)
 	return w
 }
@@ -433,3 +434,11 @@ func (w *Watch) ask(ctx context.Context, do func(ctx context.Context, c *Cluster
 }
 
 type counts struct{ acts, failed atomic.Uint64 }
+
+// related are the hosts that the record has to do with, as it was last read.
+func (w *Watch) related() []string {
+	if r := w.record.Load(); r != nil {
+		return related(*r)
+	}
+	return nil
+}

@@ -42,6 +42,8 @@ type MySQL struct {
 	VIP string `cbor:"7,keyasint,omitempty" json:"vip,omitempty"`
 	// Reason is for people: why it died, or does not answer readers.
 	Reason string `cbor:"8,keyasint,omitempty" json:"reason,omitempty"`
+	// Full is what is the matter with the disk of its data, for people; "" = it has room.
+	Full string `cbor:"9,keyasint,omitempty" json:"full,omitempty"`
 }
 
 // LB is a node's part in load balancing.

@@ -19,6 +19,9 @@ import (
 // tick is how often the world moves. All that takes time in it takes a multiple.
 const tick = 5 * time.Millisecond
 
+// overlap is for how long a box that was cut off may believe that it has the address: two looks, with what each may take.
+const overlap = 2 * time.Second
+
 // World is boxes with one server each, and a ledger. It is safe for concurrent use. In a bubble of testing/synctest its time is virtual.
 type World struct {
 	Tag    string
@@ -31,7 +34,8 @@ type World struct {
 	// ledger are ids of writes that a client was told of; sent those that were tried.
 	ledger map[int]bool
 	nextID int
-	faults []string // violations of invariants
+	faults []string                // violations of invariants
+	both   map[[2]string]time.Time // who have the address at the same time, and since when
 	hook   func(host, what string)
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
@@ -398,13 +402,24 @@ func (w *World) judge() {
 			holders = append(holders, name)
 		}
 	}
+	// One that comes back from isolation has the address until its next look at the record, at most. Real boxes notice the other's announcement besides.
+	both := map[[2]string]time.Time{}
 	for i, x := range holders {
 		for _, y := range holders[i+1:] {
-			if w.link(x, y) {
-				w.fault("%s and %s both have the address", x, y)
+			if !w.link(x, y) {
+				continue
+			}
+			since, was := w.both[pair(x, y)]
+			if !was {
+				since = time.Now()
+			}
+			both[pair(x, y)] = since
+			if time.Since(since) > overlap {
+				w.fault("%s and %s both have the address, for %s", x, y, overlap)
 			}
 		}
 	}
+	w.both = both
 }
 
 func (w *World) fault(format string, args ...any) {

@@ -1,0 +1,401 @@
+package mysqlha
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"hostmesh/hostdb/section"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func golden(t *testing.T, name, have string) {
+	t.Helper()
+	file := "testdata/" + name
+	if *update {
+		if err := os.WriteFile(file, []byte(have), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil || string(want) != have {
+		t.Errorf("%s is not current (%v): look at what changed, then run go test ./lbd/mysqlha -update\n%s", file, err, have)
+	}
+}
+
+// now is when all cases are.
+var (
+	now   = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	start = now.Add(-24 * time.Hour)
+)
+
+// seen is a cluster of three that is well; a case changes what it needs.
+type seen struct {
+	c Cluster
+	o Observations
+}
+
+func healthySeen() *seen {
+	x := &seen{c: Cluster{
+		Tag: "shop-db", HasRecord: true,
+		MySQL:  section.MySQL{VIP: netip.MustParseAddr("10.1.0.60"), MaxLag: 5 * time.Second, Durability: section.Strict, Failover: section.Auto},
+		Record: Record{Format: 1, Epoch: 7, Primary: "db1", Ackers: []string{"db2", "db3"}, Starts: map[string]time.Time{"db2": start, "db3": start}, Durability: "strict"},
+	}, o: Observations{Now: now, Wall: now, Servers: map[string]Sight{}}}
+	for i, host := range []string{"db1", "db2", "db3"} {
+		x.c.Members = append(x.c.Members, Member{Host: host, Addr: netip.AddrFrom4([4]byte{10, 1, 0, byte(11 + i)}), Port: 3306})
+		s := Sight{
+			Known: true, Asked: now.Add(-51 * time.Millisecond), Answered: now.Add(-50 * time.Millisecond), Agent: true, Reported: true, Process: ProcessRuns, ProcessSince: start, ProcessSeen: start,
+			Facts: Facts{
+				Version: "10.11.19-MariaDB", Flavour: MariaDB, ServerID: uint32(i + 1), Uptime: 24*time.Hour - 50*time.Millisecond, ReadOnly: i > 0, Binlog: "0-1-900", Current: "0-1-900", MaxConnections: 100,
+				Settings: map[string]string{"log_bin": "ON"},
+			},
+		}
+		if i == 0 {
+			s.VIP = "held"
+			s.Facts.Semi = SemiSync{Source: true, Active: true, Clients: 2}
+		} else {
+			lag := time.Duration(0)
+			s.Moved, s.IORan = now.Add(-100*time.Millisecond), now.Add(-50*time.Millisecond)
+			s.Facts.Received = "0-1-900"
+			s.Facts.Semi.Acker = true
+			s.Facts.Replica = &Replication{SourceHost: "10.1.0.11", SourcePort: 3306, IO: "Yes", SQL: true, Heartbeats: 40, HeartbeatPeriod: 250 * time.Millisecond, Lag: &lag, UsesGTID: true}
+		}
+		x.o.Servers[host] = s
+	}
+	return x
+}
+
+// edit changes what was seen of a host.
+func (x *seen) edit(host string, f func(s *Sight)) {
+	s := x.o.Servers[host]
+	if s.Facts.Replica != nil {
+		r := *s.Facts.Replica
+		s.Facts.Replica = &r
+	}
+	f(&s)
+	x.o.Servers[host] = s
+}
+
+func (x *seen) silent(host string) {
+	x.edit(host, func(s *Sight) {
+		s.Cause, s.Error, s.Since, s.Failures = CauseUnreachable, "server does not answer: i/o timeout", now.Add(-900*time.Millisecond), 3
+		s.Asked, s.Answered = now.Add(-1300*time.Millisecond), now.Add(-1300*time.Millisecond)
+		s.Pings, s.PingError, s.PingAt = 3, "server does not answer: i/o timeout", now.Add(-100*time.Millisecond)
+	})
+}
+
+func (x *seen) died(host string) {
+	x.edit(host, func(s *Sight) {
+		s.Cause, s.Error, s.Since = CauseUnreachable, "server does not answer: connection refused", now.Add(-10*time.Millisecond)
+		s.Process, s.ProcessSince, s.ProcessSeen = ProcessDied, now.Add(-20*time.Millisecond), now.Add(-15*time.Millisecond)
+	})
+}
+
+func (x *seen) io(state string, hosts ...string) {
+	for _, h := range hosts {
+		x.edit(h, func(s *Sight) { s.Facts.Replica.IO = state })
+	}
+}
+
+func (x *seen) frozen(hosts ...string) {
+	for _, h := range hosts {
+		x.edit(h, func(s *Sight) { s.Moved = now.Add(-800 * time.Millisecond) })
+	}
+}
+
+func (x *seen) agentGone(host string) { x.edit(host, func(s *Sight) { s.Agent = false }) }
+
+// cases are what a cluster can have. The first diagnosis is want.
+var cases = []struct {
+	title string
+	want  Name
+	act   Act
+	see   func(x *seen)
+}{
+	{"all is well", Well, ActNone, func(x *seen) {}},
+	{"the process of the primary died, and replicas cannot connect", PrimaryDead, ActFailover, func(x *seen) { x.died("db1"); x.io("Connecting", "db2", "db3") }},
+	{"the process died, and replicas have not noticed yet", PrimarySuspect, ActProbe, func(x *seen) { x.died("db1") }},
+	{"the process died, and a person decides", PrimaryDead, ActStart, func(x *seen) {
+		x.died("db1")
+		x.io("Connecting", "db2", "db3")
+		x.c.MySQL.Failover = section.Manual
+	}},
+	{"the held connection ended, fresh ones are refused, its agent is gone", PrimaryDead, ActFailover, func(x *seen) {
+		x.silent("db1")
+		x.edit("db1", func(s *Sight) { s.HoldLost, s.Pings = now.Add(-time.Second), 1 })
+		x.agentGone("db1")
+		x.io("Connecting", "db2", "db3")
+	}},
+	{"it is silent, and replicas are frozen", PrimarySilent, ActFailover, func(x *seen) { x.silent("db1"); x.frozen("db2", "db3") }},
+	{"it is silent, and one replica receives", PrimarySuspect, ActProbe, func(x *seen) { x.silent("db1"); x.frozen("db2") }},
+	{"it is silent, and a replica has missed one heartbeat only", PrimarySuspect, ActProbe, func(x *seen) {
+		x.silent("db1")
+		x.frozen("db2")
+		x.edit("db3", func(s *Sight) { s.Moved = now.Add(-400 * time.Millisecond) })
+	}},
+	{"it is silent, and the threads of replicas have been stopped for an hour", PrimarySuspect, ActProbe, func(x *seen) {
+		x.silent("db1")
+		x.io("No", "db2", "db3")
+		for _, h := range []string{"db2", "db3"} {
+			x.edit(h, func(s *Sight) { s.IORan = now.Add(-time.Hour) })
+		}
+	}},
+	{"it is silent to this node alone, replicas are well", PrimarySuspect, ActProbe, func(x *seen) { x.silent("db1") }},
+	{"it answers, and replicas do not see it", Well, ActNone, func(x *seen) { x.io("Connecting", "db2", "db3") }},
+	{"it is saturated, and replicas are frozen", PrimarySatiated, ActNone, func(x *seen) {
+		x.edit("db1", func(s *Sight) { s.Cause, s.Error = CauseSaturated, "server has too many connections: 1040" })
+		x.frozen("db2", "db3")
+	}},
+	{"silent; the last automatic failover was half an hour ago", PrimarySilent, ActPage, func(x *seen) {
+		x.silent("db1")
+		x.frozen("db2", "db3")
+		x.c.Record.LastFailover = now.Add(-30 * time.Minute)
+	}},
+	{"silent; that was acknowledged", PrimarySilent, ActFailover, func(x *seen) {
+		x.silent("db1")
+		x.frozen("db2", "db3")
+		x.c.Record.LastFailover, x.c.Record.AckedBy = now.Add(-30*time.Minute), "somebody"
+	}},
+	{"silent; one that acknowledges does not answer, strict", PrimarySilent, ActPage, func(x *seen) {
+		x.silent("db1")
+		x.frozen("db2")
+		x.silent("db3")
+	}},
+	{"silent; one that acknowledges does not answer, available", PrimarySilent, ActFailover, func(x *seen) {
+		x.silent("db1")
+		x.frozen("db2")
+		x.silent("db3")
+		x.c.MySQL.Durability = section.Available
+	}},
+	{"dead; one that acknowledges was started anew", PrimaryDead, ActStart, func(x *seen) {
+		x.died("db1")
+		x.io("Connecting", "db2", "db3")
+		x.edit("db3", func(s *Sight) { s.Facts.Uptime = 5 * time.Second })
+	}},
+	{"silent; the mesh suspects many, most of the cluster is not seen", PrimarySilent, ActPage, func(x *seen) {
+		x.silent("db1")
+		x.silent("db3")
+		x.frozen("db2")
+		x.o.Mass = true
+	}},
+	{"paused, and dead", PrimaryDead, ActNone, func(x *seen) {
+		x.died("db1")
+		x.io("Connecting", "db2", "db3")
+		x.c.Record.Paused = &Paused{By: "somebody", Since: now, Why: "works on it"}
+	}},
+	{"nothing is seen", Blind, ActNone, func(x *seen) {
+		for _, h := range []string{"db1", "db2", "db3"} {
+			x.silent(h)
+			x.agentGone(h)
+		}
+	}},
+	{"all are down", ClusterDown, ActStart, func(x *seen) {
+		for _, h := range []string{"db1", "db2", "db3"} {
+			x.died(h)
+		}
+	}},
+	{"the quorum is lost", QuorumLost, ActNone, func(x *seen) {
+		x.silent("db1")
+		x.frozen("db2", "db3")
+		x.c.RecordError = "no quorum: context deadline exceeded"
+	}},
+	{"no members", NoMembers, ActNone, func(x *seen) { x.c.Members = nil }},
+	{"no record", NoRecord, ActNone, func(x *seen) { x.c.Record, x.c.HasRecord = Record{}, false }},
+	{"no record, and two primaries", NoRecord, ActNone, func(x *seen) {
+		x.c.Record, x.c.HasRecord = Record{}, false
+		x.edit("db2", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Replica = false, nil })
+	}},
+	{"a change is under way", IntentOpen, ActContinue, func(x *seen) {
+		x.c.Record.Intent = &Intent{Kind: Failover, Step: StepApply, Old: "db1", To: "db2", Why: "the primary, db1, is dead"}
+		x.died("db1")
+	}},
+	{"a change has stopped", IntentStopped, ActContinue, func(x *seen) {
+		x.c.Record.Intent = &Intent{Kind: Failover, Step: StepChoose, Old: "db1", Why: "the primary, db1, is dead", Stopped: "db3 does not answer"}
+		x.died("db1")
+	}},
+	{"the new primary dies while it opens", IntentOpen, ActFailover, func(x *seen) {
+		x.c.Record.Intent = &Intent{Kind: Failover, Step: StepOpen, Old: "db4", To: "db1", Why: "the primary, db4, is dead"}
+		x.died("db1")
+		x.io("Connecting", "db2", "db3")
+	}},
+	{"two primaries", TwoPrimaries, ActReadOnly, func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.ReadOnly = false; s.Facts.Replica = nil }) }},
+	{"a replica takes writes", TwoPrimaries, ActReadOnly, func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.ReadOnly = false }) }},
+	{"errant transactions", ErrantFound, ActNone, func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Binlog = "0-1-900,0-3-899" }) }},
+	{"the primary is read-only", PrimaryReadOnly, ActWritable, func(x *seen) { x.edit("db1", func(s *Sight) { s.Facts.ReadOnly = true }) }},
+	{"the primary follows a replica", PrimaryFollows, ActNone, func(x *seen) {
+		x.edit("db1", func(s *Sight) {
+			s.Facts.Replica = &Replication{SourceHost: "10.1.0.12", SourcePort: 3306, IO: "Yes", SQL: true, UsesGTID: true}
+		})
+	}},
+	{"the primary does not wait", PrimaryAsync, ActSource, func(x *seen) { x.edit("db1", func(s *Sight) { s.Facts.Semi.Source = false }) }},
+	{"the primary is no member", PrimaryGone, ActNone, func(x *seen) { x.c.Others, x.c.Members = x.c.Members[:1], x.c.Members[1:] }},
+	{"its disk is full", PrimaryFull, ActNone, func(x *seen) { x.edit("db1", func(s *Sight) { s.DiskFull = "0 of 100 GiB are free" }) }},
+	{"its agent is gone", PrimaryAlone, ActNone, func(x *seen) { x.agentGone("db1") }},
+	{"the address is away", AddressAway, ActAddress, func(x *seen) { x.edit("db1", func(s *Sight) { s.VIP = "" }) }},
+	{"wrong accounts at a replica", WrongAccount, ActNone, func(x *seen) {
+		x.edit("db2", func(s *Sight) { s.Cause, s.Error = CauseDenied, "server refuses the account: 1045" })
+	}},
+	{"a replica is too old", WrongFlavour, ActNone, func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Version = "10.3.39-MariaDB" }) }},
+	{"a replica is of another flavour", WrongFlavour, ActNone, func(x *seen) {
+		x.edit("db2", func(s *Sight) {
+			s.Facts.Version, s.Facts.Flavour, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = "8.0.36", MySQL8, "", "", ""
+		})
+	}},
+	{"a replica has no binary log", BinlogOff, ActNone, func(x *seen) {
+		x.edit("db2", func(s *Sight) { s.Facts.Settings = map[string]string{"log_bin": "OFF"} })
+	}},
+	{"a replica without GTID", NoGTID, ActNone, func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Replica.UsesGTID = false }) }},
+	{"a member without address", NoPlace, ActNone, func(x *seen) { x.c.Members[2].Unfit = "it has no Network/IP" }},
+	{"a replica is broken", ReplicaBroken, ActNone, func(x *seen) {
+		x.edit("db2", func(s *Sight) {
+			s.Facts.Replica.SQL, s.Facts.Replica.SQLErrno, s.Facts.Replica.SQLError = false, 1062, "Duplicate entry '7' for key 'PRIMARY'"
+		})
+	}},
+	{"a replica cannot follow, and acknowledges", ReplicaLost, ActDismiss, func(x *seen) {
+		x.edit("db2", func(s *Sight) {
+			s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "No", 1236, "could not find next log"
+		})
+	}},
+	{"a replica cannot follow", ReplicaLost, ActClone, func(x *seen) {
+		x.edit("db2", func(s *Sight) {
+			s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "No", 1236, "could not find next log"
+		})
+		x.c.Record.Ackers = []string{"db3"}
+	}},
+	{"a replica died", ReplicaDown, ActStart, func(x *seen) { x.died("db2") }},
+	{"both replicas died", ReplicaDown, ActStart, func(x *seen) { x.died("db2"); x.died("db3") }},
+	{"a replica follows another", ReplicaAstray, ActFollow, func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Replica.SourceHost = "10.1.0.13" }) }},
+	{"a replica is stopped", ReplicaStopped, ActResume, func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Replica.SQL = false }) }},
+	{"a replica does not get through", ReplicaStopped, ActResume, func(x *seen) {
+		x.io("Connecting", "db2")
+		x.edit("db2", func(s *Sight) { s.IORan = now.Add(-5 * time.Second) })
+	}},
+	{"a new member", ReplicaNew, ActClone, func(x *seen) {
+		x.c.Record.Ackers = []string{"db2"}
+		x.edit("db3", func(s *Sight) { s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = nil, "", "", "" })
+	}},
+	{"a new member with data of its own", ErrantFound, ActNone, func(x *seen) {
+		x.c.Record.Ackers = []string{"db2"}
+		x.edit("db3", func(s *Sight) {
+			s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = nil, "0-9-5", "0-9-5", ""
+		})
+	}},
+	{"an old primary is back", OldPrimary, ActRejoin, func(x *seen) {
+		x.c.Record.Ackers, x.c.Record.Fenced = []string{"db2"}, map[string]string{"db3": "it was the primary until epoch 7: it is dead"}
+		x.died("db3")
+	}},
+	{"an old primary follows", OldPrimary, ActAdmit, func(x *seen) {
+		x.c.Record.Ackers, x.c.Record.Fenced = []string{"db2"}, map[string]string{"db3": "it was the primary until epoch 7: it is dead"}
+	}},
+	{"one that acknowledges was started anew", AckerRestarted, ActProve, func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Uptime = time.Minute }) }},
+	{"one that acknowledges is away", ReplicaDown, ActShut, func(x *seen) {
+		x.silent("db2")
+		x.edit("db2", func(s *Sight) { s.IORan = now.Add(-time.Minute) })
+		x.edit("db1", func(s *Sight) { s.Facts.Semi.Clients = 1 })
+	}},
+	{"both that acknowledge are away", ReplicaDown, ActNone, func(x *seen) {
+		for _, h := range []string{"db2", "db3"} {
+			x.silent(h)
+			x.edit(h, func(s *Sight) { s.IORan = now.Add(-time.Minute) })
+		}
+		x.edit("db1", func(s *Sight) { s.Facts.Semi.Clients = 0 })
+	}},
+	{"a former member acknowledges", AckerLeaving, ActDismiss, func(x *seen) { x.c.Others, x.c.Members = x.c.Members[2:], x.c.Members[:2] }},
+	{"a replica is to acknowledge", AckerDue, ActAcker, func(x *seen) { x.c.Record.Ackers = []string{"db2"} }},
+	{"a replica does not acknowledge", AckerSilent, ActSpeak, func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Semi.Acker = false }) }},
+	{"one member", OneMember, ActNone, func(x *seen) { x.c.Members = x.c.Members[:1]; x.c.Record.Ackers = nil }},
+	{"one member, dead", PrimarySuspect, ActProbe, func(x *seen) { x.c.Members = x.c.Members[:1]; x.c.Record.Ackers = nil; x.died("db1") }},
+	{"a replica lags", ReplicaLagging, ActNone, func(x *seen) {
+		lag := time.Minute
+		x.edit("db2", func(s *Sight) { s.Facts.Replica.Lag = &lag })
+	}},
+	{"paused", IsPaused, ActNone, func(x *seen) { x.c.Record.Paused = &Paused{By: "somebody", Since: now, Why: "works on it"} }},
+	{"Durability was changed", Well, ActAgree, func(x *seen) { x.c.MySQL.Durability = section.Available }},
+}
+
+func TestDiagnoses(t *testing.T) {
+	var b strings.Builder
+	found := map[Name]bool{}
+	for _, c := range cases {
+		x := healthySeen()
+		c.see(x)
+		list := Diagnose(&x.c, &x.o)
+		a := Next(&x.c, &x.o, list)
+		if list[0].Name != c.want || a.Act != c.act {
+			t.Errorf("%s: %q, then %s; want %q, then %s", c.title, list[0].Name, a.Act, c.want, c.act)
+		}
+		fmt.Fprintf(&b, "# %s\n", c.title)
+		for _, d := range list {
+			found[d.Name] = true
+			fmt.Fprintf(&b, "%s: %s\n", d.Name, d.Text)
+			for _, e := range d.Evidence {
+				fmt.Fprintf(&b, "    %s\n", e)
+			}
+			if d.Remedy != "" {
+				fmt.Fprintf(&b, "    -> %s\n", d.Remedy)
+			}
+		}
+		fmt.Fprintf(&b, "=> %s\n\n", strings.TrimSpace(fmt.Sprintf("%s %s %s %s: %s", a.Act, a.Host, a.From, a.As, a.Why)))
+	}
+	for _, n := range Names() {
+		if !found[n] {
+			t.Errorf("no case has %q", n)
+		}
+	}
+	golden(t, "diagnoses.txt", b.String())
+}
+
+// Faults of replicas alone never replace a primary that answers, whatever else is seen.
+func TestOnlyAPrimaryThatIsGoneIsReplaced(t *testing.T) {
+	for _, c := range cases {
+		x := healthySeen()
+		c.see(x)
+		if a := Next(&x.c, &x.o, Diagnose(&x.c, &x.o)); a.Act == ActFailover && x.o.Servers[x.c.Record.Primary].answers(now) && x.o.Servers[x.c.Record.Primary].Pings < deadPings && !x.o.Servers[x.c.Record.Primary].down() {
+			t.Errorf("%s: the primary answers, and is replaced", c.title)
+		}
+	}
+}
+
+func TestExplains(t *testing.T) {
+	x := healthySeen()
+	x.silent("db1")
+	x.frozen("db2")
+	x.silent("db3")
+	list := Diagnose(&x.c, &x.o)
+	p := &Picture{At: now, Cluster: x.c, Observations: x.o, Diagnoses: list, Action: Next(&x.c, &x.o, list)}
+	p.Story = []Line{{At: now.Add(-time.Minute), Diagnosis: Diagnosis{Name: Well}, Action: Action{Act: ActNone}}, {At: now, Diagnosis: list[0], Action: p.Action, Error: "no quorum"}}
+	golden(t, "explain.txt", strings.Join(Explain(p), "\n")+"\n")
+}
+
+func TestChecks(t *testing.T) {
+	good := map[string]string{
+		"log_bin": "ON", "server_id": "1", "binlog_format": "ROW", "log_slave_updates": "ON", "sync_binlog": "1", "innodb_flush_log_at_trx_commit": "1",
+		"rpl_semi_sync_master_wait_point": "AFTER_SYNC", "rpl_semi_sync_master_timeout": "18446744073709551615", "rpl_semi_sync_master_wait_no_slave": "ON", "skip_slave_start": "ON",
+		"slave_net_timeout": "60", "sync_relay_log": "10000", "max_connections": "151", "skip_name_resolve": "ON", "gtid_strict_mode": "ON", "read_only": "OFF",
+		"rpl_semi_sync_master_enabled": "ON", "rpl_semi_sync_slave_enabled": "OFF",
+	}
+	f := Facts{Flavour: MariaDB, Version: "10.11.19-MariaDB", Settings: good}
+	if list := Check(f, OnPrimary, true); len(list) > 0 {
+		t.Errorf("a good primary: %+v", list)
+	}
+	var b strings.Builder
+	for _, flavour := range []string{MariaDB, MySQL8} {
+		bad := map[string]string{}
+		for _, name := range SettingNames(flavour) {
+			bad[name] = "wrong"
+		}
+		bad["server_id"], bad["sync_relay_log"] = "0", "1"
+		for _, role := range []Duty{OnPrimary, OnReplica} {
+			fmt.Fprintf(&b, "# %s, %s\n", flavour, map[Duty]string{OnPrimary: "primary", OnReplica: "replica"}[role])
+			for _, s := range Check(Facts{Flavour: flavour, Settings: bad, Replica: &Replication{HeartbeatPeriod: 30 * time.Second, Delay: time.Hour}}, role, role == OnPrimary) {
+				fmt.Fprintf(&b, "%s %s = %s, is %s%s: %s\n", s.Severity, s.Name, s.Want, s.Have, map[bool]string{true: " (restart)"}[s.Restart], s.Why)
+			}
+		}
+	}
+	golden(t, "checks.txt", b.String())
+}
