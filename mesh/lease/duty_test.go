@@ -208,9 +208,9 @@ func TestOneWayCuts(t *testing.T) {
 	}
 }
 
-// unheard is a mesh whose answers to what is asked of the leader get lost at times, while the questions arrive, again and again: so does a path
+// unanswered is a mesh whose answers to what is asked of the leader get lost at times, while the questions arrive, again and again: so does a path
 // that drops what is long, or what takes long.
-type unheard struct {
+type unanswered struct {
 	Mesh
 	deaf atomic.Bool
 
@@ -218,7 +218,7 @@ type unheard struct {
 	sent []func(ctx context.Context)
 }
 
-func (u *unheard) CallUrgent(ctx context.Context, node, name string, req []byte) ([]byte, error) {
+func (u *unanswered) CallUrgent(ctx context.Context, node, name string, req []byte) ([]byte, error) {
 	if name != callAsk || !u.deaf.Load() {
 		return u.Mesh.CallUrgent(ctx, node, name, req)
 	}
@@ -232,7 +232,7 @@ func (u *unheard) CallUrgent(ctx context.Context, node, name string, req []byte)
 }
 
 // repeat sends what was sent while it was deaf once more.
-func (u *unheard) repeat(ctx context.Context) {
+func (u *unanswered) repeat(ctx context.Context) {
 	u.mu.Lock()
 	sent := slices.Clone(u.sent)
 	u.mu.Unlock()
@@ -244,7 +244,7 @@ func (u *unheard) repeat(ctx context.Context) {
 // TestAHolderThatIsNotAnswered stops by itself, and goes on sending: the leader hears that it has stopped, and what it sent before is as good as never
 // sent, should it come late.
 func TestAHolderThatIsNotAnswered(t *testing.T) {
-	paths := map[int]*unheard{}
+	paths := map[int]*unanswered{}
 	inCluster(t, 5, func(c *cluster) {
 		c.voting(3)
 		h := c.campaign("vip/10.0.0.1", 0, 1, 2, 3, 4)
@@ -290,7 +290,7 @@ func TestAHolderThatIsNotAnswered(t *testing.T) {
 		}
 	}, func(c *cluster) {
 		c.over = func(i int, m Mesh) Mesh {
-			paths[i] = &unheard{Mesh: m}
+			paths[i] = &unanswered{Mesh: m}
 			return paths[i]
 		}
 	})
