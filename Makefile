@@ -19,7 +19,7 @@ build: ## bin/hostmesh: one binary for boxes with and without libvirt; bin/hostd
 	$(GO) build -tags '$(TAGS)' -trimpath -ldflags '$(LDFLAGS)' -o bin/hostmesh ./cmd/hostmesh
 	@ln -sf hostmesh bin/hostdb
 
-demo: ## three agents on this machine: import, answer, lose one, get it back, a virtual machine there and back
+demo: ## three agents on this machine: import, answer, lose one, get it back, a virtual machine there and back; as root also resolvers behind one address
 	@packaging/deps.sh demo
 	@$(MAKE) --no-print-directory build
 	@$(GO) run -tags '$(TAGS)' ./integration/demo -hostmesh bin/hostmesh -inventory examples/inventory $(if $(KEEP),-keep)
@@ -34,8 +34,8 @@ race: ## the packages where goroutines meet, under the race detector
 	@packaging/deps.sh test
 	$(GO) test -race -tags '$(TAGS)' -timeout 20m ./hostdb/... ./mesh/... ./dnsd/... ./lbd/... ./vmd/... ./node/...
 
-bench: ## the table of budgets; BENCH=short for a quick look, ONLY=takeover,commit,duties for some rows
-	@packaging/deps.sh test
+bench: ## the table of budgets; BENCH=short for a quick look, ONLY=takeover,commit,duties for some rows (lbchange, lbforward: as root)
+	@packaging/deps.sh bench
 	@$(MAKE) --no-print-directory build
 	@$(GO) run -tags '$(TAGS)' ./integration/bench -hostmesh bin/hostmesh $(if $(filter short,$(BENCH)),-short) $(if $(ONLY),-only $(ONLY))
 
@@ -56,10 +56,10 @@ prove: ## break processes for 20 minutes, and see that a duty never has two hold
 	@packaging/deps.sh test
 	@$(GO) run -tags '$(TAGS)' ./integration/dutyproof -for $(or $(FOR),20m) $(if $(SEED),-seed $(SEED))
 
-balance: ## 20 runs of each fault of five agents that balance, with the time without service; RUNS=3, ONLY='kill|cut'; needs root
+balance: ## 20 runs of each fault of five agents that balance, with the time without service (make test has one of each); RUNS=3, ONLY='kill|cut'; needs root
 	@packaging/deps.sh test
 	@$(MAKE) --no-print-directory build
-	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh HOSTMESH_TEST_LB_RUNS=$(or $(RUNS),20) HOSTMESH_TEST_LB_ONLY='$(ONLY)' $(GO) test -tags "$(TAGS),balance" -timeout 0 -count 1 -v ./integration -run TestBalancedUnderFaults
+	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh HOSTMESH_TEST_LB_RUNS=$(or $(RUNS),20) HOSTMESH_TEST_LB_ONLY='$(ONLY)' $(GO) test -tags '$(TAGS)' -timeout 0 -count 1 -v ./integration -run TestBalancedUnderFaults
 
 lint: ## gofmt, go vet for both builds, staticcheck
 	@packaging/deps.sh build

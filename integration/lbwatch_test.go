@@ -1,5 +1,3 @@
-//go:build balance
-
 package integration
 
 import (
@@ -388,34 +386,20 @@ func (e *ear) since(from time.Time, addr netip.Addr) []saying {
 	return out
 }
 
-// late are the announcements of boxes that did not answer for the address at that time.
+// late are the announcements of boxes that did not answer for the address at that time, while another did. One that does not hear questions any more
+// may announce what it still holds.
 func late(lists ...[]saying) (n int) {
 	const near = 500 * time.Millisecond // between two questions, on a busy machine
 	answering := spans(lists...)
 	for _, a := range slices.Concat(lists...) {
-		if !a.plain && !slices.ContainsFunc(answering, func(x span) bool {
+		taken := slices.ContainsFunc(answering, func(x span) bool { return x.mac != a.mac && a.at.After(x.first) && a.at.Before(x.last) })
+		if !a.plain && taken && !slices.ContainsFunc(answering, func(x span) bool {
 			return x.mac == a.mac && a.at.After(x.first.Add(-near)) && a.at.Before(x.last.Add(near))
 		}) {
 			n++
 		}
 	}
 	return n
-}
-
-// sinceAnother leaves out what a box announced before another answered.
-func sinceAnother(mac string, lists ...[]saying) (out [][]saying) {
-	var first time.Time
-	for _, a := range slices.Concat(lists...) {
-		if a.plain && a.mac != mac && (first.IsZero() || a.at.Before(first)) {
-			first = a.at
-		}
-	}
-	for _, list := range lists {
-		out = append(out, slices.DeleteFunc(slices.Clone(list), func(a saying) bool {
-			return !a.plain && a.mac == mac && (first.IsZero() || a.at.Before(first))
-		}))
-	}
-	return out
 }
 
 // span is a time in which one box answered for an address.

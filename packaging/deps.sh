@@ -5,6 +5,7 @@ set -euo pipefail
 
 build="gcc libc6-dev"                         # libvirt's binding is C; its headers come with it
 demo="$build bind9-dnsutils curl ca-certificates"
+[[ $(id -u) -ne 0 ]] || demo="$demo iproute2 unbound" # a network of its own, and resolvers in it
 test="$demo bind9-utils iproute2 libvirt0 git" # named-checkzone; network namespaces; libvirt's own test driver; histories
 test="$test nsd knot knot-dnssecutils bind9 unbound" # secondaries and a resolver; nsd-checkzone, kzonecheck
 test="$test slapd"                            # a directory to log in by
@@ -15,7 +16,7 @@ test="$test mariadb-server mariadb-backup sysbench" # databases, what copies the
 test="$test qemu-system-x86 busybox-static"   # a machine whose power is cut; what lives in small ones
 test="$test libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-utils genisoimage" # machines that come and go
 
-bench="$test nsd knot dnsperf"                # name servers to be compared with
+bench="$test nsd knot dnsperf wrk"            # name servers to be compared with; clients
 
 case "${1:-}" in
 build) want=$build ;;
