@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -51,7 +52,7 @@ type Proxy interface {
 	Check() error
 	// Apply makes it so: the services of all modes but nat whose VIP is here. None ends the program. When it fails, what was there stays.
 	Apply(ctx context.Context, want []*plan.Service) error
-	// Carries are the tags that it divides.
+	// Carries are the tags that it divides; none while its program does not run.
 	Carries() []string
 }
 
@@ -125,13 +126,16 @@ type Daemon struct {
 	closed   bool
 	wg       sync.WaitGroup
 
+	touched time.Time     // of Run: the plan's file
 	cleaned string        // of Run: what was wrong with removing addresses, as it was logged
 	told    report.Report // as last reported
 }
 
 // applied is what the kernel and HAProxy have.
 type applied struct {
+	wanted   nft.Table // what nat was made from
 	nat      nft.Table
+	refused  map[string]error // of tags that are not in nat as they were wanted
 	proxy    []*plan.Service
 	natOnce  bool // it was told at least once
 	version  string
@@ -139,6 +143,9 @@ type applied struct {
 	natErr   error
 	proxyErr error
 }
+
+// err is why the kernel or HAProxy do not have what is planned; nil = they have.
+func (a *applied) err() error { return errors.Join(a.natErr, refusals(a.refused), a.proxyErr) }
 
 // tick is how often it is looked whether this node could hold an address: interfaces, rights and programs come and go without a poke.
 const tick = 2 * time.Second
@@ -159,7 +166,7 @@ func Open(cfg Config) (*Daemon, error) {
 		d.clock = wallClock{}
 	}
 	var last plan.Result
-	d.file, last = openPlan(cfg.Dir, d.log)
+	d.file, last = openPlan(cfg.Dir, d.clock.Now(), d.log)
 	d.planner, d.result = plan.NewPlanner(last), last
 	d.fit = newFitness(cfg)
 	return d, nil
@@ -231,6 +238,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		case <-d.poke:
 		case <-d.cfg.Probes.Changed():
 		case <-timer.C:
+			d.keepPlan()
 			d.refit()
 		case <-next:
 		}
@@ -261,13 +269,21 @@ func (d *Daemon) step2(ctx context.Context, next *<-chan time.Time) {
 	}
 }
 
+// keepPlan marks the plan as one that an agent goes on from.
+func (d *Daemon) keepPlan() {
+	if now := d.clock.Now(); now.Sub(d.touched) >= planTouch {
+		d.touched = now
+		_ = os.Chtimes(d.file, now, now) // there may be none yet; what cannot be written was told when it was
+	}
+}
+
 // refit looks anew at what this box can do.
 func (d *Daemon) refit() {
 	d.mu.Lock()
 	was, vips := d.fit, d.result.VIPs()
 	var free []netip.Addr
 	for _, v := range vips {
-		if p := d.posts[v.Addr]; p == nil || p.idle() {
+		if p := d.posts[v.Addr]; p == nil || p.claims == 0 { // one that is claimed right now is left alone by Clean
 			free = append(free, v.Addr)
 		}
 	}
@@ -306,7 +322,7 @@ func (d *Daemon) leave() error {
 	defer d.mu.Unlock()
 	_ = d.cfg.Probes.Set(nil) // no spec, no error
 	d.apply(ctx)
-	return errors.Join(d.applied.natErr, d.applied.proxyErr)
+	return d.applied.err()
 }
 
 // step plans, offers this node or takes that back, and tells the kernel and HAProxy. mu is held.
@@ -328,7 +344,7 @@ func (d *Daemon) step(ctx context.Context) error {
 	d.probe()
 	d.apply(ctx)
 	d.tell()
-	return errors.Join(d.applied.natErr, d.applied.proxyErr)
+	return d.applied.err()
 }
 
 // follow notes whom people have drained.
@@ -351,7 +367,13 @@ const DrainKey = "Drain"
 
 // think makes the plan.
 func (d *Daemon) think() {
-	judged := d.sight.look(d.mesh, d.cfg.Probes.Checks())
+	mine := map[netip.Addr]uint64{}
+	for addr, p := range d.posts {
+		if p.grant != nil {
+			mine[addr] = p.fence
+		}
+	}
+	judged := d.sight.look(d.mesh, d.cfg.Probes.Checks(), mine)
 	in := plan.Input{Now: d.clock.Now(), Verdict: d.sight.verdict, Judged: judged, Drained: d.drained, Programs: d.cfg.Programs}
 	if d.cfg.Aloof {
 		in.Verdict = nil
@@ -431,14 +453,20 @@ func (d *Daemon) apply(ctx context.Context) {
 	a := &d.applied
 	nat, proxy := tableOf(here), proxied(here)
 	changed := false
-	if !a.natOnce || a.natErr != nil || !sameTable(nat, a.nat) {
+	if !a.natOnce || a.natErr != nil || !sameTable(nat, a.wanted) {
 		if len(nat.Services) == 0 && !a.natOnce && d.cfg.NAT.Check() != nil {
-			a.natErr, a.nat, a.natOnce = nil, nat, true // nothing is wanted, and nothing can be there
+			a.natErr, a.wanted, a.nat, a.refused, a.natOnce = nil, nat, nat, nil, true // nothing is wanted, and nothing can be there
 		} else {
-			if a.natErr = d.cfg.NAT.Apply(ctx, nat); a.natErr == nil {
-				a.nat, a.natOnce, changed = nat, true, true
+			table, refused := nat, map[string]error(nil)
+			err := d.cfg.NAT.Apply(ctx, table)
+			if errors.Is(err, nft.ErrTable) {
+				table, refused = usable(nat, a.nat)
+				err = d.cfg.NAT.Apply(ctx, table)
+			}
+			if a.natErr = err; err == nil {
+				a.wanted, a.nat, a.refused, a.natOnce, changed = nat, table, refused, true, true
 			} else {
-				a.natErr = fmt.Errorf("the kernel's rules: %w", a.natErr)
+				a.natErr = fmt.Errorf("the kernel's rules: %w", err)
 			}
 		}
 	}
@@ -449,7 +477,7 @@ func (d *Daemon) apply(ctx context.Context) {
 			a.proxyErr = fmt.Errorf("haproxy: %w", a.proxyErr)
 		}
 	}
-	if a.natErr == nil && a.proxyErr == nil {
+	if a.err() == nil {
 		a.version = d.result.Version
 	}
 	if changed {

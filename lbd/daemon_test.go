@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,23 +34,50 @@ type bench struct {
 	t     *testing.T
 	store *hostdb.Store
 	box   *viptest.Box
-	table *vip.Table
-	d     *Daemon
-	stop  func() error
+	other *viptest.Box // a neighbour
+	// kernel is that of the box.
+	kernel *benchKernel
+	table  *vip.Table
+	d      *Daemon
+	stop   func() error
 
 	mu       sync.Mutex // guards the fields below
 	events   []string
 	nat      nft.Table
 	natErr   error
+	mesh     *mesh.View // nil = the node alone
+	patient  bool       // write does not mind that what was written is not in force
 	fitErr   error
 	fitAsked int // how often
 	proxied  []*plan.Service
+	carries  *atomic.Pointer[[]string] // nil = there is no HAProxy
 	checks   map[string]report.Check
 	specs    []check.Spec
 	report   report.Report
 	declined map[string]string
 	hold     func(context.Context, Grant) error // of the campaign that runs
 	offered  bool
+}
+
+// benchKernel is a kernel that may refuse to add addresses, or stand still where it should remove one.
+type benchKernel struct {
+	*viptest.Box
+	refuse error
+	stuck  chan struct{}
+}
+
+func (k *benchKernel) Add(a vip.Address) error {
+	if k.refuse != nil {
+		return k.refuse
+	}
+	return k.Box.Add(a)
+}
+
+func (k *benchKernel) Delete(a vip.Address) error {
+	if k.stuck != nil {
+		<-k.stuck
+	}
+	return k.Box.Delete(a)
 }
 
 type virtualClock struct{ began time.Time }
@@ -67,9 +95,11 @@ func inBench(t *testing.T, docs map[string]string, test func(b *bench)) {
 			t.Fatal(err)
 		}
 		b := &bench{t: t, store: s, declined: map[string]string{}}
-		b.box = viptest.NewSegment(1).Box(netip.MustParsePrefix("10.0.0.1/24"))
+		segment := viptest.NewSegment(1)
+		b.box, b.other = segment.Box(netip.MustParsePrefix("10.0.0.1/24")), segment.Box(netip.MustParsePrefix("10.0.0.2/24"))
+		b.kernel = &benchKernel{Box: b.box}
 		log := slog.New(slog.DiscardHandler)
-		b.table, err = vip.Open(vip.Config{Dir: t.TempDir(), Kernel: b.box, Announcer: b.box, Clock: virtualClock{time.Now()}, Logger: log})
+		b.table, err = vip.Open(vip.Config{Dir: t.TempDir(), Kernel: b.kernel, Announcer: b.box, Clock: virtualClock{time.Now()}, Logger: log})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,13 +158,16 @@ func (b *bench) write(docs map[string]string) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if err := b.reconcile(); err != nil && b.natErr == nil {
+	if err := b.reconcile(); err != nil && b.natErr == nil && !b.patient {
 		b.t.Fatal(err)
 	}
 }
 
 func (b *bench) reconcile() error {
 	m := mesh.NewView(self, []mesh.Member{{ID: self, Name: "a1", State: mesh.StateAlive}})
+	if b.mesh != nil {
+		m = *b.mesh
+	}
 	err := b.d.Reconcile(context.Background(), b.store.View(), m)
 	synctest.Wait()
 	return err
@@ -157,7 +190,11 @@ func (l benchLease) Decline(duty, reason string) {
 	l.b.declined[duty] = reason
 }
 
-func (l benchLease) Campaign(ctx context.Context, _ string, hold func(context.Context, Grant) error) error {
+func (l benchLease) Campaign(ctx context.Context, duty string, hold func(context.Context, Grant) error) error {
+	if duty != plan.Duty(vip1) { // never granted
+		<-ctx.Done()
+		return nil
+	}
 	l.b.mu.Lock()
 	l.b.hold, l.b.offered = func(held context.Context, g Grant) error {
 		held, stop := context.WithCancelCause(held)
@@ -208,6 +245,9 @@ func (n benchNAT) Apply(_ context.Context, t nft.Table) error {
 	if n.b.natErr != nil {
 		return n.b.natErr
 	}
+	if _, err := t.Normal(); err != nil {
+		return err
+	}
 	if len(t.Services)+len(n.b.nat.Services) > 0 {
 		n.b.say("%d services, address here: %v", len(t.Services), n.b.box.Has(vip1))
 	}
@@ -217,18 +257,36 @@ func (n benchNAT) Apply(_ context.Context, t nft.Table) error {
 
 type benchProxy struct{ b *bench }
 
-func (benchProxy) Check() error { return errors.New("there is no haproxy") }
+func (p benchProxy) Check() error {
+	if p.b.carries != nil {
+		return nil
+	}
+	return errors.New("there is no haproxy")
+}
 
 func (p benchProxy) Apply(_ context.Context, list []*plan.Service) error {
 	p.b.proxied = list
 	return nil
 }
 
-func (benchProxy) Carries() []string { return nil }
+func (p benchProxy) Carries() []string {
+	if p.b.carries == nil {
+		return nil
+	}
+	return *p.b.carries.Load()
+}
 
 type benchProbes struct{ b *bench }
 
 func (p benchProbes) Set(specs []check.Spec) error {
+	r, err := check.Open(check.DefaultConfig(p.b.t.TempDir()))
+	if err == nil {
+		err = r.Set(specs)
+	}
+	if err != nil {
+		p.b.t.Errorf("specs that make no sense: %v", err)
+		return err
+	}
 	p.b.specs = specs
 	return nil
 }

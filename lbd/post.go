@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hostmesh/hostdb/section"
+	"hostmesh/lbd/nft"
 	"hostmesh/lbd/plan"
 	"hostmesh/lbd/vip"
 	"hostmesh/mesh/lease"
@@ -29,6 +30,7 @@ type post struct {
 	since  time.Time   // of the grant
 	handle *vip.Handle // nil = the address is not claimed
 	keep   bool        // of the claim
+	kept   bool        // handle was left as it is when its grant was lost: nobody else ends it
 }
 
 // Why a campaign ends.
@@ -90,8 +92,9 @@ func (p *post) stop(agent bool) {
 		p.cancel(cause)
 		p.cancel = nil
 	}
-	// What is kept without a lease has nobody to hand it over to.
-	if h := p.handle; h != nil && p.grant == nil && h.State().Phase == vip.Kept {
+	// What is kept without a lease, or was until somebody else had it, has nobody to hand it over to.
+	if h := p.handle; h != nil && p.kept {
+		p.kept = false
 		p.d.wg.Go(func() { p.d.release(h) })
 	}
 }
@@ -129,7 +132,7 @@ func (p *post) hold(campaign, held context.Context, g Grant) error {
 		d.mu.Unlock()
 		d.wake()
 	}()
-	began := time.Now() // of a time without the address
+	began := time.Now() // of a time without the address, or without a program behind it
 	timer := time.NewTicker(patience / 3)
 	defer timer.Stop()
 	for {
@@ -147,15 +150,30 @@ func (p *post) hold(campaign, held context.Context, g Grant) error {
 			d.wake()
 		case <-timer.C:
 		}
-		s := h.State()
-		if s.Phase != vip.Waiting {
+		s, stands := h.State(), p.stands()
+		if stands && (s.Here() || s.Phase == vip.Refused) { // elsewhere it would be refused, too
 			began = time.Now()
 		}
 		if time.Since(began) > patience && g.Valid() {
 			d.release(h)
+			if !stands {
+				return fmt.Errorf("%s is not served here: HAProxy does not run", p.vip.Addr)
+			}
 			return fmt.Errorf("%s cannot be here: %s", p.vip.Addr, s.Why)
 		}
 	}
+}
+
+// stands reports whether something here passes on what arrives at the address, or some of it. HAProxy may have died, and not start again.
+func (p *post) stands() bool {
+	p.d.mu.Lock()
+	v := p.vip
+	p.d.mu.Unlock()
+	if v.NAT || !v.HAProxy {
+		return true
+	}
+	carries := p.d.cfg.Proxy.Carries()
+	return slices.ContainsFunc(v.Services, func(s *plan.Service) bool { return slices.Contains(carries, s.Tag) })
 }
 
 // take makes the rules, and then claims the address.
@@ -172,15 +190,24 @@ func (p *post) take(ctx context.Context, g Grant) (*vip.Handle, error) {
 		d.wake()
 		return nil, err
 	}
-	if h := p.handle; h != nil && p.keep && h.State().Phase == vip.Kept {
-		p.claims-- // the one that is kept goes on
+	if h := p.handle; h != nil && p.kept && v.Keep {
+		p.claims-- // the one that is kept goes on, or begins again where it had to give way
+		p.kept = false
 		h.Under(g)
 		p.holds(g)
 		d.mu.Unlock()
 		d.wake()
 		return h, nil
 	}
+	former, kept := p.handle, p.kept
+	p.kept = false
 	d.mu.Unlock()
+	if kept {
+		d.release(former) // it is not to be kept any more
+	}
+	// An earlier claim that does not come to its end is no reason to keep the duty from others.
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	h, err := d.cfg.Addresses.Claim(ctx, vip.Claim{Addr: v.Addr, Interface: d.fitLink(v), Owner: plan.Duty(v.Addr), Lease: g, Keep: v.Keep})
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -197,7 +224,7 @@ func (p *post) take(ctx context.Context, g Grant) (*vip.Handle, error) {
 		d.mu.Lock()
 		p.claims--
 		if p.handle == h {
-			p.handle = nil
+			p.handle, p.kept = nil, false
 		}
 		d.mu.Unlock()
 		d.wake()
@@ -215,6 +242,8 @@ func (p *post) servedLocked() error {
 	switch a := p.d.applied; {
 	case p.vip.NAT && a.natErr != nil:
 		return a.natErr
+	case !p.vip.HAProxy && len(a.refused) > 0 && !slices.ContainsFunc(a.nat.Services, func(x nft.Service) bool { return x.VIP == p.vip.Addr }):
+		return refusals(a.refused)
 	case p.vip.HAProxy && a.proxyErr != nil:
 		// It may have refused another address's alone.
 		carries := p.d.cfg.Proxy.Carries()
@@ -231,17 +260,18 @@ func (p *post) servedLocked() error {
 func (p *post) give(campaign, held context.Context, h *vip.Handle) {
 	d := p.d
 	cause, why := context.Cause(held), context.Cause(campaign)
+	lost := errors.Is(cause, lease.ErrExpired) || errors.Is(cause, lease.ErrLost)
 	d.mu.Lock()
-	keep := p.keep
+	p.kept = lost && p.keep && p.handle == h && campaign.Err() == nil
+	kept := p.kept
 	d.mu.Unlock()
 	d.log.Info("virtual address is this node's no longer", "vip", p.vip.Addr.String(), "reason", cause)
 	switch {
 	case errors.Is(why, errGone):
 		d.release(h)
-	case errors.Is(cause, lease.ErrExpired), errors.Is(cause, lease.ErrLost):
-		if !keep || campaign.Err() != nil {
-			d.release(h)
-		}
+	case kept: // it is left where it is
+	case lost:
+		d.release(h)
 	default:
 		// Another node is asked to take it, or would: the rules stay, so that what arrives here until then is served.
 		h.HandOver()

@@ -24,6 +24,8 @@ type State struct {
 	Aloof bool `json:"aloof,omitempty"`
 	// Error is why the kernel or HAProxy do not have what is planned; "" = they have.
 	Error string `json:"error,omitempty"`
+	// Refused are tags that alone are not in the kernel as they are planned -> why.
+	Refused map[string]string `json:"refused,omitempty"`
 }
 
 // VIPState is how a virtual address stands.
@@ -59,6 +61,12 @@ func (d *Daemon) State() State {
 		if err != nil && s.Error == "" {
 			s.Error = err.Error()
 		}
+	}
+	for tag, err := range d.applied.refused {
+		if s.Refused == nil {
+			s.Refused = map[string]string{}
+		}
+		s.Refused[tag] = err.Error()
 	}
 	for _, v := range d.result.VIPs() {
 		x := VIPState{Addr: v.Addr, Duty: plan.Duty(v.Addr), Holder: d.sight.holder(v.Addr), Orphaned: d.orphaned[v.Addr], Refusal: d.fit.why(v)}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -100,6 +101,9 @@ func (f lbFacts) problems() (list []api.Problem) {
 			}
 		}
 		add(severity, p.Text, lbRemedy(p))
+	}
+	for _, tag := range slices.Sorted(maps.Keys(f.state.Refused)) {
+		add(api.SeverityError, f.state.Refused[tag], "")
 	}
 	lacking, lacks := 0, ""
 	for _, v := range f.state.VIPs {

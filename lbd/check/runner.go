@@ -58,7 +58,12 @@ type Result struct {
 	Latency time.Duration
 	// Reason is what the last bad answer was, or what is remarkable of a good one. It stays until the next of the kind that is in force.
 	Reason string
+	said   time.Time // when Reason became what it is
 }
+
+// reasonStays is how long the reason of one that is down stays, whatever later bad answers are: some are another text each time, and what a report says
+// is told to the whole mesh.
+const reasonStays = time.Minute
 
 // Config is what a Runner needs. Begin with DefaultConfig.
 type Config struct {
@@ -101,6 +106,7 @@ type counts struct {
 // running is one check.
 type running struct {
 	spec   Spec
+	addr   string // of its target
 	prober Prober
 	result Result
 	due    time.Time
@@ -148,7 +154,7 @@ func (r *Runner) Set(specs []Spec) error {
 		c := r.checks[key]
 		if c == nil {
 			// The first is tried at some moment of the first interval, so that checks that begin together do not go on together.
-			c = &running{spec: s, prober: r.cfg.Prober(s.Type), result: Result{State: Unknown, Since: now}, due: now.Add(time.Duration(rand.Float64() * float64(s.Interval)))}
+			c = &running{spec: s, addr: s.Target.Addr.String(), prober: r.cfg.Prober(s.Type), result: Result{State: Unknown, Since: now}, due: now.Add(time.Duration(rand.Float64() * float64(s.Interval)))}
 			r.checks[key] = c
 			heap.Push(&r.queue, c)
 			continue
@@ -190,7 +196,7 @@ func (r *Runner) Checks() map[string]report.Check {
 		if x.State == Unknown {
 			continue
 		}
-		out[key] = report.Check{State: report.CheckState(x.State), Bad: x.Bad, Since: x.Since.UnixMilli(), Interval: c.spec.Interval.Milliseconds(), Reason: x.Reason}
+		out[key] = report.Check{State: report.CheckState(x.State), Bad: x.Bad, Since: x.Since.UnixMilli(), Interval: c.spec.Interval.Milliseconds(), Reason: x.Reason, Addr: c.addr}
 	}
 	return out
 }
@@ -341,9 +347,11 @@ func (x Result) next(s Spec, err error, now time.Time, latency time.Duration) Re
 		}
 	} else {
 		x.Good, x.Bad = 0, min(x.Bad+1, s.Fall)
-		x.Reason = err.Error()
 		if x.Bad >= s.Fall {
 			to = Down
+		}
+		if text := err.Error(); text != x.Reason && (x.State != Down || now.Sub(x.said) >= reasonStays) {
+			x.Reason, x.said = text, now
 		}
 	}
 	if to != x.State {
