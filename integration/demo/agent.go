@@ -64,7 +64,7 @@ func (a *agent) start(ctx context.Context, join string) (time.Duration, error) {
 	}
 	defer log.Close()
 	config := fmt.Sprintf("name: %s\naddr: %s\nkey_file: %s\ndata_dir: %s\nhttp: %s:7950\nhttps: %s:7951\ndns: {listen: '%s:%s', domain: mesh.internal}\n"+
-		"labels: {datacenter: demo, rack: r%s}\nauth: {users_file: %s}\n",
+		"labels: {datacenter: demo, rack: r%s}\nauth: {users_file: %s}\nlibvirt: test:///default\n",
 		a.name, a.addr, a.demo.keyFile, a.dir, a.addr, a.addr, a.addr, a.demo.dnsPort, a.addr[len(a.addr)-1:], a.demo.users)
 	if join != "" {
 		config += "join: [" + join + "]\n"
@@ -154,9 +154,23 @@ func (a *agent) end() error {
 
 // hostmesh runs the command line against this agent's socket.
 func (a *agent) hostmesh(ctx context.Context, args ...string) (string, error) {
+	return output(a.command(ctx, args...))
+}
+
+// follow runs it, and returns what it tells of its steps, too.
+func (a *agent) follow(ctx context.Context, args ...string) (string, error) {
+	cmd := a.command(ctx, args...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+func (a *agent) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, a.demo.binary, args...)
 	cmd.Env = append(os.Environ(), "HOSTMESH_SOCKET="+filepath.Join(a.dir, "agent.sock"))
-	return output(cmd)
+	return cmd
 }
 
 func output(cmd *exec.Cmd) (string, error) {

@@ -24,7 +24,7 @@ func (d *demo) run(ctx context.Context) error {
 	begin := time.Now()
 	fmt.Println("hostmesh: three agents, one database, no server")
 	for _, step := range []func(context.Context) error{
-		d.formMesh, d.importInventory, d.askEach, d.writeOnce, d.lookBack, d.loseOne, d.bringBack,
+		d.formMesh, d.importInventory, d.askEach, d.writeOnce, d.lookBack, d.loseOne, d.bringBack, d.oneMachine,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -268,6 +268,8 @@ The three agents are left running. To try:
   dig @127.0.0.13%[4]s %[3]s
   curl http://127.0.0.12:7950/v1/tags/web/members
   %[2]s dns zone dc1.example.com
+  %[2]s vm create web8.demo.example.com --image demo --subnet demo-net --tag demo-web --tag demo-zone --wait
+  %[2]s vm list
 
 To stop them and remove their data:
 
