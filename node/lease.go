@@ -177,7 +177,7 @@ func examineDuties(g lease.Group, list []lease.Status, v lease.Voters, members [
 		}
 	}
 	for _, id := range v.Owing {
-		add(api.SeverityNotice, fmt.Sprintf("%s has not brought in what it owns since the group was recovered: no name or grant is made until then", name(id)),
+		add(api.SeverityNotice, fmt.Sprintf("%s has not brought in what it owns since the group was founded or recovered: no name or grant is made until then", name(id)),
 			"start its agent; if the box is gone: hostmesh duties excuse "+name(id))
 	}
 	fit, voting := 0, 0

@@ -305,8 +305,8 @@ func TestExamineDuties(t *testing.T) {
 		{"drained for long", nil, lease.Voters{Servers: servers(1).Servers, Drained: []lease.Drain{{Node: id(0), Reason: "memory", At: now.Add(-50 * time.Hour).UnixMilli()}}},
 			members(1, time.Hour), "notice box0 has been drained for 2 days: memory"},
 		{"owing", nil, lease.Voters{Servers: servers(1).Servers, Owing: []string{id(0), id(9)}}, members(1, time.Hour),
-			"notice box0 has not brought in what it owns since the group was recovered: no name or grant is made until then; notice " + id(9) +
-				" has not brought in what it owns since the group was recovered: no name or grant is made until then"},
+			"notice box0 has not brought in what it owns since the group was founded or recovered: no name or grant is made until then; notice " + id(9) +
+				" has not brought in what it owns since the group was founded or recovered: no name or grant is made until then"},
 	} {
 		var got []string
 		for _, p := range examineDuties(lease.Group{Datacenter: "dc1"}, c.list, c.v, c.m, now) {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,6 +80,29 @@ func (b *Box) claimAddress(ctx context.Context, uuid string, ip netip.Addr) erro
 	return err
 }
 
+// claimByHand has another lease group, or a generation that may have lost it, know the addresses of this box's machines that were entered by
+// hand. One that it has given to another machine stays with both, and people are told.
+func (b *Box) claimByHand(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	b.mu.Lock()
+	entries := slices.Collect(maps.Values(b.entries))
+	b.mu.Unlock()
+	for _, e := range entries {
+		if !e.ByHand || !e.IP.IsValid() || e.Stage != Held && e.Stage != Destroying {
+			continue
+		}
+		err := b.claimAddress(ctx, e.UUID, e.IP)
+		switch {
+		case errors.Is(err, lease.ErrTaken):
+			b.log.Error("two machines have one address that was entered by hand", "vm", e.Name, "uuid", e.UUID, "err", err)
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
 // freeAddress gives up the claim on an address that was entered by hand.
 func (b *Box) freeAddress(ctx context.Context, e Entry) error {
 	if !e.ByHand || !e.IP.IsValid() {
@@ -121,14 +146,22 @@ func (b *Box) checkMAC(e Entry, name string, mac net.HardwareAddr) error {
 }
 
 // choose finds an address; a caller holds choosing.
-func (b *Box) choose(ctx context.Context, e Entry, w plan.Wish) (netip.Addr, error) {
+func (b *Box) choose(ctx context.Context, e Entry, w plan.Wish) (ip netip.Addr, err error) {
 	if b.cfg.Records == nil {
 		return netip.Addr{}, errNoRecords
+	}
+	// The lease group here does not know what that of another datacenter has granted.
+	if d := w.Subnet.Datacenter; d != "" && d != b.cfg.Datacenter {
+		return netip.Addr{}, fmt.Errorf("%w: the network tags/%s is of datacenter %q, this box of %q; correct Subnet/Datacenter, or labels.datacenter of the box",
+			plan.ErrAddress, w.Subnet.Tag, d, b.cfg.Datacenter)
 	}
 	last := false
 	for {
 		in := b.addressInput(e, w)
 		in.Last = last
+		if in.Blocks, err = b.blocks(w.Subnet.Tag); err != nil {
+			return netip.Addr{}, err
+		}
 		ip, err := plan.NextAddress(in)
 		if !errors.Is(err, plan.ErrNeedBlock) {
 			return ip, err
@@ -141,14 +174,20 @@ func (b *Box) choose(ctx context.Context, e Entry, w plan.Wish) (netip.Addr, err
 	}
 }
 
-// addressInput is what a choice follows from, at this moment.
-func (b *Box) addressInput(e Entry, w plan.Wish) plan.AddressInput {
-	in := plan.AddressInput{Subnet: w.Subnet, Resting: map[netip.Addr]time.Time{}, Now: b.cfg.Clock.Now(), Want: w.IP}
-	for _, text := range b.cfg.Records.Granted(grantPool(w.Subnet.Tag)) {
+// blocks are those of a subnet that this box owns, in order.
+func (b *Box) blocks(tag string) (list []netip.Prefix, err error) {
+	granted, err := b.cfg.Records.Granted(grantPool(tag))
+	for _, text := range granted {
 		if p, err := netip.ParsePrefix(text); err == nil {
-			in.Blocks = append(in.Blocks, p)
+			list = append(list, p)
 		}
 	}
+	return list, err
+}
+
+// addressInput is what a choice follows from, at this moment, but for the blocks.
+func (b *Box) addressInput(e Entry, w plan.Wish) plan.AddressInput {
+	in := plan.AddressInput{Subnet: w.Subnet, Resting: map[netip.Addr]time.Time{}, Now: b.cfg.Clock.Now(), Want: w.IP}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if w.IP.IsValid() && e.IP == w.IP && e.Subnet == w.Subnet.Tag && !e.ByHand { // it is HostDB that repeats what this box said

@@ -80,3 +80,26 @@ func TestBlockThatOverlaps(t *testing.T) {
 		t.Errorf("kept: %q, theirs is %s", g.mine, theirs)
 	}
 }
+
+// unheardGroup has not been told yet what this box owns.
+type unheardGroup struct{ Records }
+
+func (unheardGroup) Granted(string) ([]string, error) { return nil, lease.ErrRecovering }
+
+// TestBlocksOfAnotherGroup: while the lease group has not heard of this box's blocks it waits, and takes nothing back of the machine; in a
+// network of another datacenter, whose group grants its blocks, it gives no address.
+func TestBlocksOfAnotherGroup(t *testing.T) {
+	b := &Box{cfg: Config{Node: "me", Datacenter: "dc1", Records: unheardGroup{}, Clock: wallClock{}}, planner: plan.NewPlanner(hostdb.View{}), log: slog.New(slog.DiscardHandler)}
+	w := plan.Wish{Name: "web1", Subnet: plan.Subnet{Tag: "prod", CIDR: netip.MustParsePrefix("10.1.0.0/16"), Pool: netip.MustParsePrefix("10.1.128.0/20"), Datacenter: "dc1"}}
+	if ip, err := b.choose(t.Context(), Entry{UUID: "a"}, w); !noQuorum(err) {
+		t.Errorf("%s, %v", ip, err)
+	}
+	w.IP = netip.MustParseAddr("10.1.128.7") // entered by hand, in the pool: it may be of a block of this box
+	if ip, err := b.choose(t.Context(), Entry{UUID: "a"}, w); !noQuorum(err) {
+		t.Errorf("%s, %v", ip, err)
+	}
+	w.IP, w.Subnet.Datacenter = netip.Addr{}, "dc2"
+	if ip, err := b.choose(t.Context(), Entry{UUID: "a"}, w); !errors.Is(err, plan.ErrAddress) || !strings.Contains(err.Error(), "dc2") {
+		t.Errorf("%s, %v", ip, err)
+	}
+}

@@ -24,7 +24,7 @@ type Records interface {
 	FreeName(ctx context.Context, space, name, owner string) error
 	Grant(ctx context.Context, pool string, choices []string) (string, error)
 	GiveBack(ctx context.Context, pool, choice string) error
-	Granted(pool string) []string
+	Granted(pool string) ([]string, error)
 }
 
 // DB is HostDB: *hostdb.Store.

@@ -58,12 +58,13 @@ func TestRecoveredGroupLearnsWhatRuns(t *testing.T) {
 		w := newWorld(t, "box1")
 		p := w.place("elsewhere", newTripwire(0, false))
 		lost, taken := uuidOf(1), uuidOf(2)
-		w.vm("web1", lost, "")
+		w.vm("web1", lost, "Network: {IP: 10.1.0.9}\n")
 		w.vm("web2", taken, "")
 		w.until("they run", time.Minute, func() bool { return w.phase(lost) == report.Running && w.phase(taken) == report.Running })
 		p.stop()
 		w.group.mu.Lock()
 		delete(w.group.records, vmd.RecordKey(lost))
+		delete(w.group.records, "name/addr/10.1.0.9")
 		other := w.group.records[vmd.RecordKey(taken)]
 		var r vmd.Record
 		if err := vmd.Decode(other.Value, &r); err != nil {
@@ -77,6 +78,11 @@ func TestRecoveredGroupLearnsWhatRuns(t *testing.T) {
 		w.until("the record is back", time.Minute, func() bool {
 			r, ok := w.record(lost)
 			return ok && r.State == vmd.Taken && r.Node == "box1"
+		})
+		w.until("its address, entered by hand, is its again", time.Minute, func() bool {
+			w.group.mu.Lock()
+			defer w.group.mu.Unlock()
+			return string(w.group.records["name/addr/10.1.0.9"].Value) == lost
 		})
 		w.until("the other is said to be box9's", time.Minute, func() bool { return strings.Contains(w.reported(taken).Reason, "box9") })
 		if w.phase(taken) != report.Running || w.phase(lost) != report.Running {

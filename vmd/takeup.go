@@ -24,7 +24,7 @@ const (
 func (b *Box) recover(ctx context.Context) {
 	t := time.NewTicker(groupEvery)
 	defer t.Stop()
-	group, done := "", false
+	group, done, another := "", false, false
 	var at time.Time // of the last try
 	for {
 		if b.cfg.Group != nil {
@@ -32,7 +32,7 @@ func (b *Box) recover(ctx context.Context) {
 				if group != "" {
 					b.log.Warn("the lease group is another, or was recovered: records of machines are compared with the ledger", "was", group, "is", g)
 					b.disown()
-					done, at = false, time.Time{}
+					done, another, at = false, true, time.Time{}
 				}
 				group = g
 			}
@@ -44,11 +44,13 @@ func (b *Box) recover(ctx context.Context) {
 		since := time.Since(at)
 		if ready && (since >= takeUpEvery || since >= lookEvery && (!done || unknown > 0)) {
 			at = time.Now()
-			if err := b.takeUp(ctx); err != nil {
+			err := b.takeUp(ctx)
+			if err == nil && another {
+				err = b.claimByHand(ctx)
+				another = err != nil
+			}
+			if done = err == nil; !done {
 				b.log.Debug("records cannot be read", "err", err)
-				done = false
-			} else {
-				done = true
 			}
 		}
 		if ready {

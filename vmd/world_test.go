@@ -318,10 +318,10 @@ func (l leases) GiveBack(_ context.Context, pool, choice string) error {
 	return nil
 }
 
-func (l leases) Granted(pool string) []string {
+func (l leases) Granted(pool string) ([]string, error) {
 	l.g.mu.Lock()
 	defer l.g.mu.Unlock()
-	return slices.Clone(l.g.owned[l.node][pool])
+	return slices.Clone(l.g.owned[l.node][pool]), nil
 }
 
 // office is the placer's duty.

@@ -244,7 +244,7 @@ func votersTable(w io.Writer, v api.DutyVoters, now time.Time) {
 		}
 	}
 	for _, n := range v.Owing {
-		fmt.Fprintf(w, "\n%s has not brought in what it owns since the recovery\n", visible(either(n.Name, n.ID)))
+		fmt.Fprintf(w, "\n%s has not brought in what it owns: no name or grant is made until then\n", visible(either(n.Name, n.ID)))
 	}
 	fmt.Fprintf(w, "\ngroup %s of datacenter %s, generation %d, term %d, entry %d\n", v.Group.ID[:min(8, len(v.Group.ID))], visible(orDash(v.Group.Datacenter)),
 		v.Group.Generation, v.Term, v.Index)

@@ -101,7 +101,7 @@ type Health struct {
 	Error     string // of the last renewal
 	Alarm     string // of its directory
 	Sick      string // its disk
-	OwnedTwo  string // something is owned twice
+	OwnedTwo  string // what was granted here, and is another node's by the group's word
 	Holding   []Holding
 	Offers    int
 	Owing     bool
@@ -165,9 +165,7 @@ func (l *Lease) Health() Health {
 	for _, g := range l.Holding() {
 		h.Holding = append(h.Holding, Holding{g.Duty, g.Fence, g.Since, g.Left()})
 	}
-	l.own.mu.Lock()
-	h.OwnedTwo = l.own.refused
-	l.own.mu.Unlock()
-	h.Owing = l.own.owes(h.Group)
+	h.OwnedTwo = l.own.twice()
+	h.Owing = l.own.owing(h.Group)
 	return h
 }

@@ -19,8 +19,8 @@ var (
 	ErrFull = errors.New("the lease group keeps as much as it may")
 	// ErrTaken is returned when a name or a grant belongs to somebody else.
 	ErrTaken = errors.New("it belongs to somebody else")
-	// ErrRecovering is returned for new names and grants after a recovery, until every node has claimed its own.
-	ErrRecovering = errors.New("the lease group was recovered, and not every node has brought in what it owns")
+	// ErrRecovering is returned for new names and grants in a group that was founded or recovered, until every node has claimed its own.
+	ErrRecovering = errors.New("the lease group was founded or recovered, and not every node has brought in what it owns")
 	// ErrIneligible is returned by Move when the node cannot take the duty.
 	ErrIneligible = errors.New("the node is not eligible")
 	// ErrHasGroup is returned by Found when there is a group already.

@@ -114,6 +114,13 @@ func (l *Lease) patience(q *asking) time.Duration {
 	return p
 }
 
+// forget drops all hints: those of another group, or generation, lead nowhere.
+func (f *finder) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.leader, f.voters = "", nil
+}
+
 func (f *finder) lose(node string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -270,6 +270,7 @@ func (l *Lease) learn(g Group, leader bool) (ours bool) {
 		l.log.Info("lease group", "group", g.ID, "generation", g.Generation, "datacenter", g.Datacenter, "home", g.Home)
 	}
 	if moved || was.ID != "" && g.Generation > was.Generation {
+		l.client.find.forget()
 		why := fmt.Sprintf("generation %d of the group began", g.Generation)
 		if moved {
 			why = "this node's datacenter has a group of its own"

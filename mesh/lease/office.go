@@ -18,9 +18,11 @@ type office struct {
 	raft *raft.Raft
 	m    *machine
 	term uint64
-	ctx  context.Context // ends with the office
-	poke chan struct{}   // something may be to assign
-	conf *confirmer
+	// epoch is that of the group. Another may have begun, and this office not be over yet: it must not answer for that.
+	epoch uint64
+	ctx   context.Context // ends with the office
+	poke  chan struct{}   // something may be to assign
+	conf  *confirmer
 	// since is when the office began, on Boot; nothing is granted before notBefore.
 	since, notBefore time.Duration
 

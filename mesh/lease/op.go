@@ -42,6 +42,7 @@ const (
 	opExcuse  opKind = 11 // Node: it need not claim
 	opRename  opKind = 12 // Text: the group's datacenter
 	opForget  opKind = 13 // Duties: that nobody wants any more
+	opFound   opKind = 14 // Nodes: the first of a group; these nodes may have been granted something by another, and must claim it
 )
 
 // op is one entry.

@@ -58,6 +58,16 @@ func (p *part) serving() bool {
 	return r != nil
 }
 
+// epochOf is that of the group which raft runs for; 0 when it does not run any more.
+func (p *part) epochOf(r *raft.Raft) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.r != r {
+		return 0
+	}
+	return p.epoch
+}
+
 func (p *part) leading() *office {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -264,6 +274,9 @@ func (p *part) serve(ctx context.Context, r *raft.Raft, m *machine) {
 		return
 	}
 	began, err := p.beginGeneration(r, m)
+	if err == nil {
+		err = p.beginGroup(r, m)
+	}
 	if err != nil {
 		p.l.log.Debug("no office", "err", err)
 		return
@@ -277,6 +290,7 @@ func (p *part) serve(ctx context.Context, r *raft.Raft, m *machine) {
 		before = nil
 	}
 	o := newOffice(ctx, p.l, r, m, term, before)
+	o.epoch = p.epochOf(r)
 	if began || p.l.group().Generation > 1 && !o.grantedBefore() { // holders of the former generation may act until their time is over
 		o.notBefore = o.since + p.l.times.Session
 	}
@@ -477,6 +491,7 @@ func (p *part) recover(g Group) error {
 	p.l.mu.Lock()
 	p.l.known, p.l.split = g, ""
 	p.l.mu.Unlock()
+	p.l.client.find.forget()
 	p.l.client.dropAll(fmt.Errorf("%w: generation %d of the group began", ErrLost, g.Generation))
 	return p.startLocked(g)
 }
@@ -504,4 +519,21 @@ func (p *part) beginGeneration(r *raft.Raft, m *machine) (bool, error) {
 		}
 	}
 	return true, r.Apply(o.encode(), p.l.times.Hold).Error()
+}
+
+// beginGroup has the first entry of a group say who must claim what other groups granted, before this one grants anything: who is
+// of the datacenter now may have been of another. Who comes later tells what it owns when it comes.
+func (p *part) beginGroup(r *raft.Raft, m *machine) error {
+	var folded uint64
+	m.read(func(s *state) { folded = s.Index })
+	if folded > 0 || p.l.group().Generation > 1 {
+		return nil
+	}
+	o := op{Kind: opFound, Wall: millis(p.l.clock.Now()), Term: r.CurrentTerm()}
+	for _, n := range p.l.cfg.Mesh.View().Members() {
+		if n.Datacenter == p.l.cfg.Datacenter && (n.ID != p.l.cfg.NodeID || p.l.own.any()) {
+			o.Nodes = append(o.Nodes, n.ID)
+		}
+	}
+	return r.Apply(o.encode(), p.l.times.Hold).Error()
 }

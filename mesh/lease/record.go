@@ -233,9 +233,14 @@ func (l *Lease) take(ctx context.Context, key, owner string) error {
 }
 
 // Grant makes this node the owner of something for good, such as a block of addresses: of the first in choices that nobody owns. It
-// is written down here as well, so that it survives the loss of the group. ErrTaken when all have owners.
+// is written down here as well, so that it survives the loss of the group. ErrTaken when all have owners; ErrRecovering while the
+// group has not heard of all that somebody may own.
 func (l *Lease) Grant(ctx context.Context, pool string, choices []string) (string, error) {
 	owner := l.cfg.NodeID
+	g := l.group()
+	if l.own.owing(g) {
+		return "", fmt.Errorf("%s: %w", pool, unheard())
+	}
 	for _, c := range choices {
 		key := grantPrefix + pool + "/" + c
 		// It is written down before it is asked for: what this node owns and does not know of could be given away after a recovery.
@@ -245,7 +250,11 @@ func (l *Lease) Grant(ctx context.Context, pool string, choices []string) (strin
 		err := l.take(ctx, key, owner)
 		switch {
 		case err == nil:
-			return c, l.own.add(key, owner, true)
+			err := l.own.add(key, owner, true)
+			if now := l.group(); err == nil && heardOf(now) != heardOf(g) { // whichever granted it, this one must have heard of it
+				err = l.own.forget()
+			}
+			return c, err
 		case errors.Is(err, ErrTaken):
 			if err := l.own.drop(key); err != nil {
 				return "", err
@@ -259,8 +268,15 @@ func (l *Lease) Grant(ctx context.Context, pool string, choices []string) (strin
 	return "", fmt.Errorf("%s: %w: each of the %d choices", pool, ErrTaken, len(choices))
 }
 
-// Granted are the choices of a pool that this node owns.
-func (l *Lease) Granted(pool string) []string { return l.own.list(grantPrefix + pool + "/") }
+// Granted are the choices of a pool that this node owns. ErrRecovering while it owns some and the group that it is in now has not heard of
+// them; what that has given to another is not among them. It asks nobody.
+func (l *Lease) Granted(pool string) ([]string, error) {
+	list, err := l.own.list(l.group(), grantPrefix+pool+"/")
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", pool, err)
+	}
+	return list, nil
+}
 
 // GiveBack ends a permanent grant of this node.
 func (l *Lease) GiveBack(ctx context.Context, pool, choice string) error {

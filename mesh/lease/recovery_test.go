@@ -71,7 +71,8 @@ func TestClaimOfWhatWasNeverGranted(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		r, err := within(func(ctx context.Context) (Record, error) { return c.nodes[x].l().Get(ctx, grantPrefix+"blocks/a") })
 		if err != nil || string(r.Value) != meshtest.ID(y) {
-			t.Errorf("a is %q's, %v; it was granted to %q, which says %v of it: %q", r.Value, err, meshtest.ID(y), c.nodes[y].l().Granted("blocks"), c.nodes[y].l().Health().OwnedTwo)
+			granted, gerr := c.nodes[y].l().Granted("blocks")
+			t.Errorf("a is %q's, %v; it was granted to %q, which says %v of it (%v): %q", r.Value, err, meshtest.ID(y), granted, gerr, c.nodes[y].l().Health().OwnedTwo)
 		}
 	})
 }

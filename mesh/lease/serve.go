@@ -21,7 +21,7 @@ func (l *Lease) serveAsk(ctx context.Context, from mesh.Caller, b []byte) ([]byt
 	switch o := l.server.leading(); {
 	case q.Group != g.ID || q.Epoch != g.epoch():
 		a.Code, a.Text = codeOtherGroup, fmt.Sprintf("this node is of generation %d of group %s", g.Generation, g.ID)
-	case o == nil:
+	case o == nil || o.epoch != g.epoch():
 		a = notLeader(errOffice)
 		if r, _ := l.server.running(); r != nil {
 			addr, _ := r.LeaderWithID()

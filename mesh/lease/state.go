@@ -18,7 +18,7 @@ type state struct {
 	Duties     map[string]*duty    //
 	Records    map[string]*record  //
 	Drained    map[string]drain    // by node
-	Owing      map[string]bool     // nodes that must claim what they own before names and grants are made again
+	Owing      map[string]bool     // nodes that must claim what they own before names and grants are made
 	Gone       []gone              // the records deleted last, oldest first, for watchers
 	Forgot     uint64              // a watcher that saw less than this fence must begin anew
 	size       int                 // of keys and values of Records
@@ -124,6 +124,10 @@ func (s *state) apply(index uint64, o op) outcome {
 		delete(s.Owing, o.Node)
 	case opRename:
 		s.Datacenter = o.Text
+	case opFound:
+		for _, n := range o.Nodes {
+			s.Owing[n] = true
+		}
 	case opForget:
 		for _, name := range o.Duties {
 			if d := s.Duties[name]; d != nil && d.Node == "" {

@@ -96,8 +96,8 @@ func TestDiagnose(t *testing.T) {
 		{"discarded state", func(s *Status) { s.Duties.Alarm = "what raft had written here was discarded: it is a copy" }, "notice duties: what raft had written here was discarded: it is a copy"},
 		{"a newer build's log", func(s *Status) { s.Duties.Alarm = "entry 7 of the log: written by a newer build of hostmesh" }, "error duties: entry 7"},
 		{"raft that does not start", func(s *Status) { s.Duties.Alarm = "raft does not start: no" }, "error duties: raft does not start"},
-		{"owned twice", func(s *Status) { s.Duties.OwnedTwice = "block 7: box3" }, "error duties: something is owned twice: block 7"},
-		{"owing", func(s *Status) { s.Duties.Owing = true }, "notice duties: the group was recovered, and has not heard yet"},
+		{"owned twice", func(s *Status) { s.Duties.OwnedTwice = "block 7: box3" }, "notice duties: two lease groups, or generations of one, granted the same: block 7"},
+		{"owing", func(s *Status) { s.Duties.Owing = true }, "notice duties: the lease group has not heard yet what this node owns"},
 		{"observe", func(s *Status) { s.Node.Observe = true }, "notice agent: only shows"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -115,7 +115,7 @@ type DutyVoters struct {
 	Index      uint64        `json:"index" doc:"Newest entry of the log"`
 	Voters     []DutyVoter   `json:"voters" nullable:"false"`
 	Next       string        `json:"next,omitempty" doc:"What is about to change; absent when nothing is"`
-	Owing      []NodeName    `json:"owing,omitempty" doc:"Nodes that have not brought in what they own since the group was recovered"`
+	Owing      []NodeName    `json:"owing,omitempty" doc:"Nodes that have not brought in what they own since the group was founded or recovered: until then it makes no names and grants"`
 	Drained    []DrainedNode `json:"drained,omitempty"`
 }
 

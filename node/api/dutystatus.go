@@ -22,8 +22,8 @@ type DutiesStatus struct {
 	LastError  string     `json:"last_error,omitempty" doc:"Why the last question to the group failed"`
 	Alarm      string     `json:"alarm,omitempty" doc:"What is the matter with this node's directory"`
 	Sick       string     `json:"sick,omitempty" doc:"Why its vote cannot be written"`
-	OwnedTwice string     `json:"owned_twice,omitempty"`
-	Owing      bool       `json:"owing,omitempty" doc:"True when the group was recovered and has not heard yet what this node owns"`
+	OwnedTwice string     `json:"owned_twice,omitempty" doc:"What was granted to this node, and is another's by the word of its lease group: it is not used here any more"`
+	Owing      bool       `json:"owing,omitempty" doc:"True when the group, which was recovered or is another than before, has not heard yet what this node owns"`
 	Pending    bool       `json:"pending,omitempty" doc:"True when this node is to found the group and has not"`
 	Elsewhere  bool       `json:"elsewhere,omitempty" doc:"True when the group is another datacenter's"`
 }
@@ -69,10 +69,11 @@ func (d *diagnosis) duties(s Status) {
 		d.error(subject, x.Alarm, "see the agent's log, repair what it names, and restart the agent")
 	}
 	if x.OwnedTwice != "" {
-		d.error(subject, "something is owned twice: "+x.OwnedTwice, "find out who uses it, and give it back on the other node")
+		d.notice(subject, "two lease groups, or generations of one, granted the same: "+x.OwnedTwice+"; this node uses it no more",
+			"nothing, if the two groups are meant: what machines have of it already they keep, and HostDB names whose it is")
 	}
 	if x.Owing && up > dutySettle {
-		d.notice(subject, "the group was recovered, and has not heard yet what this node owns", "it is told as soon as a leader answers")
+		d.notice(subject, "the lease group has not heard yet what this node owns, and grants it nothing", "it is told as soon as a leader answers")
 	}
 	switch {
 	case x.Group == nil:
