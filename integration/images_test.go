@@ -142,6 +142,34 @@ func TestImages(t *testing.T) {
 	two.says([]string{"box2.test: has it"}, "image", "push", "debian", "box2")
 	two.hasFile(disk)
 
+	// A bit that flips on the disk is seen by nobody who does not read.
+	one.says([]string{"debian at box1.test: good, ", "tiny at box1.test: good, "}, "image", "verify")
+	bare.refuses([]string{"no images are kept there", "vm.dir"}, "image", "verify", "debian")
+	bare.refuses([]string{"image other", "not found"}, "image", "verify", "other")
+	was, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bad, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, was.ModTime(), was.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	bare.says([]string{"box1.test, box2.test"}, "image", "list")
+	bare.refuses([]string{"debian at box1.test: good, ", "debian at box2.test: verify image debian: wrong checksum", path, "2 stored images are not what the catalogue says", // tiny has the same file
+		"hostmesh image push debian box2.test fetches it again"}, "image", "verify", "--all-nodes")
+	if n := two.metric(`hostmesh_image_verified_total{result="damaged"}`); n < 1 {
+		t.Errorf("box2 counts %v damaged files", n)
+	}
+	if len(two.logged("image on this box is not what it was", "image=debian")) == 0 {
+		t.Errorf("the log of box2 does not say that a file is damaged")
+	}
+	bare.says([]string{"box2.test: has it"}, "image", "push", "debian", "box2.test")
+	two.hasFile(disk)
+	bare.says([]string{"debian at box2.test: good, "}, "image", "verify", "debian", "--node", "box2")
+	bare.refuses([]string{"no member of the mesh is called box9"}, "image", "verify", "debian", "--node", "box9")
+
 	// Out of the catalogue, but not while it is named.
 	one.mustPut("hosts/web7", "{VM: {Image: debian}}")
 	one.refuses([]string{"image debian is named by hosts/web7", "--force"}, "image", "remove", "debian", "-m", "gone")

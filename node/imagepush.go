@@ -29,22 +29,9 @@ func (m *images) PushImage(ctx context.Context, who api.Identity, name string, n
 	if err := m.may(who, name, ""); err != nil {
 		return err
 	}
-	mv := m.mesh.View()
-	names := map[string]string{} // by id
-	var ids []string
-	if len(nodes) == 0 {
-		for x := range mv.Alive() {
-			ids, names[x.ID] = append(ids, x.ID), x.Name
-		}
-	}
-	for _, node := range nodes {
-		x, err := findMember(mv, node)
-		if err != nil {
-			return err
-		}
-		if names[x.ID] == "" {
-			ids, names[x.ID] = append(ids, x.ID), x.Name
-		}
+	ids, names, err := m.ordered(nodes, true)
+	if err != nil {
+		return err
 	}
 	m.log.Info("image pushed", "image", name, "nodes", len(ids), "user", who.User)
 	var mu sync.Mutex
@@ -57,6 +44,34 @@ func (m *images) PushImage(ctx context.Context, who api.Identity, name string, n
 		})
 	})
 	return ctx.Err()
+}
+
+// ordered are the ids and the names of the nodes that an order is for: those named, or else all that live, or this one.
+func (m *images) ordered(nodes []string, all bool) (ids []string, names map[string]string, err error) {
+	mv := m.mesh.View()
+	names = map[string]string{} // by id
+	add := func(x mesh.Member) {
+		if _, twice := names[x.ID]; !twice {
+			ids, names[x.ID] = append(ids, x.ID), x.Name
+		}
+	}
+	switch {
+	case len(nodes) > 0:
+		for _, node := range nodes {
+			x, err := findMember(mv, node)
+			if err != nil {
+				return nil, nil, err
+			}
+			add(x)
+		}
+	case all:
+		for x := range mv.Alive() {
+			add(x)
+		}
+	default:
+		add(mv.Self())
+	}
+	return ids, names, nil
 }
 
 // push has one node fetch an image.

@@ -76,6 +76,9 @@ func (a *Agent) openImages() error {
 	serve(image.HandlerFetch, func(ctx context.Context, req []byte) ([]byte, error) {
 		return m.store.ServeFetch(ctx, req, m.db.View())
 	})
+	serve(image.HandlerVerify, func(ctx context.Context, req []byte) ([]byte, error) {
+		return m.store.ServeVerify(ctx, req, m.db.View())
+	})
 	return nil
 }
 

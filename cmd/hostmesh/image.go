@@ -21,7 +21,7 @@ before they are needed. The catalogue is in the host database, in the namespace
 images; the files are on boxes, named by their checksum, and every box takes
 what it needs from another or from a URL, and verifies it.`,
 	})
-	cmd.AddCommand(a.imageAddCommand(), a.imageListCommand(), a.imageShowCommand(), a.imageRemoveCommand(), a.imagePushCommand())
+	cmd.AddCommand(a.imageAddCommand(), a.imageListCommand(), a.imageShowCommand(), a.imageRemoveCommand(), a.imagePushCommand(), a.imageVerifyCommand())
 	return cmd
 }
 

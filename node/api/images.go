@@ -44,6 +44,9 @@ type Images interface {
 	// PushImage has nodes fetch an image now: those named by name or id, or all that keep images. It tells how each of them
 	// is doing, by one goroutine at a time, and ends when all are done.
 	PushImage(ctx context.Context, who Identity, name string, nodes []string, tell func(ImagePush)) error
+	// VerifyImage has nodes read the files of an image through. It tells how each of them is doing, by one goroutine at a time,
+	// and ends when all are done.
+	VerifyImage(ctx context.Context, who Identity, name string, order ImageCheckOrder, tell func(ImageCheck)) error
 }
 
 // Image is one entry of the catalogue, and where its files are.
@@ -143,12 +146,33 @@ type ImageOrder struct {
 	Nodes []string `json:"nodes,omitempty" maxItems:"10000" doc:"Names or ids; absent: all live nodes that keep images"`
 }
 
+// ImageCheckOrder is what POST /api/v1/images/{name}/verify is sent.
+type ImageCheckOrder struct {
+	Nodes []string `json:"nodes,omitempty" maxItems:"10000" doc:"Names or ids; absent: the node that is asked"`
+	All   bool     `json:"all,omitempty" doc:"All live nodes, where no nodes are named"`
+}
+
+// ImageCheck is how one node is doing with reading an image through. One of Good, Missing, None and Error is set when it is done.
+type ImageCheck struct {
+	Node    string `json:"node" doc:"Name of the node"`
+	Good    bool   `json:"good,omitempty" doc:"Every byte was read, and the checksum is that of the catalogue"`
+	Missing bool   `json:"missing,omitempty" doc:"It has not all files of the image"`
+	None    bool   `json:"none,omitempty" doc:"It keeps no images"`
+	Error   string `json:"error,omitempty" doc:"What is wrong with a file, or why it cannot be read"`
+	Done    int64  `json:"done" doc:"Bytes"`
+	Total   int64  `json:"total" doc:"Bytes"`
+}
+
+// Over reports whether the node is done.
+func (c ImageCheck) Over() bool { return c.Good || c.Missing || c.None || c.Error != "" }
+
 // ImageRecord is one line of an answer that takes its time. Error, if any, stands in the last.
 type ImageRecord struct {
 	Progress *ImageProgress   `json:"progress,omitempty"`
 	File     *ImageFile       `json:"file,omitempty"`
 	Written  *ImageWritten    `json:"written,omitempty"`
 	Push     *ImagePush       `json:"push,omitempty"`
+	Check    *ImageCheck      `json:"check,omitempty"`
 	End      bool             `json:"end,omitempty" doc:"True in the last line; an answer without it broke off"`
 	Error    *huma.ErrorModel `json:"error,omitempty"`
 }
@@ -268,6 +292,19 @@ func registerImages(a huma.API, im Images) {
 		who := identityOf(ctx)
 		return inLines(func(r *http.Request, _ io.Reader, send func(ImageRecord)) error {
 			return im.PushImage(r.Context(), who, in.Name, in.Body.Nodes, func(p ImagePush) { send(ImageRecord{Push: &p}) })
+		}), nil
+	})
+	huma.Register(a, huma.Operation{
+		OperationID: "verify-image", Method: http.MethodPost, Path: "/api/v1/images/{name}/verify",
+		Summary: "Have nodes read an image through, and compare its checksums", Tags: []string{"images"}, Security: writeSecurity, Responses: lines,
+		Description: "Each line tells how one node is doing. A file that is not what it should be is not used any more: push has the node fetch it again." + slow,
+	}, func(ctx context.Context, in *struct {
+		Name string `path:"name" maxLength:"128" doc:"Name of the image" example:"debian-12"`
+		Body ImageCheckOrder
+	}) (*huma.StreamResponse, error) {
+		who := identityOf(ctx)
+		return inLines(func(r *http.Request, _ io.Reader, send func(ImageRecord)) error {
+			return im.VerifyImage(r.Context(), who, in.Name, in.Body, func(c ImageCheck) { send(ImageRecord{Check: &c}) })
 		}), nil
 	})
 }
@@ -413,6 +450,19 @@ func (c *Client) PushImage(ctx context.Context, name string, nodes []string, tel
 	return c.imageLines(ctx, imagePath(name)+"/push", nil, "application/json", strings.NewReader(string(text)), func(r ImageRecord) {
 		if r.Push != nil {
 			tell(*r.Push)
+		}
+	})
+}
+
+// VerifyImage has nodes read an image through; tell hears how each is doing.
+func (c *Client) VerifyImage(ctx context.Context, name string, order ImageCheckOrder, tell func(ImageCheck)) error {
+	text, err := json.Marshal(order)
+	if err != nil {
+		return fmt.Errorf("encode a request: %w", err)
+	}
+	return c.imageLines(ctx, imagePath(name)+"/verify", nil, "application/json", strings.NewReader(string(text)), func(r ImageRecord) {
+		if r.Check != nil {
+			tell(*r.Check)
 		}
 	})
 }

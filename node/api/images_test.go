@@ -63,6 +63,17 @@ func (fakeImages) PushImage(_ context.Context, _ Identity, _ string, nodes []str
 	return nil
 }
 
+func (fakeImages) VerifyImage(_ context.Context, _ Identity, name string, order ImageCheckOrder, tell func(ImageCheck)) error {
+	if name != "debian" {
+		return fmt.Errorf("%w: image %s", ErrNotFound, name)
+	}
+	for _, n := range order.Nodes {
+		tell(ImageCheck{Node: n, Done: 1, Total: 2})
+		tell(ImageCheck{Node: n, Error: "wrong checksum", Done: 2, Total: 2})
+	}
+	return nil
+}
+
 func TestImageCalls(t *testing.T) {
 	srv := httptest.NewServer(NewHandler(Config{
 		Images:   fakeImages{},
@@ -115,4 +126,10 @@ func TestImageCalls(t *testing.T) {
 	if err := c.PushImage(ctx, "x", []string{"a", "b"}, func(p ImagePush) { told = append(told, p.Node) }); err != nil || strings.Join(told, "") != "ab" {
 		t.Errorf("push: %v, %v", told, err)
 	}
+	var checks []ImageCheck
+	if err := c.VerifyImage(ctx, "debian", ImageCheckOrder{Nodes: []string{"a"}}, func(x ImageCheck) { checks = append(checks, x) }); err != nil ||
+		len(checks) != 2 || checks[0].Over() || !checks[1].Over() || checks[1].Error != "wrong checksum" {
+		t.Errorf("verify: %+v, %v", checks, err)
+	}
+	status(c.VerifyImage(ctx, "none", ImageCheckOrder{}, func(ImageCheck) {}), http.StatusNotFound, "image none")
 }

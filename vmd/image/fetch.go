@@ -186,7 +186,7 @@ func (s *Store) fetchFile(ctx context.Context, f *flight, file File, before int6
 	}
 	if _, err := os.Stat(s.path(file.SHA256)); err == nil { // it may only look different
 		told(0, "here")
-		err := s.verify(ctx, file, f.img.Name)
+		err := s.verify(ctx, file, f.img.Name, func(done int64) { told(done, "here") })
 		if err == nil {
 			told(file.Size, "here")
 			return nil

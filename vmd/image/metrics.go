@@ -19,6 +19,8 @@ func (s *Store) Collectors() []prometheus.Collector {
 		count("served_bytes_total", "Bytes of images that were sent to other nodes.", nil, s.count.served.Load),
 		count("fetches_total", "Files fetched, by what became of them.", prometheus.Labels{"result": "done"}, s.count.fetched.Load),
 		count("fetches_total", "Files fetched, by what became of them.", prometheus.Labels{"result": "failed"}, s.count.failed.Load),
+		count("verified_total", "Files read through, by what they were.", prometheus.Labels{"result": "good"}, s.count.good.Load),
+		count("verified_total", "Files read through, by what they were.", prometheus.Labels{"result": "damaged"}, s.count.damaged.Load),
 		count("wrong_sources_total", "Times a peer or a URL sent bytes that are not those of the catalogue: an alarm.", nil, s.count.lies.Load),
 		gauge("fetching", "Images being fetched at present.", func() float64 {
 			s.mu.Lock()

@@ -38,7 +38,7 @@ func (s *Store) openPart(ctx context.Context, sha string, limit int64) (*part, e
 		return nil, fmt.Errorf("fetch an image: %w", err)
 	}
 	p := &part{s: s, f: f, limit: limit, sum: sha256.New(), wrote: func(int) {}}
-	n, err := io.Copy(p.sum, &contextReader{ctx, f}) // what is there counts only as far as it is hashed
+	n, err := io.Copy(p.sum, &readerThrough{ctx: ctx, r: f}) // what is there counts only as far as it is hashed
 	if err == nil && n > limit {
 		err = p.reset()
 		n = 0

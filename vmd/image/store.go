@@ -2,12 +2,9 @@ package image
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -76,6 +73,7 @@ type Store struct {
 	files   map[string]*fileLock
 	failed  map[string]Progress // the last failure of an image, by ID, until it succeeds
 	liars   map[string]time.Time
+	checks  map[string]*check // that other nodes asked for
 }
 
 // counters are what the metrics tell.
@@ -83,6 +81,7 @@ type counters struct {
 	peer, url, upload     atomic.Int64 // bytes
 	served                atomic.Int64 // bytes
 	fetched, failed, lies atomic.Int64
+	good, damaged         atomic.Int64 // files read through
 }
 
 // note is what is kept beside each file: how it looked when it was verified, and the images it was of.
@@ -136,7 +135,7 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, log: cfg.Logger, dir: cfg.Dir,
 		notes: map[string]note{}, flights: map[string]*flight{}, files: map[string]*fileLock{},
-		failed: map[string]Progress{}, liars: map[string]time.Time{},
+		failed: map[string]Progress{}, liars: map[string]time.Time{}, checks: map[string]*check{},
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	list, err := os.ReadDir(cfg.Dir)
@@ -229,66 +228,6 @@ func (s *Store) Here(catalogue map[string]Image) map[string]string {
 		}
 	}
 	return here
-}
-
-// Verify reads every byte of an image's files here. It returns ErrNotHere or ErrChecksum, and no longer trusts a file that
-// is not what it should be: the next Ensure fetches it again.
-func (s *Store) Verify(ctx context.Context, img Image) error {
-	for _, f := range img.Files() {
-		unlock, err := s.lockFile(ctx, f.SHA256)
-		if err != nil {
-			return err
-		}
-		err = s.verify(ctx, f, img.Name)
-		unlock()
-		if err != nil {
-			return fmt.Errorf("verify image %s: %w", img.Name, err)
-		}
-	}
-	return nil
-}
-
-// verify reads a file through. The caller holds its lock.
-func (s *Store) verify(ctx context.Context, f File, name string) error {
-	file, err := os.Open(s.path(f.SHA256))
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s", ErrNotHere, s.path(f.SHA256))
-	}
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	before, err := look(file.Name())
-	if err != nil {
-		return err
-	}
-	h := sha256.New()
-	n, err := io.Copy(h, &contextReader{ctx, file})
-	if err != nil {
-		return fmt.Errorf("read %s: %w", file.Name(), err)
-	}
-	got := hex.EncodeToString(h.Sum(nil))
-	if got != f.SHA256 || f.Size != 0 && n != f.Size {
-		s.mu.Lock()
-		delete(s.notes, f.SHA256)
-		s.mu.Unlock()
-		_ = os.Remove(s.path(f.SHA256) + noteSuffix)
-		return fmt.Errorf("%w: %s has %s, %d bytes; it was changed or is damaged, and is fetched again when it is needed", ErrChecksum, file.Name(), got, n)
-	}
-	return s.keepNote(f.SHA256, name, before)
-}
-
-// contextReader ends a long read with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.r.Read(p)
 }
 
 // keepNote keeps how a verified file looks, and that it was of an image of this name; "" = of none yet.

@@ -191,18 +191,72 @@ func TestChangedFileIsFetchedAgain(t *testing.T) {
 	if s.Has(img) {
 		t.Fatal("a file that changed is trusted")
 	}
-	if err := s.Verify(t.Context(), img); !errors.Is(err, ErrChecksum) {
+	if err := s.Verify(t.Context(), img, nil); !errors.Is(err, ErrChecksum) {
 		t.Fatalf("verify says %v", err)
 	}
 	if files, err = s.Ensure(t.Context(), img); err != nil {
 		t.Fatal(err)
 	}
 	checkFile(t, files.Disk, b)
-	if err := s.Verify(t.Context(), img); err != nil {
+	if err := s.Verify(t.Context(), img, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Verify(t.Context(), rawImage("y", content(6, 9), "")); !errors.Is(err, ErrNotHere) {
+	if err := s.Verify(t.Context(), rawImage("y", content(6, 9), ""), nil); !errors.Is(err, ErrNotHere) {
 		t.Fatalf("verify of what is not here says %v", err)
+	}
+}
+
+// TestVerifyForOthers: another node has an image read through, asks until it is over, and hears how far it is.
+func TestVerifyForOthers(t *testing.T) {
+	b := content(8, 1<<20)
+	img := rawImage("x", b, "")
+	s := openStore(t, nil)
+	ask := func(run string, img Image) VerifyAnswer {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+			if a := s.checkFor(t.Context(), run, img, 10*time.Millisecond); a.Good || a.Missing || a.Failed != "" {
+				return a
+			}
+		}
+		t.Fatal("it does not end")
+		return VerifyAnswer{}
+	}
+	if a := ask("0", img); !a.Missing {
+		t.Errorf("of what is not here: %+v", a)
+	}
+	if _, err := s.Put(t.Context(), bytes.NewReader(b), Incoming{Format: Raw}); err != nil {
+		t.Fatal(err)
+	}
+	if a := ask("1", img); !a.Good || a.Done != img.Size() || a.Total != img.Size() {
+		t.Errorf("%+v", a)
+	}
+	path := s.path(sum(b))
+	was, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := bytes.Clone(b)
+	bad[700_000] ^= 1
+	if err := os.WriteFile(path, bad, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, was.ModTime(), was.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if !s.Has(img) {
+		t.Error("it does not look as before: then reading it through shows nothing")
+	}
+	if a := ask("2", img); !strings.Contains(a.Failed, path) || !strings.Contains(a.Failed, "wrong checksum") {
+		t.Errorf("%+v", a)
+	}
+	if s.Has(img) {
+		t.Error("a damaged file is trusted")
+	}
+	for i := range maxChecks {
+		s.checkFor(t.Context(), fmt.Sprint("many", i), img, 0)
+	}
+	if a := s.checkFor(t.Context(), "more", img, time.Second); !strings.Contains(a.Failed, "already") {
+		t.Errorf("%+v", a)
 	}
 }
 
@@ -333,7 +387,7 @@ func TestPrune(t *testing.T) {
 			if err := os.Chtimes(s.path(sum(b)), old, old); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Verify(t.Context(), rawImage("", b, "")); err != nil {
+			if err := s.Verify(t.Context(), rawImage("", b, ""), nil); err != nil {
 				t.Fatal(err)
 			}
 		}
