@@ -57,6 +57,11 @@ func (f *fakeVMs) DestroyVM(_ context.Context, _ api.Identity, name string, o ap
 	return api.VMWritten{Name: name, UUID: "u-" + name, Changed: true}, nil
 }
 
+func (f *fakeVMs) UndeleteVM(_ context.Context, _ api.Identity, name string, o api.VMOrder) (api.VMWritten, error) {
+	f.note("undelete %s: %s", name, o.Log)
+	return api.VMWritten{Name: name, UUID: "u-" + name, Changed: true}, nil
+}
+
 func (f *fakeVMs) VM(name string) (api.VM, error) {
 	if name == "none" {
 		return api.VM{}, fmt.Errorf("there is no machine none: %w", api.ErrNotFound)
@@ -218,6 +223,38 @@ func TestVMDestroy(t *testing.T) {
 	f.steps = []api.VM{{Phase: "deleted", Until: &until}, {}}
 	if code, _, errs := hostmesh(t, "--socket", socket, "vm", "wait", "web7", "--for", "gone"); code != exitDone {
 		t.Errorf("gone: %d %s", code, errs)
+	}
+}
+
+// TestVMWaitForOneThatIsOff: a machine that is meant to be off is ready when it is stopped; who waits for it to run is told.
+func TestVMWaitForOneThatIsOff(t *testing.T) {
+	off := func(phase, step string) api.VM {
+		return api.VM{Phase: phase, Step: step, Wanted: true, Box: "box3", Power: "off"}
+	}
+	f := &fakeVMs{steps: []api.VM{off("deleted", ""), off("preparing", "define"), off("stopped", "")}}
+	socket := f.serve(t)
+	run := func(args ...string) (int, string) {
+		code, _, errs := hostmesh(t, append([]string{"--socket", socket, "vm"}, args...)...)
+		return code, errs
+	}
+	if code, errs := run("undelete", "web7", "--wait"); code != exitDone || !strings.Contains(errs, "web7: stopped after ") {
+		t.Errorf("undelete: %d %s", code, errs)
+	}
+	if code, errs := run("wait", "web7"); code != exitDone {
+		t.Errorf("wait: %d %s", code, errs)
+	}
+	if code, errs := run("wait", "web7", "--for", "running"); code != exitFailed || !strings.Contains(errs, "web7 is stopped, as it is meant to be (VM/Power): hostmesh vm start web7") {
+		t.Errorf("wait for running: %d %s", code, errs)
+	}
+	f.steps = []api.VM{off("running", ""), off("stopping", ""), off("stopped", "")}
+	if code, errs := run("wait", "web7"); code != exitDone || !strings.Contains(errs, "shutting down") {
+		t.Errorf("one that runs and is meant to be off is not ready: %d %s", code, errs)
+	}
+	on := off("stopped", "")
+	on.Power = "on"
+	f.steps = []api.VM{on}
+	if code, errs := run("wait", "web7", "--timeout", "1s"); code != exitFailed || !strings.Contains(errs, "web7 is not ready yet: stopped") {
+		t.Errorf("one that is meant to run: %d %s", code, errs)
 	}
 }
 

@@ -27,7 +27,18 @@ func (a *app) vmTime(cmd *cobra.Command) time.Duration {
 
 // vmGoals are what one can wait for. Given the machines of a name, a goal says whether it is reached, or why it will not be.
 var vmGoals = map[string]func(name string, list []api.VM) (reached bool, never string){
-	"running": func(name string, list []api.VM) (bool, string) { return phaseReached(name, list, "running") },
+	"ready": func(name string, list []api.VM) (bool, string) {
+		if len(list) > 0 && list[0].Wanted && list[0].Power == "off" {
+			return phaseReached(name, list, "stopped")
+		}
+		return phaseReached(name, list, "running")
+	},
+	"running": func(name string, list []api.VM) (bool, string) {
+		if len(list) > 0 && list[0].Wanted && list[0].Power == "off" && list[0].Phase == "stopped" {
+			return false, "is stopped, as it is meant to be (VM/Power): hostmesh vm start " + name
+		}
+		return phaseReached(name, list, "running")
+	},
 	"stopped": func(name string, list []api.VM) (bool, string) { return phaseReached(name, list, "stopped") },
 	"deleted": func(name string, list []api.VM) (bool, string) {
 		for _, vm := range list {
@@ -262,14 +273,16 @@ func (a *app) waitVMs(ctx context.Context, c *api.Client, goal string, names []s
 
 func (a *app) vmWaitCommand() *cobra.Command {
 	var goal string
-	goals := []string{"running", "stopped", "deleted", "gone"}
+	goals := []string{"ready", "running", "stopped", "deleted", "gone"}
 	cmd := &cobra.Command{
 		Use:   "wait NAME...",
-		Short: "Wait until virtual machines run, or are gone",
-		Long: `Waits until virtual machines are running; with --for until they are stopped,
-deleted (their disks are kept) or gone (nothing is left of them). It tells each
-step. A machine that failed, or that waits for an approval, ends the waiting
-with exit code 1. --timeout says for how long to wait, 5m when it is not given.`,
+		Short: "Wait until virtual machines are ready, or are gone",
+		Long: `Waits until virtual machines are ready: they run, or are stopped where they are
+meant to be (VM/Power); with --for until they run, are stopped, are deleted
+(their disks are kept) or gone (nothing is left of them). It tells each step. A
+machine that failed, that waits for an approval, or that is meant to be stopped
+while --for running, ends the waiting with exit code 1. --timeout says for how
+long to wait, 5m when it is not given.`,
 		Example: `  hostmesh vm wait web7
   hostmesh vm wait web7 --for gone --timeout 10m`,
 		Args:              cobra.MinimumNArgs(1),
@@ -281,7 +294,7 @@ with exit code 1. --timeout says for how long to wait, 5m when it is not given.`
 			return nil
 		},
 		RunE: a.vmDo(func(ctx context.Context, c *api.Client, cmd *cobra.Command, args []string) error {
-			if goal == "running" || goal == "stopped" { // a slip in a name is told at once
+			if goal != "deleted" && goal != "gone" { // a slip in a name is told at once
 				for _, name := range args {
 					ask, cancel := a.withTimeout(ctx)
 					_, err := c.VM(ask, name)
@@ -294,7 +307,7 @@ with exit code 1. --timeout says for how long to wait, 5m when it is not given.`
 			return a.waitVMs(ctx, c, goal, args, nil, a.vmTime(cmd))
 		}),
 	}
-	cmd.Flags().StringVar(&goal, "for", "running", "`STATE` to wait for: "+strings.Join(goals, ", "))
+	cmd.Flags().StringVar(&goal, "for", "ready", "`STATE` to wait for: "+strings.Join(goals, ", "))
 	_ = cmd.RegisterFlagCompletionFunc("for", cobra.FixedCompletions(goals, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

@@ -136,9 +136,9 @@ func (a *app) vmUndeleteCommand() *cobra.Command {
 		long: `Brings the entries of deleted virtual machines back as they were before their
 deletion, from history: the same data, access list, tags and identity. Their
 boxes take up the same disks and addresses, and start them if they were meant to
-run. It is refused when the disks are gone, or when the name, the address or the
-identity is used by another host by now.`,
-		example: `  hostmesh vm undelete web7 --wait`, goal: "running", message: true,
+run; --wait waits for that. It is refused when the disks are gone, or when the
+name, the address or the identity is used by another host by now.`,
+		example: `  hostmesh vm undelete web7 --wait`, goal: "ready", message: true,
 		do: func(ctx context.Context, c *api.Client, name string, o api.VMOrder) (string, error) {
 			w, err := c.UndeleteVM(ctx, name, o)
 			return a.vmWrote("comes back", w, err)
@@ -152,8 +152,8 @@ func (a *app) vmRetryCommand() *cobra.Command {
 		long: `Has virtual machines that failed tried again at once: a machine that no box
 could make is placed anew, also on boxes that failed to make it; one that cannot
 be started is started. What was wrong is in "hostmesh vm show". With --wait it
-waits until the machine runs.`,
-		example: `  hostmesh vm retry web7`, goal: "running",
+waits until the machine is ready: it runs, or is stopped as it is meant to be.`,
+		example: `  hostmesh vm retry web7`, goal: "ready",
 		do: func(ctx context.Context, c *api.Client, name string, _ api.VMOrder) (string, error) {
 			d, err := c.RetryVM(ctx, name)
 			return a.vmAnswered("is tried again", d, err)
