@@ -490,3 +490,60 @@ func TestDestroyedAndMadeAnew(t *testing.T) {
 		}
 	})
 }
+
+// TestFewBoxes: where no other box is left, a machine that could not be made has failed, with the reason and when it is tried again. It is
+// tried ever more slowly, and runs by itself when what was wrong is mended; at once after a change of the box's entry, or of the image.
+func TestFewBoxes(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		mend  func(w *world)
+		limit time.Duration
+	}{
+		{"by itself", func(*world) {}, 45 * time.Minute},
+		{"the box's entry", func(w *world) { w.set("box1", "64GiB", "Box", "Memory") }, 2 * time.Minute},
+		{"the image", func(w *world) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.image = "another"
+		}, 2 * time.Minute},
+		{"a person", func(w *world) { w.call("box1", vmd.CallRetry, vmd.Retry{UUID: uuidOf(1)}, &vmd.Done{}) }, 2 * time.Minute},
+		{"another box", func(w *world) {
+			w.write("hosts/box2", hostsYAML)
+			w.open("box2", vmdtest.New(), newTripwire(0, false))
+		}, 2 * time.Minute},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "box1")
+				w.place("box1", newTripwire(0, false))
+				w.boxes["box1"].images.fault["debian"] = fmt.Errorf("%w: SHA-256 differs", vmd.ErrBadImage)
+				id := uuidOf(1)
+				w.vm("web1", id, "")
+				said := func() report.VM { return w.reported(id) }
+				w.until("it failed", time.Minute, func() bool { return said().Phase == report.Failed && said().Step == "place" })
+				for _, want := range []string{"box1 could not make it, and no other can have it", "It is tried again at 20", "hostmesh vm retry web1", "SHA-256 differs"} {
+					if !strings.Contains(said().Reason, want) {
+						t.Errorf("%q is not said: %s", want, said().Reason)
+					}
+				}
+				if c.name == "by itself" {
+					w.until("it is tried again, and again", 3*time.Hour, func() bool { r, _ := w.record(id); return len(r.Tried) == 5 })
+					r, _ := w.record(id)
+					for i, least := range []time.Duration{10 * time.Minute, 10 * time.Minute, 10 * time.Minute, 20 * time.Minute} {
+						if gap := time.Duration(r.Tried[i+1].At-r.Tried[i].At) * time.Millisecond; gap < least || gap > least+3*time.Minute {
+							t.Errorf("attempt %d came %s after the one before, want %s", i+2, gap, least)
+						}
+					}
+					w.until("it failed again", time.Minute, func() bool { return said().Phase == report.Failed && said().Step == "place" })
+				}
+				if c.name != "another box" {
+					delete(w.boxes["box1"].images.fault, "debian")
+				}
+				time.Sleep(time.Minute)
+				c.mend(w)
+				w.until("it runs", c.limit, func() bool { return w.phase(id) == report.Running })
+				w.runs(id, "web1")
+			})
+		})
+	}
+}

@@ -6,8 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"hostmesh/hostdb"
@@ -17,9 +17,9 @@ import (
 	"hostmesh/vmd/plan"
 )
 
-// digest tells two wishes apart for the question whether a box could make it.
-func digest(w plan.Wish) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %d %d %d %q %v %v", w.Image, w.CPUs, w.Memory, w.Disk, w.Subnet.Tag, w.IP, w.MAC))
+// digest tells two wishes apart for the question whether a box could make it; image is what its image is.
+func digest(w plan.Wish, image string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %d %d %d %q %v %v", w.Image, image, w.CPUs, w.Memory, w.Disk, w.Subnet.Tag, w.IP, w.MAC))
 	return hex.EncodeToString(sum[:8])
 }
 
@@ -83,7 +83,7 @@ func (p *Placer) tryPlace(ctx context.Context, office Office, j job, drained map
 	if err != nil {
 		return false, err
 	}
-	want := digest(w)
+	want := digest(w, p.imageOf(w.Image))
 	if rec.Wish != want && rec.State != Taken {
 		rec.Tried = nil
 	}
@@ -99,13 +99,17 @@ func (p *Placer) tryPlace(ctx context.Context, office Office, j job, drained map
 	if why := p.carried(w, rec); why != "" {
 		return false, fmt.Errorf("%w: %s", errPatience, why)
 	}
-	if why := failures(rec.Tried); why != "" {
-		return false, errors.New(why)
-	}
 	for ctx.Err() == nil && office.Valid() {
-		node, box, why := p.choose(j, rec, first, drained)
+		back := p.setback(rec.Tried)
+		if back.spent() {
+			return false, errors.New(back.text(w.Name))
+		}
+		node, box, why := p.choose(j, back, first, drained)
 		first, j.node = "", ""
-		if node == "" {
+		switch {
+		case node == "" && why == "":
+			return false, errors.New(back.text(w.Name))
+		case node == "":
 			return false, fmt.Errorf("%w: %s", errPatience, why)
 		}
 		if !named { // not before there is a box: a claim is a write of the lease log
@@ -190,30 +194,35 @@ func (p *Placer) gone(node string) bool {
 	return p.cfg.Removed != nil && p.cfg.Removed(p.db, node)
 }
 
-// failures sums up what boxes said who could not make a machine; "" while another may try.
-func failures(list []Attempt) string {
-	if len(list) < maxBoxes {
-		return ""
-	}
-	var lines []string
-	for _, a := range list {
-		lines = append(lines, a.Box+": "+a.Reason)
-	}
-	return fmt.Sprintf("%d boxes could not make it; change its entry, or hostmesh vm retry, to begin anew. %s", len(list), strings.Join(lines, "; "))
+// setback is what the attempts mean now.
+func (p *Placer) setback(list []Attempt) setback {
+	view := p.cfg.DB.View()
+	return setbackOf(list, p.cfg.Clock.Now(), func(box string) time.Time {
+		item, _ := view.Get(hostdb.Hosts, box)
+		return item.Modified()
+	})
 }
 
-// choose decides where a machine goes, and keeps the place.
-func (p *Placer) choose(j job, rec Record, first string, drained map[string]string) (node, box, why string) {
+// imageOf tells what the image of a name is; "" = it is not known.
+func (p *Placer) imageOf(name string) string {
+	if p.cfg.Images == nil {
+		return ""
+	}
+	return p.cfg.Images(p.cfg.DB.View())[name].SHA256
+}
+
+// choose decides where a machine goes, and keeps the place. With neither a node nor a reason, only boxes could have it that could
+// not make it.
+func (p *Placer) choose(j job, back setback, first string, drained map[string]string) (node, box, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.cfg.Clock.Now()
 	w := j.Wish
 	p.index.Update(p.db)
 	left := p.leftOut(w.UUID, now)
-	for _, a := range rec.Tried {
-		if now.Sub(time.UnixMilli(a.At)) < leftOutFor {
-			left[a.Node] = a.Reason
-		}
+	others := maps.Clone(left)
+	for _, a := range back.recent {
+		left[a.Node] = a.Reason
 	}
 	if m, ok := p.mesh.Get(first); ok && m.State == mesh.StateAlive && left[first] == "" {
 		node, box = m.ID, m.Name
@@ -222,6 +231,10 @@ func (p *Placer) choose(j job, rec Record, first string, drained map[string]stri
 	} else {
 		d := plan.NewFleet(p.fleetInput(w.UUID, map[string]map[string]string{w.UUID: left}, drained)).Place(w)
 		node, box, why = d.Node, d.Box, d.Reason
+		if node == "" && len(back.recent) > 0 &&
+			plan.NewFleet(p.fleetInput(w.UUID, map[string]map[string]string{w.UUID: others}, drained)).Place(w).Node != "" {
+			why = ""
+		}
 	}
 	if f := p.flight[w.UUID]; f != nil {
 		f.offer = plan.Offer{}

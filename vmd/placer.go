@@ -24,7 +24,9 @@ const stepPlace = "place"
 
 const (
 	maxBoxes     = 3                // boxes that may fail to make a machine before a person is asked
-	leftOutFor   = 10 * time.Minute // a box that failed to make a machine is not given it again
+	leftOutFor   = 10 * time.Minute // a box that failed to make a machine is not given it again, and twice as long after maxBoxes more attempts
+	leftOutMost  = 2 * time.Hour    // nor longer than that
+	changeCounts = time.Minute      // but sooner when its entry was changed: after this time, lest something that writes it all the time has it tried all the time
 	refusedFor   = time.Minute      // nor one that had no room for it
 	awayFor      = 15 * time.Second // nor one that did not answer
 	placeAgain   = 5 * time.Second  // between two tries to place one machine

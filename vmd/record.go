@@ -8,8 +8,8 @@ import (
 	"hostmesh/mesh/lease"
 )
 
-// maxTried bounds the attempts that a record keeps.
-const maxTried = 8
+// maxTried bounds the attempts that a record keeps, from which follows how long the next one waits (see setback).
+const maxTried = 4 * maxBoxes
 
 func tried(list []Attempt, a Attempt) []Attempt {
 	list = append(list[:len(list):len(list)], a)

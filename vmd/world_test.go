@@ -467,6 +467,7 @@ type world struct {
 	mu      sync.Mutex
 	reports map[string]report.Report
 	frozen  map[string]hostdb.View // of nodes that are cut off from HostDB's news
+	image   string                 // what the catalogue says that debian is; "" = it is not asked
 }
 
 // boxRun is one run of a box's agent.
@@ -703,6 +704,16 @@ type placerRun struct {
 	done   chan struct{}
 }
 
+// images is the catalogue, as the placer sees it.
+func (w *world) images(hostdb.View) map[string]plan.Image {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.image == "" {
+		return nil
+	}
+	return map[string]plan.Image{"debian": {SHA256: w.image, URL: true}}
+}
+
 func (p *placerRun) stop() {
 	p.cancel()
 	<-p.done
@@ -717,7 +728,7 @@ func (w *world) place(node string, trip *tripwire) *placerRun {
 	w.group.mu.Unlock()
 	p := &placerRun{node: node, trip: trip, done: make(chan struct{})}
 	p.Placer = vmd.NewPlacer(vmd.PlacerConfig{Node: node, Datacenter: "dc1", Records: l, DB: trippedDB{w.store, trip}, Calls: wire{w.wires, node, trip},
-		Reports: reporter{w, node, trip}, Logger: quiet,
+		Reports: reporter{w, node, trip}, Logger: quiet, Images: w.images,
 		Removed: func(db hostdb.View, node string) bool { return db.Data(hostdb.System, "removed").At(node).Exists() }})
 	ctx, cancel := context.WithCancel(w.ctx)
 	p.cancel = cancel
