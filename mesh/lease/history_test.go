@@ -142,7 +142,12 @@ func TestTheCheckersSee(t *testing.T) {
 		c.voting(3)
 		h := c.campaign("mirror", 0, 1, 2, 3, 4)
 		h.expected = true
-		for i := 0; i < 20 && len(h.violations) == 0; i++ {
+		seen := func() bool {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return len(h.violations) > 0
+		}
+		for i := 0; i < 20 && !seen(); i++ {
 			at := h.holder()
 			c.split([]int{at}, c.others(at))
 			h.holder(c.others(at)...)
