@@ -104,7 +104,7 @@ func TestSlowLeaseHoldsUpNobody(t *testing.T) {
 		})
 		w.placer.stop()
 		w.placer = nil
-		w.group.slow = 59 * time.Second // as a call that waits for a leader until its deadline
+		w.group.slowDown(59 * time.Second) // as a call that waits for a leader until its deadline
 		for i := range n {
 			w.delete("web" + string(rune('a'+i)))
 		}
@@ -115,7 +115,7 @@ func TestSlowLeaseHoldsUpNobody(t *testing.T) {
 		if len(w.runningOn(id)) == 0 {
 			t.Errorf("a machine that ended by itself was not started within 20 s, because others wait for the lease group")
 		}
-		w.group.slow = 0
+		w.group.slowDown(0)
 	})
 }
 
