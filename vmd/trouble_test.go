@@ -103,7 +103,9 @@ func TestSlowLeaseHoldsUpNobody(t *testing.T) {
 			return true
 		})
 		w.placer.stop()
+		w.mu.Lock()
 		w.placer = nil
+		w.mu.Unlock()
 		w.group.slowDown(59 * time.Second) // as a call that waits for a leader until its deadline
 		for i := range n {
 			w.delete("web" + string(rune('a'+i)))
@@ -383,7 +385,7 @@ func TestStraysThatAreNotTakenUp(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, "box1", "box2")
-				w.wires.cut["box2"] = true
+				w.wires.cutOff("box2", true)
 				w.place("elsewhere", newTripwire(0, false))
 				id := uuidOf(1)
 				w.vm("web1", id, "")

@@ -458,6 +458,13 @@ func (c wire) Call(ctx context.Context, node, name string, req []byte) ([]byte, 
 	return b, err
 }
 
+// cutOff cuts a node off from all others, or ends that.
+func (w *wires) cutOff(node string, is bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut[node] = is
+}
+
 // world is some boxes, a lease group and one HostDB, all in memory but for the ledgers.
 type world struct {
 	t       *testing.T
