@@ -71,7 +71,7 @@ func TestMany(t *testing.T) {
 			boxes = append(boxes, fmt.Sprintf("box%d", n))
 		}
 		w := newWorld(t, boxes...)
-		w.group.slow = 2 * time.Millisecond
+		w.group.slowDown(2 * time.Millisecond)
 		w.until("all boxes report what they have", time.Minute, func() bool {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -187,7 +187,7 @@ func TestTwoPlacers(t *testing.T) {
 		failed := ""
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, "box1", "box2", "box3")
-			w.group.slow = 3 * time.Millisecond
+			w.group.slowDown(3 * time.Millisecond)
 			check := func() {
 				if why := w.insane(); why != "" && failed == "" {
 					failed = why + "\n" + w.describe()

@@ -18,7 +18,7 @@ import (
 func TestRestoredLedgerMakesNoSecondCopy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "box1", "box2")
-		w.wires.cut["box1"] = true // so that box2 takes it
+		w.wires.cutOff("box1", true) // so that box2 takes it
 		w.place("elsewhere", newTripwire(0, false))
 		id := uuidOf(1)
 		w.vm("web1", id, "")

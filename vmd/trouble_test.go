@@ -103,8 +103,10 @@ func TestSlowLeaseHoldsUpNobody(t *testing.T) {
 			return true
 		})
 		w.placer.stop()
+		w.mu.Lock()
 		w.placer = nil
-		w.group.slow = 59 * time.Second // as a call that waits for a leader until its deadline
+		w.mu.Unlock()
+		w.group.slowDown(59 * time.Second) // as a call that waits for a leader until its deadline
 		for i := range n {
 			w.delete("web" + string(rune('a'+i)))
 		}
@@ -115,7 +117,7 @@ func TestSlowLeaseHoldsUpNobody(t *testing.T) {
 		if len(w.runningOn(id)) == 0 {
 			t.Errorf("a machine that ended by itself was not started within 20 s, because others wait for the lease group")
 		}
-		w.group.slow = 0
+		w.group.slowDown(0)
 	})
 }
 
@@ -383,7 +385,7 @@ func TestStraysThatAreNotTakenUp(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, "box1", "box2")
-				w.wires.cut["box2"] = true
+				w.wires.cutOff("box2", true)
 				w.place("elsewhere", newTripwire(0, false))
 				id := uuidOf(1)
 				w.vm("web1", id, "")

@@ -158,6 +158,13 @@ func newGroup() *group {
 	return &group{records: map[string]lease.Record{}, owned: map[string]map[string][]string{}, down: map[string]bool{}}
 }
 
+// slowDown has each question to the group take so long from now on.
+func (g *group) slowDown(d time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.slow = d
+}
+
 // leases is a node's part in a group.
 type leases struct {
 	g    *group
@@ -167,8 +174,11 @@ type leases struct {
 
 func (l leases) reach() error {
 	l.g.asked.Add(1)
-	if l.g.slow > 0 {
-		time.Sleep(l.g.slow)
+	l.g.mu.Lock()
+	slow := l.g.slow
+	l.g.mu.Unlock()
+	if slow > 0 {
+		time.Sleep(slow)
 	}
 	l.g.mu.Lock()
 	defer l.g.mu.Unlock()
@@ -446,6 +456,13 @@ func (c wire) Call(ctx context.Context, node, name string, req []byte) ([]byte, 
 		return err
 	})
 	return b, err
+}
+
+// cutOff cuts a node off from all others, or ends that.
+func (w *wires) cutOff(node string, is bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut[node] = is
 }
 
 // world is some boxes, a lease group and one HostDB, all in memory but for the ledgers.

@@ -129,7 +129,8 @@ func (f *finder) lose(node string) {
 	}
 }
 
-// search asks several nodes at once who leads: voters first, then others of the datacenter by chance.
+// search asks several nodes at once who leads: voters first, then others of the datacenter by chance. Those that raft runs on know; what
+// others have heard is taken when none of them answers, for it may be as old as what this node has just tried.
 func (f *finder) search(ctx context.Context) (leader string) {
 	ctx, cancel := context.WithTimeout(ctx, f.l.times.Renew)
 	defer cancel()
@@ -155,11 +156,15 @@ func (f *finder) search(ctx context.Context) (leader string) {
 			f.voters = w.Voters
 		}
 		f.mu.Unlock()
-		if w.Leader != "" {
+		switch {
+		case w.Leader == "":
+		case w.Serving:
 			return w.Leader // it may be wrong: then that one says so
+		default:
+			leader = w.Leader
 		}
 	}
-	return ""
+	return leader
 }
 
 // targets are this node, the voters, and two others.

@@ -160,13 +160,13 @@ func (o *ownings) list(g Group, prefix string) (list []string, err error) {
 		}
 	}
 	if len(list) > 0 && !o.knownTo(g) {
-		return nil, unheard()
+		return nil, toldNothing()
 	}
 	slices.Sort(list)
 	return list, nil
 }
 
-func unheard() error {
+func toldNothing() error {
 	return fmt.Errorf("%w: the lease group has not heard yet what this node owns; it is told as soon as a leader answers", ErrRecovering)
 }
 

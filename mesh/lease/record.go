@@ -239,7 +239,7 @@ func (l *Lease) Grant(ctx context.Context, pool string, choices []string) (strin
 	owner := l.cfg.NodeID
 	g := l.group()
 	if l.own.owing(g) {
-		return "", fmt.Errorf("%s: %w", pool, unheard())
+		return "", fmt.Errorf("%s: %w", pool, toldNothing())
 	}
 	for _, c := range choices {
 		key := grantPrefix + pool + "/" + c
