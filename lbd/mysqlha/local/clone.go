@@ -232,12 +232,16 @@ func (c *cloning) spawn(o mysqlha.Order, from string, make func(context.Context,
 
 func closing() chan struct{} { return make(chan struct{}) }
 
-// cause is why ctx ended, when that is why something failed.
+// cause adds why ctx ended, when it has, to what failed.
 func cause(ctx context.Context, err error) error {
-	if why := context.Cause(ctx); why != nil {
+	switch why := context.Cause(ctx); {
+	case why == nil || errors.Is(err, why):
+		return err
+	case errors.Is(err, context.Canceled):
 		return why
+	default:
+		return fmt.Errorf("%w: %w", why, err)
 	}
-	return err
 }
 
 // endTime is how long a server may take to end in order before it is killed: its data goes away, and is recovered where it stays.
@@ -278,10 +282,12 @@ func (s *server) makeClone(ctx context.Context, r *cloneRun) (position string, e
 		s.point(pointReady)
 		err = s.move(ctx, r, d)
 	}
-	s.point(pointServed)
-	if err != nil {
+	if err == nil {
+		s.point(pointServed)
+	} else {
+		err = fmt.Errorf("%w: %w", ErrClone, cause(ctx, err))
 		s.back(d, j)
-		return "", fmt.Errorf("%w: %w", ErrClone, cause(ctx, err))
+		return "", err
 	}
 	s.finish(d)
 	return position, nil
@@ -397,6 +403,9 @@ func (s *server) move(ctx context.Context, r *cloneRun, d dirs) error {
 	return s.confirm(ctx, l, d)
 }
 
+// confirmTime is how long a new copy may not answer a question: it has no clients yet.
+const confirmTime = time.Minute
+
 // confirm waits until the new data is served, at its position.
 func (s *server) confirm(ctx context.Context, l *launch, d dirs) error {
 	ctx, cancel := context.WithTimeout(ctx, s.h.cfg.StartTime)
@@ -409,6 +418,8 @@ func (s *server) confirm(ctx context.Context, l *launch, d dirs) error {
 	if m.SQL == nil || want == "" {
 		return nil
 	}
+	ctx, cancel2 := context.WithTimeout(ctx, confirmTime)
+	defer cancel2()
 	for {
 		f, err := m.SQL.Observe(ctx)
 		switch {

@@ -273,10 +273,18 @@ func (s *server) kill(ctx context.Context, o mysqlha.Order, why string) error {
 	s.orders.Lock()
 	p, err := s.killLocked(o, why)
 	s.orders.Unlock()
-	if p == nil {
-		return err
+	for {
+		switch {
+		case p != nil:
+			return errors.Join(err, s.wait(ctx, p))
+		case err != nil || !s.starting():
+			return err
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w, and has no process yet that could be killed: %w", errStarting, ctx.Err())
+		}
+		time.Sleep(2 * time.Millisecond)
+		p, err = s.sigkill()
 	}
-	return errors.Join(err, s.wait(ctx, p))
 }
 
 func (s *server) killLocked(o mysqlha.Order, why string) (*process, error) {

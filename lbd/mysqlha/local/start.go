@@ -88,7 +88,17 @@ func (s *server) startAs(ctx context.Context, o mysqlha.Order, as mysqlha.Role, 
 	if p != nil {
 		return &launch{}, nil
 	}
-	return s.launch(as, extra)
+	for limit := time.Now().Add(startPatience); ; {
+		l, err := s.launch(as, extra)
+		if !errors.Is(err, errStarting) || ctx.Err() != nil || time.Now().After(limit) {
+			return l, err
+		}
+		if found, err := s.look(true); err == nil {
+			s.adopt(found)
+			return &launch{}, nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // roleArguments are what is appended to the command of the file of credentials. They come last, so that no file can say otherwise.
@@ -111,6 +121,14 @@ type launch struct {
 
 // launch runs the command, in a session of its own: it outlives this process.
 func (s *server) launch(as mysqlha.Role, extra []string) (*launch, error) {
+	if isClosed(s.stopped) {
+		return nil, ErrClosed
+	}
+	lock, err := s.startLock()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotServing, err)
+	}
+	defer lock.Close()
 	m := s.get()
 	args := slices.Concat(m.Server.Start, roleArguments(as), extra)
 	own := filepath.Join(s.h.cfg.Dir, url.PathEscape(s.tag)+".log")
@@ -124,6 +142,7 @@ func (s *server) launch(as mysqlha.Role, extra []string) (*launch, error) {
 	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, "/"
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"} // the agent's may hold secrets
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.ExtraFiles = []*os.File{lock}
 	if cmd.SysProcAttr.Credential, err = credentialOf(m.Server.User, args[0]); err != nil {
 		return nil, err
 	}
