@@ -374,28 +374,30 @@ func (s *server) fill(ctx context.Context, r *cloneRun, d dirs, cp Copy, j journ
 
 // move has the new data in place, and the server serve it.
 func (s *server) move(ctx context.Context, r *cloneRun, d dirs) error {
-	s.orders.Lock()
-	l, err := func() (*launch, error) {
+	swapped := false
+	l, err := s.retried(ctx, func() (*launch, error) {
+		switch {
+		case isClosed(s.stopped):
+			return nil, ErrClosed
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		}
 		if err := s.store.admit(r.order); err != nil {
 			return nil, err
 		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+		if !swapped {
+			if s.running() != nil {
+				return nil, errors.New("somebody started the server meanwhile: let nothing else than the agent start it")
+			}
+			if err := d.swap(); err != nil {
+				return nil, err
+			}
+			swapped = true
+			r.at(stepStart, 0, 0)
+			s.point(pointSwapped)
 		}
-		if isClosed(s.stopped) {
-			return nil, ErrClosed
-		}
-		if s.running() != nil {
-			return nil, errors.New("somebody started the server meanwhile: let nothing else than the agent start it")
-		}
-		if err := d.swap(); err != nil {
-			return nil, err
-		}
-		r.at(stepStart, 0, 0)
-		s.point(pointSwapped)
 		return s.startAs(ctx, r.order, mysqlha.AsReplica, d.arguments())
-	}()
-	s.orders.Unlock()
+	})
 	if err != nil {
 		return err
 	}
@@ -455,13 +457,37 @@ func (s *server) finish(d dirs) {
 
 // back has the old data in place again, and the server run if it did.
 func (s *server) back(d dirs, j journal) {
+	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	defer cancel()
+	if !s.backData(ctx, d, j) {
+		return
+	}
+	// It was a replica, and is one again; by itself it follows nobody.
+	l, err := s.retried(ctx, func() (*launch, error) {
+		if st, err := s.store.get(); err != nil || st.Marked != "" || s.running() != nil {
+			return nil, err
+		}
+		l, err := s.launch(mysqlha.AsReplica, nil)
+		if err == nil {
+			_ = s.store.note(func(st *state) { st.Ended = "" }) // tried again with the next write
+		}
+		return l, err
+	})
+	if err == nil && l != nil {
+		err = s.serve(ctx, l)
+	}
+	if err != nil && !isClosed(s.stopped) {
+		s.h.cfg.Logger.Error("a database server does not run again after a clone that failed", "tag", s.tag, "err", err)
+	}
+}
+
+// backData puts the old data back, and reports whether the server is to run on it.
+func (s *server) backData(ctx context.Context, d dirs, j journal) bool {
 	log := s.h.cfg.Logger
 	s.orders.Lock()
 	defer s.orders.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), endTime)
-	defer cancel()
 	if isClosed(s.stopped) {
-		return // the next start does it
+		return false // the next start does it
 	}
 	if d.swapped(j.ID) {
 		p, err := s.sigkill()
@@ -473,7 +499,7 @@ func (s *server) back(d dirs, j journal) {
 		}
 		if err != nil {
 			log.Error("the former data of a database server is not put back; the next start of the agent tries again", "tag", s.tag, "dir", d.fresh, "err", err)
-			return
+			return false
 		}
 	}
 	if err := s.store.note(func(st *state) {
@@ -487,19 +513,7 @@ func (s *server) back(d dirs, j journal) {
 	if err := d.removeFresh(); err != nil {
 		log.Warn("what a clone has left is not removed", "tag", s.tag, "dir", d.fresh, "err", err)
 	}
-	st, _ := s.store.get()
-	if !j.Runs || st.Marked != "" || s.running() != nil {
-		return
-	}
-	// It was a replica, and is one again; by itself it follows nobody.
-	l, err := s.launch(mysqlha.AsReplica, nil)
-	if err == nil {
-		_ = s.store.note(func(st *state) { st.Ended = "" })
-		err = s.serve(ctx, l)
-	}
-	if err != nil {
-		log.Error("a database server does not run again after a clone that failed", "tag", s.tag, "err", err)
-	}
+	return j.Runs
 }
 
 // recover ends a clone in which the agent ended: forward where the new data can be served, else back.
@@ -547,16 +561,18 @@ func (s *server) recoverClone(ctx context.Context, r *cloneRun, j journal) (stri
 }
 
 func (s *server) forward(ctx context.Context, j journal, d dirs) error {
-	s.orders.Lock()
-	st, err := s.store.get()
-	if err == nil && st.Marked != "" && s.running() != nil {
-		err = mysqlha.ErrMarked
-	}
-	var l *launch
-	if err == nil {
-		l, err = s.startAs(ctx, j.Order, mysqlha.AsReplica, d.arguments())
-	}
-	s.orders.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, s.h.cfg.StartTime)
+	defer cancel()
+	l, err := s.retried(ctx, func() (*launch, error) {
+		st, err := s.store.get()
+		if err == nil && st.Marked != "" && s.running() != nil {
+			err = mysqlha.ErrMarked
+		}
+		if err != nil {
+			return nil, err
+		}
+		return s.startAs(ctx, j.Order, mysqlha.AsReplica, d.arguments())
+	})
 	if err != nil {
 		return err
 	}

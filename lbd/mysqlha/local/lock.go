@@ -16,10 +16,10 @@ import (
 // takes the first for dead. (A server that systemd runs does not inherit it; there the unit's name keeps a second from starting.)
 
 // errStarting is returned while somebody whom an agent started has the lock, and is no process of the server yet, or not gone yet.
-var errStarting = errors.New("a start of the server goes on")
+var errStarting = errors.New("a start of the server goes on, or its last process is not gone")
 
-// startPatience is how long an order waits for that with the lock of orders, which a kill needs.
-const startPatience = 2 * time.Second
+// startAgain is how often a start looks whether that is over: it may go through all processes.
+const startAgain = 20 * time.Millisecond
 
 func (s *server) startLock() (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(s.h.cfg.Dir, url.PathEscape(s.tag)+".lock"), os.O_CREATE|os.O_RDWR, 0o600)

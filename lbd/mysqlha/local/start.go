@@ -27,9 +27,7 @@ func (s *server) start(ctx context.Context, o mysqlha.Order, as mysqlha.Role) er
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.h.cfg.StartTime)
 	defer cancel()
-	s.orders.Lock()
-	l, err := s.startLocked(ctx, o, as)
-	s.orders.Unlock()
+	l, err := s.retried(ctx, func() (*launch, error) { return s.startLocked(ctx, o, as) })
 	if err != nil {
 		return err
 	}
@@ -88,16 +86,22 @@ func (s *server) startAs(ctx context.Context, o mysqlha.Order, as mysqlha.Role, 
 	if p != nil {
 		return &launch{}, nil
 	}
-	for limit := time.Now().Add(startPatience); ; {
-		l, err := s.launch(as, extra)
-		if !errors.Is(err, errStarting) || ctx.Err() != nil || time.Now().After(limit) {
+	return s.launch(as, extra)
+}
+
+// retried does f with the lock of orders until nothing of a start before is in its way. A kill is not kept waiting.
+func (s *server) retried(ctx context.Context, f func() (*launch, error)) (*launch, error) {
+	for {
+		s.orders.Lock()
+		l, err := f()
+		s.orders.Unlock()
+		if !errors.Is(err, errStarting) || ctx.Err() != nil {
 			return l, err
 		}
-		if found, err := s.look(true); err == nil {
-			s.adopt(found)
-			return &launch{}, nil
+		select {
+		case <-time.After(startAgain):
+		case <-ctx.Done():
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 
@@ -123,6 +127,9 @@ type launch struct {
 func (s *server) launch(as mysqlha.Role, extra []string) (*launch, error) {
 	if isClosed(s.stopped) {
 		return nil, ErrClosed
+	}
+	if s.departing() != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotServing, errStarting)
 	}
 	lock, err := s.startLock()
 	if err != nil {
