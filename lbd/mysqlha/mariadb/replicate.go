@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -150,7 +152,7 @@ func (c session) followed(ctx context.Context) error {
 		case r.SQLErrno != 0:
 			return fmt.Errorf("it cannot apply: error %d: %s", r.SQLErrno, r.SQLError)
 		case r.IOErrno != 0:
-			is := sentinelOf(r.IOErrno)
+			is := sentinelOf(causeOf(r))
 			if r.IO == "No" || is == mysqlha.ErrDenied || time.Since(began) > followPatience {
 				return sourceSays(is, r)
 			}
@@ -167,6 +169,18 @@ func (c session) followed(ctx context.Context) error {
 		case <-time.After(followPoll):
 		}
 	}
+}
+
+var innerNumber = regexp.MustCompile(`\(Errno: ([0-9]{1,5})\)`)
+
+// causeOf is the number of what the source said, which may stand in a text with a number of its own: error 1597 is of a command that failed there.
+func causeOf(r *mysqlha.Replication) int {
+	if m := innerNumber.FindStringSubmatch(r.IOError); m != nil {
+		if n, err := strconv.Atoi(m[1]); err == nil && sentinelOf(n) != nil {
+			return n
+		}
+	}
+	return r.IOErrno
 }
 
 func sourceSays(is error, r *mysqlha.Replication) error {

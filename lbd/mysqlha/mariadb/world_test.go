@@ -92,14 +92,28 @@ func (m *member) Denied() mysqlha.Server { return m.denied }
 func (m *member) Kill()                  { m.real.Kill() }
 func (m *member) Freeze()                { m.real.Freeze() }
 func (m *member) Thaw()                  { m.real.Thaw() }
+
+// PurgeLogs repeats it: a log is kept while the storage engine may still need it.
 func (m *member) PurgeLogs() {
 	m.t.Helper()
 	m.real.Exec("FLUSH BINARY LOGS")
-	var file, position, do, ignore string
-	if err := m.real.Root().QueryRow("SHOW MASTER STATUS").Scan(&file, &position, &do, &ignore); err != nil {
-		m.t.Fatal(err)
+	for limit := time.Now().Add(mariadbtest.Patience); ; time.Sleep(20 * time.Millisecond) {
+		var file, position, do, ignore string
+		if err := m.real.Root().QueryRow("SHOW MASTER STATUS").Scan(&file, &position, &do, &ignore); err != nil {
+			m.t.Fatal(err)
+		}
+		m.real.Exec("PURGE BINARY LOGS TO '" + file + "'")
+		var first, size string
+		if err := m.real.Root().QueryRow("SHOW BINARY LOGS").Scan(&first, &size); err != nil {
+			m.t.Fatal(err)
+		}
+		if first == file {
+			return
+		}
+		if time.Now().After(limit) {
+			m.t.Fatalf("%s is still there", first)
+		}
 	}
-	m.real.Exec("PURGE BINARY LOGS TO '" + file + "'")
 }
 
 func (m *member) Source() mysqlha.Source {
@@ -184,4 +198,11 @@ func ctx(t testing.TB) context.Context {
 	c, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return c
+}
+
+func write(t testing.TB, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
