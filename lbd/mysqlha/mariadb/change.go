@@ -77,14 +77,14 @@ func (s *Server) EndClients(ctx context.Context) (ended int, err error) {
 	return ended, err
 }
 
-func numbers(ctx context.Context, c session, query string) (out []uint64, err error) {
+func numbers(ctx context.Context, c session, query string) (out []int64, err error) {
 	rows, err := c.QueryContext(ctx, query)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		var n uint64
+		var n int64
 		if err := rows.Scan(&n); err != nil {
 			return nil, err
 		}

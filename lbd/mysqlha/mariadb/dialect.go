@@ -39,7 +39,7 @@ type dialect struct {
 	settings []string
 	// processes is the table of connections; kill are the statements that end some.
 	processes string
-	kill      func(ids []uint64) []string
+	kill      func(ids []int64) []string
 	// purges says that starting the thread that applies, when both are stopped, drops what was received.
 	purges bool
 }
@@ -105,7 +105,7 @@ func maria(v version) dialect {
 			"slave_net_timeout", "slave_parallel_mode", "slave_parallel_threads", "slave_skip_errors", "sync_binlog", "sync_relay_log", "wsrep_on",
 		},
 		processes: "information_schema.PROCESSLIST",
-		kill: func(ids []uint64) []string {
+		kill: func(ids []int64) []string {
 			var b strings.Builder
 			b.WriteString("BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR 1094 BEGIN END; ")
 			for _, id := range ids {

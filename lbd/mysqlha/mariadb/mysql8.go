@@ -63,7 +63,7 @@ func mysql8(v version) dialect {
 			"server_id", "skip_name_resolve", "skip_replica_start", "super_read_only", "sync_binlog", "sync_relay_log",
 		},
 		processes: "performance_schema.processlist",
-		kill: func(ids []uint64) (out []string) {
+		kill: func(ids []int64) (out []string) {
 			for _, id := range ids {
 				out = append(out, fmt.Sprintf("KILL %d", id))
 			}
