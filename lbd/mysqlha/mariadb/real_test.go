@@ -47,9 +47,7 @@ func TestFull(t *testing.T) {
 	if _, err := other.Observe(ctx(t)); !errors.Is(err, mysqlha.ErrSaturated) {
 		t.Errorf("observe: %v", err)
 	}
-	if f := facts(t, m); f.Clients < 9 || f.MaxConnections != 10 {
-		t.Errorf("%d clients of %d", f.Clients, f.MaxConnections)
-	}
+	until(t, m, "clients are counted", func(f mysqlha.Facts) bool { return f.Clients >= 9 && f.MaxConnections == 10 })
 	if n, err := m.server.EndClients(ctx(t)); !errors.Is(err, mysqlha.ErrSaturated) && (err != nil || n < 9) {
 		t.Errorf("clients end: %d, %v", n, err)
 	}

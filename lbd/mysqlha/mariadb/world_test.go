@@ -44,7 +44,7 @@ func (w *world) add(t *testing.T) *member {
 	return newMember(t, mariadbtest.Start(t, o))
 }
 
-func newMember(t *testing.T, s *mariadbtest.Server) *member {
+func newMember(t testing.TB, s *mariadbtest.Server) *member {
 	t.Helper()
 	m := &member{real: s, t: t}
 	m.server, m.denied = open(t, s, s.Accounts), nil
@@ -84,7 +84,7 @@ type member struct {
 	real           *mariadbtest.Server
 	server, denied *mariadb.Server
 	client         driver.Connector
-	t              *testing.T
+	t              testing.TB
 }
 
 func (m *member) Server() mysqlha.Server { return m.server }
