@@ -53,10 +53,13 @@ func orEnded(ctx context.Context, err error) error {
 
 // Hold keeps a connection on which the server waits. That somebody ends the statement, and the server says so, begins it anew: the server lives.
 func (s *Server) Hold(ctx context.Context) error {
+	s.mu.Lock()
 	if s.ended.Err() != nil {
+		s.mu.Unlock()
 		return s.fail("hold a connection", errClosed)
 	}
 	s.holds.Add(1)
+	s.mu.Unlock()
 	defer s.holds.Done()
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()

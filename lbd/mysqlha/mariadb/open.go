@@ -61,6 +61,8 @@ type Server struct {
 	// ended is done when Close was called.
 	ended context.Context
 	end   context.CancelFunc
+	// holds are calls of Hold; mu is held by who begins one and by who ends all.
+	mu    sync.Mutex
 	holds sync.WaitGroup
 }
 
@@ -130,7 +132,9 @@ func (s *Server) connector(a credentials.Account, read time.Duration, several bo
 
 // Close ends the connections. Calls that are under way return.
 func (s *Server) Close() error {
+	s.mu.Lock()
 	s.end()
+	s.mu.Unlock()
 	s.slot <- struct{}{}
 	s.drop()
 	<-s.slot

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"runtime"
 	"strings"
@@ -157,6 +158,16 @@ func TestMisled(t *testing.T) {
 			t.Errorf("observe: %v", err)
 		}
 	})
+	t.Run("Galera", func(t *testing.T) {
+		t.Parallel()
+		s := mariadbtest.Start(t, mariadbtest.Options{Settings: []string{
+			"wsrep-on=ON", "wsrep-provider=/usr/lib/galera/libgalera_smm.so", "wsrep-cluster-address=gcomm://", "wsrep-node-address=127.0.0.1", "wsrep-sst-method=rsync",
+			fmt.Sprintf("wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:%d;ist.recv_addr=127.0.0.1:%d;gcache.size=4M", freePort(t), freePort(t)), "default-storage-engine=InnoDB", "innodb-autoinc-lock-mode=2",
+		}})
+		if _, err := open(t, s, s.Accounts).Observe(ctx(t)); !errors.Is(err, mysqlha.ErrFlavour) || !strings.Contains(err.Error(), "Galera") {
+			t.Errorf("observe: %v", err)
+		}
+	})
 	t.Run("wrong password of replicas", func(t *testing.T) {
 		t.Parallel()
 		w := &world{}
@@ -290,6 +301,54 @@ func TestFollowsOverTLS(t *testing.T) {
 			t.Error("no answer")
 		}
 	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// TestSilentSource has a source whose link goes down: nobody is told. What a replica shows of that, and all that it is asked to do then, is what detection
+// and failover are made of.
+func TestSilentSource(t *testing.T) {
+	if !mariadbtest.InNamespaces(t) {
+		return
+	}
+	b := mariadbtest.NewBoxes(t, 2)
+	p, r := newMember(t, b.Start(1, mariadbtest.Options{})), newMember(t, b.Start(2, mariadbtest.Options{}))
+	must(t, p.server.SetReadOnly(ctx(t), false))
+	must(t, p.Insert(ctx(t), 1))
+	must(t, r.server.SetAcker(ctx(t), true))
+	must(t, r.server.Follow(ctx(t), p.Source(), false))
+	beats := facts(t, r).Replica.Heartbeats
+	until(t, r, "heartbeats arrive", func(f mysqlha.Facts) bool { return f.Replica.Heartbeats > beats+1 })
+	facts(t, p)
+	b.Down(1)
+	short, cancel := context.WithTimeout(ctx(t), 300*time.Millisecond)
+	defer cancel()
+	if _, err := p.server.Observe(short); !errors.Is(err, mysqlha.ErrUnreachable) {
+		t.Errorf("observe: %v", err)
+	}
+	frozen := facts(t, r)
+	time.Sleep(time.Second) // four heartbeats, which do not come
+	if now := facts(t, r); now.Replica.IO != "Yes" || now.Replica.Heartbeats != frozen.Replica.Heartbeats || now.Replica.Position != frozen.Replica.Position {
+		t.Errorf("of a source that is silent the replica says %+v, before that %+v", now.Replica, frozen.Replica)
+	}
+	// All that a failover asks of it ends, though the source is not there to answer.
+	must(t, r.server.StopIO(ctx(t)))
+	must(t, r.server.StartSQL(ctx(t)))
+	must(t, r.server.WaitApplied(ctx(t), facts(t, r).Received))
+	must(t, r.server.Leave(ctx(t)))
+	must(t, r.server.SetReadOnly(ctx(t), false))
+	must(t, r.Insert(ctx(t), 2))
+	b.Up(1)
+	until(t, p, "it is back", func(mysqlha.Facts) bool { return true })
+	must(t, p.server.Follow(ctx(t), r.Source(), true))
+	must(t, p.server.WaitApplied(ctx(t), facts(t, r).Current))
+	rowsAre(t, p, 1, 2)
 }
 
 func TestApply(t *testing.T) {

@@ -31,12 +31,12 @@ func facts(t testing.TB, m *member) mysqlha.Facts {
 func until(t testing.TB, m *member, what string, ok func(mysqlha.Facts) bool) {
 	t.Helper()
 	for limit := time.Now().Add(mariadbtest.Patience); ; time.Sleep(20 * time.Millisecond) {
-		f := facts(t, m)
-		if ok(f) {
+		f, err := m.server.Observe(ctx(t))
+		if err == nil && ok(f) {
 			return
 		}
 		if time.Now().After(limit) {
-			t.Fatalf("%s: not within %s: %+v, replica %+v", what, mariadbtest.Patience, f, f.Replica)
+			t.Fatalf("%s: not within %s: %v, %+v, replica %+v", what, mariadbtest.Patience, err, f, f.Replica)
 		}
 	}
 }

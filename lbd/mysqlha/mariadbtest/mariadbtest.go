@@ -186,7 +186,7 @@ func (s *Server) AwaitServing() {
 	limit := time.Now().Add(Patience)
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		err := s.root.PingContext(ctx)
+		_, err := s.root.ExecContext(ctx, "DO 1") // a node of Galera answers pings before it serves
 		cancel()
 		if err == nil {
 			return
