@@ -18,6 +18,7 @@ const (
 	deniedDatabase     = 1044
 	deniedAccount      = 1045
 	shuttingDown       = 1053
+	badSyntax          = 1064
 	noSuchThread       = 1094
 	hostBlocked        = 1129
 	hostNotAllowed     = 1130

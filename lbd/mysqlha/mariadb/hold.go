@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"time"
-
-	"hostmesh/lbd/mysqlha"
 )
 
 // holdFor is how long one statement of Hold waits: a connection that nobody speaks on for longer is dropped by some firewalls.
@@ -65,14 +63,13 @@ func (s *Server) Hold(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(s.ended, cancel)()
 	for {
-		err := s.hold1(inner)
+		lives, err := s.hold1(inner)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case s.ended.Err() != nil:
 			return s.fail("hold a connection", errClosed)
-		}
-		if n := number(err); n != interrupted && n != killed {
+		case !lives:
 			return s.fail("hold a connection", err)
 		}
 		select {
@@ -82,22 +79,22 @@ func (s *Server) Hold(ctx context.Context) error {
 	}
 }
 
-func (s *Server) hold1(ctx context.Context) error {
+// hold1 holds one connection. lives says that the server itself has ended it, and not by its own end: the statement was killed, or took too
+// long for a max_statement_time.
+func (s *Server) hold1(ctx context.Context) (lives bool, err error) {
 	conn, err := s.hold.Connect(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { _ = conn.Close() }() // of a server that may be gone
 	e, ok := conn.(driver.ExecerContext)
 	if !ok {
-		return fmt.Errorf("%T runs no statements", conn)
+		return false, fmt.Errorf("%T runs no statements", conn)
 	}
 	for {
 		if _, err := e.ExecContext(ctx, fmt.Sprintf("DO SLEEP(%d)", int(holdFor.Seconds())), nil); err != nil {
-			if number(err) == shuttingDown {
-				return fmt.Errorf("%w: %w", mysqlha.ErrUnreachable, err)
-			}
-			return err
+			n := number(err)
+			return n != 0 && n != shuttingDown, err
 		}
 	}
 }

@@ -22,7 +22,6 @@ type observer struct {
 	db   *sql.DB
 	conn *sql.Conn
 	d    dialect
-	text string // version, as the server says it
 	// names are the variables asked for, in order; those of onOff are ON or OFF to people and 1 or 0 to SELECT.
 	names []string
 	onOff map[string]bool

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -105,6 +106,13 @@ const (
 // that follows this source already, with both threads, is left alone.
 func (s *Server) Follow(ctx context.Context, source mysqlha.Source, demoted bool) error {
 	what := fmt.Sprintf("follow %s (%s:%d)", source.Name, source.Host, source.Port)
+	// As it is written in the statement, and shown by the server.
+	if addr, err := netip.ParseAddr(source.Host); err == nil {
+		source.Host = addr.String()
+	}
+	if source.Host == s.c.Addr.String() && source.Port == s.c.Port {
+		return fmt.Errorf("%s: that is the server itself", what)
+	}
 	return s.on(ctx, what, func(ctx context.Context, c session) error {
 		f, err := c.replication(ctx)
 		if err != nil {
@@ -130,6 +138,10 @@ func (s *Server) Follow(ctx context.Context, source mysqlha.Source, demoted bool
 		for _, statement := range statements {
 			if err := c.exec(ctx, statement); err != nil {
 				verb, _, _ := strings.Cut(statement, " TO ") // what follows has a password
+				if number(err) == badSyntax {
+					// The server's text quotes a part of the statement.
+					return fmt.Errorf("%s: the server does not understand it: error %d", verb, badSyntax)
+				}
 				return fmt.Errorf("%s: %w", verb, err)
 			}
 		}

@@ -233,8 +233,37 @@ func (s *Server) Signal(sig syscall.Signal) {
 	}
 }
 
-// Freeze stops the process (SIGSTOP), Thaw lets it go on.
-func (s *Server) Freeze() { s.t.Helper(); s.Signal(syscall.SIGSTOP) }
+// Freeze stops the process (SIGSTOP), and returns when each of its threads stands: until then one may still answer. Thaw lets it go on.
+func (s *Server) Freeze() {
+	s.t.Helper()
+	s.Signal(syscall.SIGSTOP)
+	for limit := time.Now().Add(Patience); !s.stands(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			s.t.Fatalf("%s is not stopped within %s", s.Name, Patience)
+		}
+	}
+}
+
+// stands reports whether all threads of the process are stopped.
+func (s *Server) stands() bool {
+	dir := fmt.Sprintf("/proc/%d/task", s.PID())
+	threads, err := os.ReadDir(dir)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, thread := range threads {
+		text, err := os.ReadFile(filepath.Join(dir, thread.Name(), "stat"))
+		if err != nil {
+			return false // it ended meanwhile: look again
+		}
+		// "pid (name) T ...": the name may have parentheses itself.
+		_, state, ok := strings.Cut(string(text[max(0, bytes.LastIndexByte(text, ')')):]), " ")
+		if !ok || !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return true
+}
 
 // Thaw undoes Freeze.
 func (s *Server) Thaw() { s.t.Helper(); s.Signal(syscall.SIGCONT) }
