@@ -15,6 +15,10 @@ import (
 // when nobody waits for it any more; MariaDB only.
 func (s *Server) SetReadOnly(ctx context.Context, on bool) error {
 	return s.on(ctx, fmt.Sprintf("set read_only to %t", on), func(ctx context.Context, c session) error {
+		// One that is so already, as at each step that is taken anew, is asked and not told.
+		if is, err := numbers(ctx, c, "SELECT @@global."+c.d.readOnlyName); err != nil || on && len(is) == 1 && is[0] == 1 {
+			return err
+		}
 		for _, statement := range c.d.readOnly(on) {
 			if err := c.limited(ctx, statement); err != nil {
 				return err

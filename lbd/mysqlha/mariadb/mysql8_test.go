@@ -126,10 +126,11 @@ func newManual(t *testing.T) (*manual, *Server) {
 			[]driver.Value{"Rpl_semi_sync_source_clients", "0"}, []driver.Value{"Rpl_semi_sync_source_wait_sessions", "0"}),
 		"SHOW REPLICA STATUS": list("Channel_Name Source_Host Source_Port Replica_IO_Running Replica_SQL_Running Source_Log_File Read_Source_Log_Pos Seconds_Behind_Source Last_IO_Errno Last_IO_Error Last_SQL_Errno Last_SQL_Error Auto_Position Retrieved_Gtid_Set SQL_Delay",
 			[]driver.Value{"", "10.0.0.1", "3306", "Yes", "Yes", "binlog.000002", "157", "2", "0", "", "0", "", "1", "bb-1:2-9", "0"}),
-		d.heartbeats:               list("COUNT_RECEIVED_HEARTBEATS HEARTBEAT_INTERVAL", []driver.Value{"41", "0.250"}),
-		"SELECT COUNT(*) FROM":     list("COUNT(*)", []driver.Value{"3"}),
-		"SELECT ID FROM":           list("ID", []driver.Value{int64(5)}, []driver.Value{int64(6)}),
-		"SELECT WAIT_FOR_EXECUTED": list("w", []driver.Value{int64(0)}),
+		d.heartbeats:                 list("COUNT_RECEIVED_HEARTBEATS HEARTBEAT_INTERVAL", []driver.Value{"41", "0.250"}),
+		"SELECT COUNT(*) FROM":       list("COUNT(*)", []driver.Value{"3"}),
+		"SELECT @@global.super_read": list("v", []driver.Value{int64(0)}),
+		"SELECT ID FROM":             list("ID", []driver.Value{int64(5)}, []driver.Value{int64(6)}),
+		"SELECT WAIT_FOR_EXECUTED":   list("w", []driver.Value{int64(0)}),
 	}}
 	c := DefaultConfig(netip.MustParseAddr("10.0.0.2"), 3306, accounts())
 	c.Untested = true
@@ -176,8 +177,8 @@ func TestMySQLIsTold(t *testing.T) {
 		do   func(ctx context.Context, s *Server) error
 		want []string
 	}{
-		"read-only": {func(ctx context.Context, s *Server) error { return s.SetReadOnly(ctx, true) }, []string{"SET GLOBAL super_read_only = ON"}},
-		"writable":  {func(ctx context.Context, s *Server) error { return s.SetReadOnly(ctx, false) }, []string{"SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"}},
+		"read-only": {func(ctx context.Context, s *Server) error { return s.SetReadOnly(ctx, true) }, []string{"SELECT @@global.super_read_only", "SET GLOBAL super_read_only = ON"}},
+		"writable":  {func(ctx context.Context, s *Server) error { return s.SetReadOnly(ctx, false) }, []string{"SELECT @@global.super_read_only", "SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"}},
 		"no source": {func(ctx context.Context, s *Server) error { return s.SetSource(ctx, false) }, []string{"SET GLOBAL rpl_semi_sync_source_enabled = 0"}},
 		"acker":     {func(ctx context.Context, s *Server) error { return s.SetAcker(ctx, true) }, []string{"SET GLOBAL rpl_semi_sync_replica_enabled = 1"}},
 		"stop":      {func(ctx context.Context, s *Server) error { return s.StopIO(ctx) }, []string{"STOP REPLICA IO_THREAD"}},

@@ -142,7 +142,7 @@ func Defaults(s *Server) []string {
 		"datadir=" + s.Datadir, "socket=" + s.Socket, "pid-file=" + s.PIDFile, "log-error=" + s.Log, "tmpdir=" + s.Dir,
 		fmt.Sprintf("port=%d", s.Port), "bind-address=" + s.Addr, fmt.Sprintf("server-id=%d", s.ID), "user=" + currentUser(s.t),
 		"log-bin=binlog", "relay-log=relay", "log-slave-updates=1", "binlog-format=ROW", "gtid-strict-mode=1", "skip-slave-start", "skip-name-resolve", "slave-net-timeout=10",
-		"rpl-semi-sync-master-wait-point=AFTER_SYNC", "rpl-semi-sync-master-timeout=4294967295", "rpl-semi-sync-master-wait-no-slave=ON",
+		"rpl-semi-sync-master-wait-point=AFTER_SYNC", "rpl-semi-sync-master-timeout=315360000000", "rpl-semi-sync-master-wait-no-slave=ON",
 		"innodb-flush-log-at-trx-commit=1", "sync-binlog=1",
 		"innodb-buffer-pool-size=8M", "innodb-log-file-size=8M", "innodb-log-buffer-size=2M", "innodb-buffer-pool-dump-at-shutdown=0", "innodb-buffer-pool-load-at-startup=0",
 		"key-buffer-size=256K", "aria-pagecache-buffer-size=1M", "performance-schema=0", "table-open-cache=200", "max-connections=60", "thread-cache-size=8",

@@ -202,13 +202,13 @@ func alone(t *testing.T, w World) {
 }
 
 func killed(t *testing.T, w World) {
-	m := opened(t, w)
+	m, other := opened(t, w), w.Add(t)
 	m.Kill()
 	_, err := m.Server().Observe(within(t))
 	wants(t, "observe", err, mysqlha.ErrUnreachable)
 	wants(t, "ping", m.Server().Ping(within(t)), mysqlha.ErrUnreachable)
 	wants(t, "set read-only", m.Server().SetReadOnly(within(t), true), mysqlha.ErrUnreachable)
-	wants(t, "follow", m.Server().Follow(within(t), m.Source(), false), mysqlha.ErrUnreachable)
+	wants(t, "follow", m.Server().Follow(within(t), other.Source(), false), mysqlha.ErrUnreachable)
 	wants(t, "hold", m.Server().Hold(within(t)), mysqlha.ErrUnreachable)
 	m.Restart(mysqlha.AsPrimary)
 	if f := facts(t, m); !f.ReadOnly {
