@@ -28,8 +28,7 @@ var (
 	replicationPrivileges = []string{"REPLICATION SLAVE"}
 	backupPrivileges      = []string{
 		"SELECT",                  // Checksum
-		"RELOAD",                  // mariadb-backup locks
-		"LOCK TABLES",             // mariadb-backup copies what has no transactions
+		"RELOAD",                  // mariadb-backup: BACKUP STAGE
 		"PROCESS",                 // mariadb-backup looks at InnoDB's state
 		"BINLOG MONITOR",          // mariadb-backup notes the position
 		"SLAVE MONITOR",           // mariadb-backup --slave-info

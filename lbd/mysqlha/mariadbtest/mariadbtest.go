@@ -142,7 +142,7 @@ func Defaults(s *Server) []string {
 		"datadir=" + s.Datadir, "socket=" + s.Socket, "pid-file=" + s.PIDFile, "log-error=" + s.Log, "tmpdir=" + s.Dir,
 		fmt.Sprintf("port=%d", s.Port), "bind-address=" + s.Addr, fmt.Sprintf("server-id=%d", s.ID), "user=" + currentUser(s.t),
 		"log-bin=binlog", "relay-log=relay", "log-slave-updates=1", "binlog-format=ROW", "gtid-strict-mode=1", "skip-slave-start", "skip-name-resolve", "slave-net-timeout=10",
-		"rpl-semi-sync-master-wait-point=AFTER_SYNC", "rpl-semi-sync-master-timeout=4294967295", "rpl-semi-sync-master-wait-no-slave=ON",
+		"rpl-semi-sync-master-wait-point=AFTER_SYNC", "rpl-semi-sync-master-timeout=315360000000", "rpl-semi-sync-master-wait-no-slave=ON",
 		"innodb-flush-log-at-trx-commit=1", "sync-binlog=1",
 		"innodb-buffer-pool-size=8M", "innodb-log-file-size=8M", "innodb-log-buffer-size=2M", "innodb-buffer-pool-dump-at-shutdown=0", "innodb-buffer-pool-load-at-startup=0",
 		"key-buffer-size=256K", "aria-pagecache-buffer-size=1M", "performance-schema=0", "table-open-cache=200", "max-connections=60", "thread-cache-size=8",
@@ -186,7 +186,7 @@ func (s *Server) AwaitServing() {
 	limit := time.Now().Add(Patience)
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		err := s.root.PingContext(ctx)
+		_, err := s.root.ExecContext(ctx, "DO 1") // a node of Galera answers pings before it serves
 		cancel()
 		if err == nil {
 			return
@@ -233,8 +233,37 @@ func (s *Server) Signal(sig syscall.Signal) {
 	}
 }
 
-// Freeze stops the process (SIGSTOP), Thaw lets it go on.
-func (s *Server) Freeze() { s.t.Helper(); s.Signal(syscall.SIGSTOP) }
+// Freeze stops the process (SIGSTOP), and returns when each of its threads stands: until then one may still answer. Thaw lets it go on.
+func (s *Server) Freeze() {
+	s.t.Helper()
+	s.Signal(syscall.SIGSTOP)
+	for limit := time.Now().Add(Patience); !s.stands(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			s.t.Fatalf("%s is not stopped within %s", s.Name, Patience)
+		}
+	}
+}
+
+// stands reports whether all threads of the process are stopped.
+func (s *Server) stands() bool {
+	dir := fmt.Sprintf("/proc/%d/task", s.PID())
+	threads, err := os.ReadDir(dir)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, thread := range threads {
+		text, err := os.ReadFile(filepath.Join(dir, thread.Name(), "stat"))
+		if err != nil {
+			return false // it ended meanwhile: look again
+		}
+		// "pid (name) T ...": the name may have parentheses itself.
+		_, state, ok := strings.Cut(string(text[max(0, bytes.LastIndexByte(text, ')')):]), " ")
+		if !ok || !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return true
+}
 
 // Thaw undoes Freeze.
 func (s *Server) Thaw() { s.t.Helper(); s.Signal(syscall.SIGCONT) }

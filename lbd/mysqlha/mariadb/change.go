@@ -1,0 +1,164 @@
+package mariadb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"hostmesh/lbd/mysqlha"
+)
+
+// SetReadOnly sets or clears read_only. Where it hangs the server gives up a little before ctx ends, so that it does not happen later,
+// when nobody waits for it any more; MariaDB only.
+func (s *Server) SetReadOnly(ctx context.Context, on bool) error {
+	return s.on(ctx, fmt.Sprintf("set read_only to %t", on), func(ctx context.Context, c session) error {
+		// One that is so already, as at each step that is taken anew, is asked and not told.
+		if is, err := numbers(ctx, c, "SELECT @@global."+c.d.readOnlyName); err != nil || on && len(is) == 1 && is[0] == 1 {
+			return err
+		}
+		for _, statement := range c.d.readOnly(on) {
+			if err := c.limited(ctx, statement); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// SetSource has it wait for acknowledgements, or not. It refuses to on a server that follows another.
+func (s *Server) SetSource(ctx context.Context, on bool) error {
+	return s.on(ctx, fmt.Sprintf("set semi-sync of a source to %t", on), func(ctx context.Context, c session) error {
+		if on {
+			f, err := c.replication(ctx)
+			if err != nil {
+				return err
+			}
+			if f.Replica != nil {
+				return fmt.Errorf("it follows %s: the thread that applies would hang; end that first (Leave)", f.Replica.SourceHost)
+			}
+		}
+		return c.exec(ctx, c.d.source(on)...)
+	})
+}
+
+// SetAcker has a replica acknowledge, or not.
+func (s *Server) SetAcker(ctx context.Context, on bool) error {
+	return s.on(ctx, fmt.Sprintf("set semi-sync of a replica to %t", on), func(ctx context.Context, c session) error {
+		return c.exec(ctx, c.d.acker(on)...)
+	})
+}
+
+// killBatch is how many connections one statement ends.
+const killBatch = 200
+
+// EndClients ends the connections of clients.
+func (s *Server) EndClients(ctx context.Context) (ended int, err error) {
+	err = s.on(ctx, "end the connections of clients", func(ctx context.Context, c session) error {
+		others, err := notOurs([]string{s.c.Credentials.Admin.User, s.c.Credentials.Replication.User, s.c.Credentials.Backup.User})
+		if err != nil {
+			return err
+		}
+		ids, err := numbers(ctx, c, "SELECT ID FROM "+c.d.processes+" WHERE "+others)
+		if err != nil {
+			return err
+		}
+		ended = len(ids)
+		for len(ids) > 0 {
+			n := min(len(ids), killBatch)
+			for _, statement := range c.d.kill(ids[:n]) {
+				// One that ended by itself meanwhile is no error.
+				if err := c.exec(ctx, statement); err != nil && number(err) != noSuchThread {
+					return err
+				}
+			}
+			ids = ids[n:]
+		}
+		return nil
+	})
+	return ended, err
+}
+
+func numbers(ctx context.Context, c session, query string) (out []int64, err error) {
+	rows, err := c.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var n int64
+		if err := rows.Scan(&n); err != nil {
+			return nil, err
+		}
+		out = append(out, n)
+	}
+	return out, rows.Err()
+}
+
+var variableName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+var plainNumber = regexp.MustCompile(`^-?[0-9]{1,20}(\.[0-9]{1,9})?$`)
+
+// Apply sets variables at run time. Those that only the server's file can set are returned: what is so by nature, what only SUPER may set, which our
+// account is not given, and what belongs to how a replica follows (MASTER_...), which Follow sets. What cannot be set for another
+// reason is an error; the others are set all the same.
+func (s *Server) Apply(ctx context.Context, want []mysqlha.Setting) (restart []mysqlha.Setting, err error) {
+	err = s.on(ctx, "set variables", func(ctx context.Context, c session) error {
+		if err := c.exec(ctx, plainQuotes); err != nil {
+			return err
+		}
+		var errs []error
+		for _, w := range want {
+			if w.Restart || strings.HasPrefix(w.Name, "MASTER_") || strings.HasPrefix(w.Name, "SOURCE_") {
+				restart = append(restart, w)
+				continue
+			}
+			if !variableName.MatchString(w.Name) {
+				errs = append(errs, fmt.Errorf("%.60q names no variable", w.Name))
+				continue
+			}
+			value := w.Want
+			if !plainNumber.MatchString(value) {
+				var err error
+				if value, err = literal(value); err != nil {
+					errs = append(errs, fmt.Errorf("%s: %w", w.Name, err))
+					continue
+				}
+			}
+			switch err := c.exec(ctx, "SET GLOBAL "+w.Name+" = "+value); number(err) {
+			case readOnlyVariable, deniedPrivilege:
+				restart = append(restart, w)
+			default:
+				if err != nil {
+					errs = append(errs, fmt.Errorf("%s = %s: %w", w.Name, w.Want, err))
+				}
+				if err != nil && number(err) == 0 {
+					return errors.Join(errs...)
+				}
+			}
+		}
+		return errors.Join(errs...)
+	})
+	return restart, err
+}
+
+// rowsOf are those of a query, by column.
+func (c session) rowsOf(ctx context.Context, query string) (_ []row, err error) {
+	var rows *sql.Rows
+	if rows, err = c.QueryContext(ctx, query); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	return readRows(rows)
+}
+
+// replication is how it follows, alone: Facts.Replica and Received.
+func (c session) replication(ctx context.Context) (f mysqlha.Facts, err error) {
+	list, err := c.rowsOf(ctx, c.d.replica)
+	if err != nil {
+		return f, err
+	}
+	return f, c.d.replication(&f, list)
+}

@@ -1,0 +1,147 @@
+package mariadb
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+const (
+	// checksumRows are read from each end of a table, in the order of its primary key: large tables are not read whole.
+	checksumRows = 20_000
+	// checksumTables are in a sample.
+	checksumTables = 10
+)
+
+// Checksum is a checksum of each of the tables named (database.table), all of one snapshot, by the account for backups: the agents' own reads no data.
+// It is of the number of rows and of the first and last 20,000 of them by primary key; a table without one, or that has
+// no transactions, is left out of a sample, and an error where it is named. The same seed chooses the same tables on servers that have the same.
+// It holds for what the snapshot has: servers are to be at the same position.
+func (s *Server) Checksum(ctx context.Context, tables []string, seed uint64) (map[string]string, error) {
+	ctx, cancel := s.bounded(ctx, s.c.Checksum)
+	defer cancel()
+	out := map[string]string{}
+	err := s.run(ctx, s.backup, func(ctx context.Context, c session) error {
+		all, err := c.checkable(ctx)
+		if err != nil {
+			return err
+		}
+		chosen := tables
+		if chosen == nil {
+			chosen = sample(all, seed)
+		}
+		for _, t := range chosen {
+			if all[t] == nil {
+				return fmt.Errorf("table %.200q: there is none of that name with a primary key, in InnoDB, that the account may read; name it database.table", t)
+			}
+		}
+		if err := c.exec(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+			"START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"); err != nil {
+			return err
+		}
+		for _, t := range chosen {
+			query, err := all[t].query()
+			if err != nil {
+				return err
+			}
+			var rows, first, last sql.NullString
+			if err := c.QueryRowContext(ctx, query).Scan(&rows, &first, &last); err != nil {
+				return fmt.Errorf("table %s: %w", t, err)
+			}
+			out[t] = rows.String + ":" + first.String + ":" + last.String
+		}
+		return c.exec(ctx, "ROLLBACK")
+	})
+	if err := s.fail("checksums of tables", err); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// table is one that can be compared: its columns, and those of its primary key, in order.
+type table struct {
+	schema, name string
+	columns, key []string
+}
+
+// checkable are the tables with a primary key and transactions, but for the server's own.
+func (c session) checkable(ctx context.Context) (map[string]*table, error) {
+	list, err := c.rowsOf(ctx, "SELECT c.TABLE_SCHEMA AS s, c.TABLE_NAME AS t, c.COLUMN_NAME AS c, k.ORDINAL_POSITION AS k FROM information_schema.COLUMNS c"+
+		" JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME AND t.TABLE_TYPE = 'BASE TABLE' AND t.ENGINE = 'InnoDB'"+
+		" LEFT JOIN information_schema.KEY_COLUMN_USAGE k ON k.TABLE_SCHEMA = c.TABLE_SCHEMA AND k.TABLE_NAME = c.TABLE_NAME AND k.COLUMN_NAME = c.COLUMN_NAME AND k.CONSTRAINT_NAME = 'PRIMARY'"+
+		" WHERE c.TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema') ORDER BY c.TABLE_SCHEMA, c.TABLE_NAME, c.ORDINAL_POSITION")
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]*table{}
+	keys := map[*table][]uint64{}
+	for _, r := range list {
+		id := r["s"] + "." + r["t"]
+		t := all[id]
+		if t == nil {
+			t = &table{schema: r["s"], name: r["t"]}
+			all[id] = t
+		}
+		t.columns = append(t.columns, r["c"])
+		if k := r.number("k"); k != 0 {
+			at, _ := slices.BinarySearch(keys[t], k)
+			keys[t], t.key = slices.Insert(keys[t], at, k), slices.Insert(t.key, at, r["c"])
+		}
+	}
+	for id, t := range all {
+		if len(t.key) == 0 {
+			delete(all, id)
+		}
+	}
+	return all, nil
+}
+
+// sample are some of the tables, the same for the same names and seed.
+func sample(all map[string]*table, seed uint64) []string {
+	type ranked struct {
+		rank [sha256.Size]byte
+		id   string
+	}
+	var list []ranked
+	for id := range all {
+		list = append(list, ranked{sha256.Sum256(append(binary.BigEndian.AppendUint64(nil, seed), id...)), id})
+	}
+	slices.SortFunc(list, func(a, b ranked) int { return slices.Compare(a.rank[:], b.rank[:]) })
+	var out []string
+	for _, r := range list[:min(len(list), checksumTables)] {
+		out = append(out, r.id)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// query gives the number of rows, and the sums of the first and of the last of them.
+func (t *table) query() (string, error) {
+	var errs []error
+	quoted := func(text string) string {
+		q, err := name(text)
+		errs = append(errs, err)
+		return q
+	}
+	var parts, up, down []string
+	for _, c := range t.columns {
+		q := quoted(c)
+		// All of one length but NULL, so that no two rows are the same text, and none becomes too long for the server.
+		parts = append(parts, fmt.Sprintf("IF(%s IS NULL, 'N', MD5(CAST(%s AS BINARY)))", q, q))
+	}
+	for _, c := range t.key {
+		q := quoted(c)
+		up, down = append(up, q), append(down, q+" DESC")
+	}
+	from := quoted(t.schema) + "." + quoted(t.name)
+	sum := func(order []string) string {
+		return fmt.Sprintf("(SELECT SUM(CAST(CONV(LEFT(MD5(CONCAT(%s)), 15), 16, 10) AS DECIMAL(40))) FROM (SELECT * FROM %s ORDER BY %s LIMIT %d) AS part)",
+			strings.Join(parts, ", "), from, strings.Join(order, ", "), checksumRows)
+	}
+	return fmt.Sprintf("SELECT (SELECT COUNT(*) FROM %s), %s, %s", from, sum(up), sum(down)), errors.Join(errs...)
+}
