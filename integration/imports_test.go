@@ -94,12 +94,9 @@ var rules = map[string]rule{
 	"integration/powercut":    {nil, []string{badger, serf, memberlist}, "what runs in the virtual machine sees the agent as its clients do"},
 	"integration/sim":         {[]string{"hostdb", "hostdb/hostdbtest", "hostdb/replica"}, []string{badger, serf, memberlist}, "it shows that the rules of replication need no real wire, disk or clock"},
 	"integration/soak":        {[]string{"..."}, nil, "as integration"},
-<<<<<<< HEAD
 
 	"lbd/mysqlha/local":     {[]string{"lbd/mysqlha", "lbd/mysqlha/credentials", "lbd/nft", "lbd/vip"}, []string{badger, serf, memberlist, miekgdns, raft, huma, netlink, nftables}, "it carries orders out on one host: neither HostDB nor the mesh, which is an interface, can make it do more"},
 	"lbd/mysqlha/localtest": {[]string{"lbd/mysqlha"}, []string{badger, serf, memberlist, miekgdns, raft, huma, netlink, nftables}, "the contract of a Local must not know how it is kept"},
-=======
->>>>>>> s4-mysql
 
 	"integration/dutybox":   {[]string{"mesh", "mesh/lease", "mesh/lease/leasetest"}, []string{badger, serf, memberlist}, "a process that has nothing but its mesh and its leases shows that they need nothing else"},
 	"integration/dutyproof": {[]string{"integration/dutybox", "integration/wires", "mesh", "mesh/lease", "mesh/lease/leasetest"}, []string{badger, serf, memberlist}, "it judges by what processes report, not by what is inside of them"},

@@ -120,7 +120,6 @@ type launch struct {
 	pid    int          // of the command, which is the server, unless that hands over to systemd or the like
 	began  bool
 	logs   []logMark
-	why    string // how the command ended
 }
 
 // launch runs the command, in a session of its own: it outlives this process.
