@@ -232,12 +232,16 @@ func (c *cloning) spawn(o mysqlha.Order, from string, make func(context.Context,
 
 func closing() chan struct{} { return make(chan struct{}) }
 
-// cause is why ctx ended, when that is why something failed.
+// cause adds why ctx ended, when it has, to what failed.
 func cause(ctx context.Context, err error) error {
-	if why := context.Cause(ctx); why != nil {
+	switch why := context.Cause(ctx); {
+	case why == nil || errors.Is(err, why):
+		return err
+	case errors.Is(err, context.Canceled):
 		return why
+	default:
+		return fmt.Errorf("%w: %w", why, err)
 	}
-	return err
 }
 
 // endTime is how long a server may take to end in order before it is killed: its data goes away, and is recovered where it stays.
@@ -278,10 +282,12 @@ func (s *server) makeClone(ctx context.Context, r *cloneRun) (position string, e
 		s.point(pointReady)
 		err = s.move(ctx, r, d)
 	}
-	s.point(pointServed)
-	if err != nil {
+	if err == nil {
+		s.point(pointServed)
+	} else {
+		err = fmt.Errorf("%w: %w", ErrClone, cause(ctx, err))
 		s.back(d, j)
-		return "", fmt.Errorf("%w: %w", ErrClone, cause(ctx, err))
+		return "", err
 	}
 	s.finish(d)
 	return position, nil
@@ -368,34 +374,39 @@ func (s *server) fill(ctx context.Context, r *cloneRun, d dirs, cp Copy, j journ
 
 // move has the new data in place, and the server serve it.
 func (s *server) move(ctx context.Context, r *cloneRun, d dirs) error {
-	s.orders.Lock()
-	l, err := func() (*launch, error) {
+	swapped := false
+	l, err := s.retried(ctx, func() (*launch, error) {
+		switch {
+		case isClosed(s.stopped):
+			return nil, ErrClosed
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		}
 		if err := s.store.admit(r.order); err != nil {
 			return nil, err
 		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+		if !swapped {
+			if s.running() != nil {
+				return nil, errors.New("somebody started the server meanwhile: let nothing else than the agent start it")
+			}
+			if err := d.swap(); err != nil {
+				return nil, err
+			}
+			swapped = true
+			r.at(stepStart, 0, 0)
+			s.point(pointSwapped)
 		}
-		if isClosed(s.stopped) {
-			return nil, ErrClosed
-		}
-		if s.running() != nil {
-			return nil, errors.New("somebody started the server meanwhile: let nothing else than the agent start it")
-		}
-		if err := d.swap(); err != nil {
-			return nil, err
-		}
-		r.at(stepStart, 0, 0)
-		s.point(pointSwapped)
 		return s.startAs(ctx, r.order, mysqlha.AsReplica, d.arguments())
-	}()
-	s.orders.Unlock()
+	})
 	if err != nil {
 		return err
 	}
 	s.point(pointStarted)
 	return s.confirm(ctx, l, d)
 }
+
+// confirmTime is how long a new copy may not answer a question: it has no clients yet.
+const confirmTime = time.Minute
 
 // confirm waits until the new data is served, at its position.
 func (s *server) confirm(ctx context.Context, l *launch, d dirs) error {
@@ -409,6 +420,8 @@ func (s *server) confirm(ctx context.Context, l *launch, d dirs) error {
 	if m.SQL == nil || want == "" {
 		return nil
 	}
+	ctx, cancel2 := context.WithTimeout(ctx, confirmTime)
+	defer cancel2()
 	for {
 		f, err := m.SQL.Observe(ctx)
 		switch {
@@ -440,116 +453,6 @@ func (s *server) finish(d dirs) {
 	if err := d.removeFresh(); err != nil {
 		s.h.cfg.Logger.Warn("the former data of a database server is not removed", "tag", s.tag, "dir", d.fresh, "err", err)
 	}
-}
-
-// back has the old data in place again, and the server run if it did.
-func (s *server) back(d dirs, j journal) {
-	log := s.h.cfg.Logger
-	s.orders.Lock()
-	defer s.orders.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), endTime)
-	defer cancel()
-	if isClosed(s.stopped) {
-		return // the next start does it
-	}
-	if d.swapped(j.ID) {
-		p, err := s.sigkill()
-		if err == nil && p != nil {
-			err = s.wait(ctx, p)
-		}
-		if err == nil {
-			err = d.swap()
-		}
-		if err != nil {
-			log.Error("the former data of a database server is not put back; the next start of the agent tries again", "tag", s.tag, "dir", d.fresh, "err", err)
-			return
-		}
-	}
-	if err := s.store.note(func(st *state) {
-		st.Clone = nil
-		if st.Marked == "" && !j.Runs {
-			st.Ended = "it did not run before a clone that failed"
-		}
-	}); err != nil {
-		log.Warn("that a clone is over cannot be written down", "tag", s.tag, "err", err)
-	}
-	if err := d.removeFresh(); err != nil {
-		log.Warn("what a clone has left is not removed", "tag", s.tag, "dir", d.fresh, "err", err)
-	}
-	st, _ := s.store.get()
-	if !j.Runs || st.Marked != "" || s.running() != nil {
-		return
-	}
-	// It was a replica, and is one again; by itself it follows nobody.
-	l, err := s.launch(mysqlha.AsReplica, nil)
-	if err == nil {
-		_ = s.store.note(func(st *state) { st.Ended = "" })
-		err = s.serve(ctx, l)
-	}
-	if err != nil {
-		log.Error("a database server does not run again after a clone that failed", "tag", s.tag, "err", err)
-	}
-}
-
-// recover ends a clone in which the agent ended: forward where the new data can be served, else back.
-func (c *cloning) recover(ctx context.Context) {
-	s := c.s
-	st, err := s.store.get()
-	if err != nil {
-		return
-	}
-	if st.Clone == nil {
-		if d := dirsOf(s.get().Server.Datadir); there(d.fresh) && !there(d.third) {
-			s.h.cfg.Logger.Info("what a clone has left is removed", "tag", s.tag, "dir", d.fresh)
-			c.wg.Go(func() { _ = d.removeFresh() }) // the next clone tries again
-		}
-		return
-	}
-	j := *st.Clone
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.run != nil {
-		return
-	}
-	_, err = c.spawn(j.Order, j.From, func(ctx context.Context, r *cloneRun) (string, error) { return s.recoverClone(ctx, r, j) })
-	if err != nil {
-		s.h.cfg.Logger.Error("a clone that was interrupted is not ended", "tag", s.tag, "err", err)
-	}
-}
-
-func (s *server) recoverClone(ctx context.Context, r *cloneRun, j journal) (string, error) {
-	d := dirsOf(s.get().Server.Datadir)
-	if err := d.mend(); err != nil {
-		return "", err
-	}
-	err := errors.New("the agent ended while it was made")
-	if d.swapped(j.ID) {
-		r.at(stepStart, 0, 0)
-		position := d.position()
-		if err = s.forward(ctx, j, d); err == nil {
-			s.finish(d)
-			return position, nil
-		}
-	}
-	s.back(d, j)
-	return "", fmt.Errorf("%w: %w", ErrClone, cause(ctx, err))
-}
-
-func (s *server) forward(ctx context.Context, j journal, d dirs) error {
-	s.orders.Lock()
-	st, err := s.store.get()
-	if err == nil && st.Marked != "" && s.running() != nil {
-		err = mysqlha.ErrMarked
-	}
-	var l *launch
-	if err == nil {
-		l, err = s.startAs(ctx, j.Order, mysqlha.AsReplica, d.arguments())
-	}
-	s.orders.Unlock()
-	if err != nil {
-		return err
-	}
-	return s.confirm(ctx, l, d)
 }
 
 // counter tells how much was read.

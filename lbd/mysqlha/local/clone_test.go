@@ -23,7 +23,7 @@ func filled(t *testing.T, n int) (*world, func() int64) {
 	t.Helper()
 	w := newWorld(t, n, true)
 	primary, donor := w.boxes[1], w.boxes[2]
-	primary.server.Exec("CREATE DATABASE d", "USE d", "CREATE TABLE d.t (i INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(1000))", "CREATE TABLE d.m (i INT PRIMARY KEY, v VARCHAR(100)) ENGINE=Aria",
+	primary.server.Exec("CREATE DATABASE d", "USE d", "CREATE TABLE d.t (i INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(1000))", "CREATE TABLE d.m (i INT PRIMARY KEY, v VARCHAR(100))",
 		"INSERT INTO d.t (v) SELECT REPEAT(SEQ, 100) FROM seq_1_to_20000", "INSERT INTO d.m SELECT SEQ, SEQ FROM seq_1_to_1000")
 	donor.follow(primary)
 	donor.server.Await(primary.server.Text("SELECT @@gtid_current_pos"), "SELECT @@gtid_current_pos")
@@ -146,7 +146,7 @@ func TestDump(t *testing.T) {
 		}
 		x.reopen()
 	}
-	donor.server.Exec("GRANT SELECT, SHOW VIEW, EVENT, TRIGGER, RELOAD, LOCK TABLES, BINLOG MONITOR, REPLICATION MASTER ADMIN ON *.* TO 'hostmesh_backup'@'%'")
+	donor.server.Exec("SET sql_log_bin=0", "GRANT SELECT, SHOW VIEW, EVENT, TRIGGER, RELOAD, LOCK TABLES, BINLOG MONITOR, REPLICATION MASTER ADMIN ON *.* TO 'hostmesh_backup'@'%'")
 	stop := primary.writes(t)
 	defer stop()
 	position, err := b.local().Clone(t.Context(), order(1, 1), donor.name(), nil)

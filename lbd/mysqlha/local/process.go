@@ -23,7 +23,8 @@ var errNoProcess = errors.New("no process runs the server")
 type process struct {
 	pid   int
 	began uint64        // ticks after boot, which with pid make it unique
-	gone  chan struct{} // closed when it has ended
+	dying chan struct{} // closed when it does nothing any more
+	gone  chan struct{} // closed when it has ended: its memory is free, and its files and sockets are closed
 	fd    *os.File      // pidfd
 	once  sync.Once
 }
@@ -41,7 +42,7 @@ func watch(s credentials.Server, pid int) (*process, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("watch process %d: %w", pid, err)
 	}
-	p := &process{pid: pid, gone: make(chan struct{}), fd: os.NewFile(uintptr(fd), "pidfd")}
+	p := &process{pid: pid, dying: make(chan struct{}), gone: make(chan struct{}), fd: os.NewFile(uintptr(fd), "pidfd")}
 	// The number may have been given to another between find and now; what the pidfd means does not change any more.
 	if !runs(s, pid) {
 		p.close()
@@ -56,13 +57,49 @@ func watch(s credentials.Server, pid int) (*process, error) {
 		p.close()
 		return nil, err
 	}
+	over := make(chan struct{})
+	die := sync.OnceFunc(func() { close(p.dying) })
 	go func() {
-		err := raw.Read(func(fd uintptr) bool { return ended(int(fd)) })
-		if err == nil {
-			close(p.gone)
+		defer close(over)
+		if raw.Read(func(fd uintptr) bool { return ended(int(fd)) }) != nil {
+			return // nobody watches any more
+		}
+		die()
+		close(p.gone)
+		p.close()
+	}()
+	go func() {
+		tick := time.NewTicker(dyingLook)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+			}
+			if exiting(pid) {
+				die()
+				return
+			}
 		}
 	}()
 	return p, nil
+}
+
+// dyingLook is how often it is looked whether a process is dying. A process that was killed ends only when its memory is free: 70 to 190 ms for each
+// GB, and only then does a pidfd tell. That its main thread has ended can be seen at once, for some microseconds each time.
+const dyingLook = 10 * time.Millisecond
+
+// exiting reports whether the main thread of a process runs no more: by its state, or the kernel's PF_EXITING, fields 3 and 9 of proc(5). The number is still that of
+// the process which is watched, or of none: the watcher ends when it is given back.
+func exiting(pid int) bool {
+	fields, err := statOf(pid)
+	if err != nil {
+		return false // gone
+	}
+	const pfExiting = 4
+	flags, err := strconv.ParseUint(fields[6], 10, 64)
+	return fields[0] == "Z" || fields[0] == "X" || err == nil && flags&pfExiting != 0
 }
 
 // ended asks a pidfd: it can be read when its process has ended.
@@ -74,12 +111,18 @@ func ended(fd int) bool {
 
 // signal sends one to this very process. That it is gone is no error.
 func (p *process) signal(sig unix.Signal) error {
+	if isClosed(p.gone) {
+		return nil
+	}
 	raw, err := p.fd.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var sent error
 	if err := raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
+		if isClosed(p.gone) {
+			return nil // meanwhile
+		}
 		return err
 	}
 	if errors.Is(sent, unix.ESRCH) {
@@ -88,10 +131,10 @@ func (p *process) signal(sig unix.Signal) error {
 	return sent
 }
 
-// alive reports whether it has not ended.
+// alive reports whether it may still do something.
 func (p *process) alive() bool {
 	select {
-	case <-p.gone:
+	case <-p.dying:
 		return false
 	default:
 		return true
@@ -146,16 +189,25 @@ func runs(s credentials.Server, pid int) bool {
 
 // began is when a process began, in ticks after boot: field 22 of /proc/PID/stat, proc(5).
 func began(pid int) (uint64, error) {
-	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	fields, err := statOf(pid)
 	if err != nil {
 		return 0, err
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+// statOf are the fields of /proc/PID/stat from the third on.
+func statOf(pid int) ([]string, error) {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return nil, err
 	}
 	i := bytes.LastIndexByte(text, ')') // the name before may contain anything
 	fields := strings.Fields(string(text[i+1:]))
 	if i < 0 || len(fields) < 20 {
-		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+		return nil, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
 	}
-	return strconv.ParseUint(fields[19], 10, 64)
+	return fields, nil
 }
 
 // since is when it began by the wall clock.

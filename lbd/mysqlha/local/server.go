@@ -29,6 +29,7 @@ type server struct {
 	mu      sync.Mutex // guards the fields below
 	member  Member
 	process *process // nil = none runs
+	leaving *process // the last one, which may not be gone yet
 	status  mysqlha.Process
 	since   time.Time
 	why     string
@@ -100,11 +101,13 @@ func (s *server) close() {
 	}
 	s.closed = true
 	close(s.stopped)
-	p := s.process
-	s.process = nil
+	watched := []*process{s.process, s.leaving}
+	s.process, s.leaving = nil, nil
 	s.mu.Unlock()
-	if p != nil {
-		p.close()
+	for _, p := range watched {
+		if p != nil {
+			p.close()
+		}
 	}
 	s.clone.stop(ErrClosed)
 	s.clone.wg.Wait()
@@ -135,7 +138,7 @@ func (s *server) adopt(p *process) {
 	s.mu.Unlock()
 	go func() {
 		select {
-		case <-p.gone:
+		case <-p.dying:
 			s.ended(p)
 		case <-s.stopped:
 		}
@@ -156,7 +159,7 @@ func (s *server) ended(p *process) {
 		s.mu.Unlock()
 		return
 	}
-	s.process = nil
+	s.process, s.leaving = nil, p
 	s.mu.Unlock()
 	if st.Ended != "" {
 		s.stand(mysqlha.ProcessStopped, now, st.Ended)
@@ -165,7 +168,16 @@ func (s *server) ended(p *process) {
 		s.died(now, "process "+fmt.Sprint(p.pid)+" ended without an order")
 		s.h.cfg.Logger.Error("database server died", "tag", s.tag, "pid", p.pid)
 	}
-	p.close()
+}
+
+// departing is a process that does nothing any more, and is not gone; nil = there is none.
+func (s *server) departing() *process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leaving == nil || isClosed(s.leaving.gone) {
+		return nil
+	}
+	return s.leaving
 }
 
 func (s *server) died(now time.Time, why string) {
@@ -273,10 +285,18 @@ func (s *server) kill(ctx context.Context, o mysqlha.Order, why string) error {
 	s.orders.Lock()
 	p, err := s.killLocked(o, why)
 	s.orders.Unlock()
-	if p == nil {
-		return err
+	for {
+		switch {
+		case p != nil:
+			return errors.Join(err, s.wait(ctx, p))
+		case err != nil || !s.starting():
+			return err
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w, and has no process yet that could be killed: %w", errStarting, ctx.Err())
+		}
+		time.Sleep(2 * time.Millisecond)
+		p, err = s.sigkill()
 	}
-	return errors.Join(err, s.wait(ctx, p))
 }
 
 func (s *server) killLocked(o mysqlha.Order, why string) (*process, error) {
@@ -305,14 +325,14 @@ func (s *server) sigkill() (*process, error) {
 	if p == nil {
 		found, err := s.look(true)
 		if errors.Is(err, errNoProcess) {
-			return nil, nil
+			return s.departing(), nil
 		}
 		if err != nil {
 			return nil, err
 		}
 		s.adopt(found)
 		if p = s.running(); p == nil {
-			return nil, nil
+			return s.departing(), nil
 		}
 	}
 	if err := p.signal(unix.SIGKILL); err != nil {
@@ -339,6 +359,9 @@ func (s *server) stop(ctx context.Context, o mysqlha.Order) error {
 	s.orders.Lock()
 	err := s.store.order(o, func(st *state) { st.Ended = "it was stopped by an order" })
 	p := s.running()
+	if p == nil {
+		p = s.departing()
+	}
 	if err == nil {
 		s.clone.stop(fmt.Errorf("%w: it was told to stop", ErrClone))
 		if p != nil {

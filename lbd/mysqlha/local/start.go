@@ -27,9 +27,7 @@ func (s *server) start(ctx context.Context, o mysqlha.Order, as mysqlha.Role) er
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.h.cfg.StartTime)
 	defer cancel()
-	s.orders.Lock()
-	l, err := s.startLocked(ctx, o, as)
-	s.orders.Unlock()
+	l, err := s.retried(ctx, func() (*launch, error) { return s.startLocked(ctx, o, as) })
 	if err != nil {
 		return err
 	}
@@ -91,6 +89,22 @@ func (s *server) startAs(ctx context.Context, o mysqlha.Order, as mysqlha.Role, 
 	return s.launch(as, extra)
 }
 
+// retried does f with the lock of orders until nothing of a start before is in its way. A kill is not kept waiting.
+func (s *server) retried(ctx context.Context, f func() (*launch, error)) (*launch, error) {
+	for {
+		s.orders.Lock()
+		l, err := f()
+		s.orders.Unlock()
+		if !errors.Is(err, errStarting) || ctx.Err() != nil {
+			return l, err
+		}
+		select {
+		case <-time.After(startAgain):
+		case <-ctx.Done():
+		}
+	}
+}
+
 // roleArguments are what is appended to the command of the file of credentials. They come last, so that no file can say otherwise.
 func roleArguments(as mysqlha.Role) []string {
 	role := "SLAVE"
@@ -106,11 +120,21 @@ type launch struct {
 	pid    int          // of the command, which is the server, unless that hands over to systemd or the like
 	began  bool
 	logs   []logMark
-	why    string // how the command ended
 }
 
 // launch runs the command, in a session of its own: it outlives this process.
 func (s *server) launch(as mysqlha.Role, extra []string) (*launch, error) {
+	if isClosed(s.stopped) {
+		return nil, ErrClosed
+	}
+	if s.departing() != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotServing, errStarting)
+	}
+	lock, err := s.startLock()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotServing, err)
+	}
+	defer lock.Close()
 	m := s.get()
 	args := slices.Concat(m.Server.Start, roleArguments(as), extra)
 	own := filepath.Join(s.h.cfg.Dir, url.PathEscape(s.tag)+".log")
@@ -124,6 +148,7 @@ func (s *server) launch(as mysqlha.Role, extra []string) (*launch, error) {
 	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, "/"
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"} // the agent's may hold secrets
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.ExtraFiles = []*os.File{lock}
 	if cmd.SysProcAttr.Credential, err = credentialOf(m.Server.User, args[0]); err != nil {
 		return nil, err
 	}

@@ -28,7 +28,12 @@ import (
 	"hostmesh/mesh/report"
 )
 
-func TestMain(m *testing.M) { os.Exit(mariadbtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(asBig) != "" {
+		big()
+	}
+	os.Exit(mariadbtest.Main(m))
+}
 
 const (
 	tag     = "shop"

@@ -1,0 +1,133 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"hostmesh/lbd/mysqlha"
+)
+
+// back has the old data in place again, and the server run if it did.
+func (s *server) back(d dirs, j journal) {
+	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	defer cancel()
+	if !s.backData(ctx, d, j) {
+		return
+	}
+	// It was a replica, and is one again; by itself it follows nobody.
+	l, err := s.retried(ctx, func() (*launch, error) {
+		if st, err := s.store.get(); err != nil || st.Marked != "" || s.running() != nil {
+			return nil, err
+		}
+		l, err := s.launch(mysqlha.AsReplica, nil)
+		if err == nil {
+			_ = s.store.note(func(st *state) { st.Ended = "" }) // tried again with the next write
+		}
+		return l, err
+	})
+	if err == nil && l != nil {
+		err = s.serve(ctx, l)
+	}
+	if err != nil && !isClosed(s.stopped) {
+		s.h.cfg.Logger.Error("a database server does not run again after a clone that failed", "tag", s.tag, "err", err)
+	}
+}
+
+// backData puts the old data back, and reports whether the server is to run on it.
+func (s *server) backData(ctx context.Context, d dirs, j journal) bool {
+	log := s.h.cfg.Logger
+	s.orders.Lock()
+	defer s.orders.Unlock()
+	if isClosed(s.stopped) {
+		return false // the next start does it
+	}
+	if d.swapped(j.ID) {
+		p, err := s.sigkill()
+		if err == nil && p != nil {
+			err = s.wait(ctx, p)
+		}
+		if err == nil {
+			err = d.swap()
+		}
+		if err != nil {
+			log.Error("the former data of a database server is not put back; the next start of the agent tries again", "tag", s.tag, "dir", d.fresh, "err", err)
+			return false
+		}
+	}
+	if err := s.store.note(func(st *state) {
+		st.Clone = nil
+		if st.Marked == "" && !j.Runs {
+			st.Ended = "it did not run before a clone that failed"
+		}
+	}); err != nil {
+		log.Warn("that a clone is over cannot be written down", "tag", s.tag, "err", err)
+	}
+	if err := d.removeFresh(); err != nil {
+		log.Warn("what a clone has left is not removed", "tag", s.tag, "dir", d.fresh, "err", err)
+	}
+	return j.Runs
+}
+
+// recover ends a clone in which the agent ended: forward where the new data can be served, else back.
+func (c *cloning) recover(ctx context.Context) {
+	s := c.s
+	st, err := s.store.get()
+	if err != nil {
+		return
+	}
+	if st.Clone == nil {
+		if d := dirsOf(s.get().Server.Datadir); there(d.fresh) && !there(d.third) {
+			s.h.cfg.Logger.Info("what a clone has left is removed", "tag", s.tag, "dir", d.fresh)
+			c.wg.Go(func() { _ = d.removeFresh() }) // the next clone tries again
+		}
+		return
+	}
+	j := *st.Clone
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.run != nil {
+		return
+	}
+	_, err = c.spawn(j.Order, j.From, func(ctx context.Context, r *cloneRun) (string, error) { return s.recoverClone(ctx, r, j) })
+	if err != nil {
+		s.h.cfg.Logger.Error("a clone that was interrupted is not ended", "tag", s.tag, "err", err)
+	}
+}
+
+func (s *server) recoverClone(ctx context.Context, r *cloneRun, j journal) (string, error) {
+	d := dirsOf(s.get().Server.Datadir)
+	if err := d.mend(); err != nil {
+		return "", err
+	}
+	err := errors.New("the agent ended while it was made")
+	if d.swapped(j.ID) {
+		r.at(stepStart, 0, 0)
+		position := d.position()
+		if err = s.forward(ctx, j, d); err == nil {
+			s.finish(d)
+			return position, nil
+		}
+	}
+	s.back(d, j)
+	return "", fmt.Errorf("%w: %w", ErrClone, cause(ctx, err))
+}
+
+func (s *server) forward(ctx context.Context, j journal, d dirs) error {
+	ctx, cancel := context.WithTimeout(ctx, s.h.cfg.StartTime)
+	defer cancel()
+	l, err := s.retried(ctx, func() (*launch, error) {
+		st, err := s.store.get()
+		if err == nil && st.Marked != "" && s.running() != nil {
+			err = mysqlha.ErrMarked
+		}
+		if err != nil {
+			return nil, err
+		}
+		return s.startAs(ctx, j.Order, mysqlha.AsReplica, d.arguments())
+	})
+	if err != nil {
+		return err
+	}
+	return s.confirm(ctx, l, d)
+}

@@ -1,0 +1,79 @@
+package local
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hostmesh/lbd/mysqlha/credentials"
+)
+
+// asBig makes a process of the test binary that has much memory.
+const asBig = "HOSTMESH_TEST_BIG"
+
+func big() {
+	mem, err := unix.Mmap(-1, 0, 1<<30, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		os.Exit(1)
+	}
+	for i := 0; i < len(mem); i += 4096 {
+		mem[i] = 1
+	}
+	os.Stdout.WriteString("ready\n")
+	select {}
+}
+
+// TestDying: that a process with much memory was killed is seen before it is gone; what is not the server is not taken for it.
+func TestDying(t *testing.T) {
+	dir := t.TempDir()
+	text, err := os.ReadFile("/proc/self/exe")
+	mustDo(t, err)
+	program, data := filepath.Join(dir, "mariadbd"), filepath.Join(dir, "data")
+	mustDo(t, os.WriteFile(program, text, 0o700))
+	mustDo(t, os.Mkdir(data, 0o700))
+	c := credentials.Server{Datadir: data, PIDFile: filepath.Join(dir, "pid")}
+	cmd := exec.Command(program)
+	cmd.Dir, cmd.Env = data, append(os.Environ(), asBig+"=1")
+	out, err := cmd.StdoutPipe()
+	mustDo(t, err)
+	mustDo(t, cmd.Start())
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatal(line, err)
+	}
+	pid, err := find(c, true)
+	if err != nil || pid != cmd.Process.Pid {
+		t.Fatalf("found %d, %v", pid, err)
+	}
+	mustDo(t, os.WriteFile(c.PIDFile, []byte("1\n"), 0o600))
+	for _, other := range []credentials.Server{{Datadir: dir, PIDFile: c.PIDFile}, {Datadir: filepath.Join(dir, "none"), PIDFile: c.PIDFile}} {
+		if pid, err := find(other, true); err == nil {
+			t.Errorf("process %d is taken for the server of %s", pid, other.Datadir)
+		}
+	}
+	p, err := watch(c, pid)
+	mustDo(t, err)
+	defer p.close()
+	if !p.alive() || p.since(time.Now()).After(time.Now()) {
+		t.Error("it is dead, or of the future")
+	}
+	began := time.Now()
+	mustDo(t, p.signal(syscall.SIGKILL))
+	<-p.dying
+	dying := time.Since(began)
+	<-p.gone
+	t.Logf("1 GB: dying is seen after %s, its end after %s", dying, time.Since(began))
+	if p.alive() {
+		t.Error("it is alive")
+	}
+	if _, err := find(c, true); err == nil {
+		t.Error("it is found")
+	}
+	mustDo(t, p.signal(syscall.SIGKILL)) // it is gone, which is no error
+}
