@@ -402,6 +402,22 @@ func late(lists ...[]saying) (n int) {
 	return n
 }
 
+// sinceAnother leaves out what a box announced before another answered.
+func sinceAnother(mac string, lists ...[]saying) (out [][]saying) {
+	var first time.Time
+	for _, a := range slices.Concat(lists...) {
+		if a.plain && a.mac != mac && (first.IsZero() || a.at.Before(first)) {
+			first = a.at
+		}
+	}
+	for _, list := range lists {
+		out = append(out, slices.DeleteFunc(slices.Clone(list), func(a saying) bool {
+			return !a.plain && a.mac == mac && (first.IsZero() || a.at.Before(first))
+		}))
+	}
+	return out
+}
+
 // span is a time in which one box answered for an address.
 type span struct {
 	mac         string

@@ -122,7 +122,7 @@ func (a *Agent) openProxy(cfg *lbd.Config) error {
 	}
 	a.lb.proxy = b
 	a.closers = append(a.closers, b.Close)
-	cfg.Proxy = proxy{b, a.cfg.LB.HAProxy}
+	cfg.Proxy = proxy{b}
 	return nil
 }
 
@@ -146,15 +146,9 @@ type kernelNAT struct{ *nft.Balancer }
 func (kernelNAT) Check() error { return nft.Check() }
 
 // proxy implements lbd.Proxy.
-type proxy struct {
-	*haproxy.Balancer
-	program string
-}
+type proxy struct{ *haproxy.Balancer }
 
-func (p proxy) Check() error {
-	_, err := haproxy.Check(context.Background(), p.program)
-	return err
-}
+func (p proxy) Check() error { return p.Balancer.Check(context.Background()) }
 
 func (p proxy) Carries() []string { return p.Status().Services }
 

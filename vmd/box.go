@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -65,7 +66,6 @@ type Box struct {
 	// choosing is held by whoever chooses an address, from the look at what is in use until it is written down.
 	choosing chan struct{}
 	tell     chan struct{} // there may be something new to report
-	relook   chan struct{} // the hypervisor should be looked at
 }
 
 // inventory is what the hypervisor showed last.
@@ -87,7 +87,7 @@ func Open(cfg Config) (*Box, error) {
 		cfg: cfg, log: cfg.Logger, ledger: l, entries: entries, around: a, damaged: damaged,
 		machines: map[string]*machine{}, planner: plan.NewPlanner(hostdb.View{}), wishless: map[string]string{}, renamed: map[string]renaming{}, strange: map[string]string{}, names: map[string]string{}, lost: map[string]time.Time{},
 		slots: make(chan struct{}, max(cfg.Workers, 1)), fetches: make(chan struct{}, max(cfg.Fetches, 1)), choosing: make(chan struct{}, 1),
-		tell: make(chan struct{}, 1), relook: make(chan struct{}, 1),
+		tell: make(chan struct{}, 1),
 	}
 	for _, err := range damaged {
 		b.log.Error("this box takes no machines", "err", err)
@@ -105,23 +105,25 @@ func (b *Box) Name() string { return "vm" }
 func (b *Box) Reconcile(_ context.Context, db hostdb.View, m mesh.View) error {
 	b.mu.Lock()
 	b.mesh = m
-	changed := b.follow(db)
 	b.start()
-	if changed {
-		for uuid, x := range b.machines {
-			w, _, _ := b.wishLocked(b.entries[uuid])
-			x.follow(w.Stamp)
-		}
-	}
+	b.follow(db)
 	b.mu.Unlock()
 	b.changed()
 	return nil // what is wrong with the box or a machine is in the report
 }
 
-// follow takes a newer view; a caller holds mu.
-func (b *Box) follow(db hostdb.View) bool {
+// follow takes a newer view, and pokes the machines of which it says something else: whoever takes one, for nobody hears of what is
+// in it a second time. The machines of which it says the same are left alone: a look at one costs calls of the hypervisor, and a mesh
+// has many machines. A caller holds mu.
+func (b *Box) follow(db hostdb.View) {
 	b.db = db
-	return b.planner.Update(db)
+	if !b.planner.Update(db) {
+		return
+	}
+	for uuid, x := range b.machines {
+		w, what, clash := b.wishLocked(b.entries[uuid])
+		x.follow(said{w.Stamp, w.Subnet, w.Problem, what, clash})
+	}
 }
 
 // start starts the workers that are missing; a caller holds mu.
@@ -177,22 +179,40 @@ func (b *Box) Run(ctx context.Context) error {
 	return nil
 }
 
-// watch looks at the hypervisor when it tells of a change, and now and then.
+// watch looks at the hypervisor when it tells of a change, and now and then, and pokes the machines that are not as they were.
 func (b *Box) watch(ctx context.Context) {
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()
 	for {
+		all := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-b.cfg.Hypervisor.Changed():
-		case <-b.relook:
 		case <-t.C:
+			all = true
 		}
+		b.mu.Lock()
+		before := b.have
+		b.mu.Unlock()
 		b.look(ctx)
 		b.mu.Lock()
-		for _, m := range b.machines {
-			m.wake()
+		all = all || (before.err == nil) != (b.have.err == nil)
+		were := map[string]plan.Machine{}
+		for _, m := range before.machines {
+			were[m.UUID] = m
+		}
+		for _, m := range b.have.machines {
+			was, known := were[m.UUID]
+			delete(were, m.UUID)
+			if x := b.machines[m.UUID]; x != nil && (!known || !reflect.DeepEqual(was, m)) {
+				x.wake()
+			}
+		}
+		for uuid, x := range b.machines {
+			if _, gone := were[uuid]; gone || all {
+				x.wake()
+			}
 		}
 		b.mu.Unlock()
 	}

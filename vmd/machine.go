@@ -49,12 +49,12 @@ type machine struct {
 
 	mu     sync.Mutex // guards the fields below
 	status report.VM
-	until  time.Time    // the worker pauses after a failure
-	urgent bool         // and shall not
-	purge  bool         // somebody asked for it
-	stamp  hostdb.Stamp // of the entry in HostDB when it was looked at last
-	owned  bool         // its record was seen to say that this box took it
-	rival  string       // who else has it, by its record or HostDB; "" = nobody is known to
+	until  time.Time // the worker pauses after a failure
+	urgent bool      // and shall not
+	purge  bool      // somebody asked for it
+	said   said      // by HostDB, when that was looked at last
+	owned  bool      // its record was seen to say that this box took it
+	rival  string    // who else has it, by its record or HostDB; "" = nobody is known to
 }
 
 // own sets what is known of its record.
@@ -88,13 +88,24 @@ func (m *machine) hurry() {
 	m.wake()
 }
 
-// follow has it look again when HostDB wants something else of it by now: that may be the remedy for what failed.
-func (m *machine) follow(stamp hostdb.Stamp) {
+// said is what HostDB says that has to do with a machine, so far that a change of it is to be noticed.
+type said struct {
+	stamp   hostdb.Stamp // of its entry
+	subnet  plan.Subnet
+	problem string
+	what    wanting
+	clash   string
+}
+
+// follow has it look again, at once, when HostDB says something else of it by now: that may be the remedy for what failed.
+func (m *machine) follow(s said) {
 	m.mu.Lock()
-	changed := m.stamp != stamp
-	m.stamp, m.urgent = stamp, m.urgent || changed
+	changed := m.said != s
+	m.said = s
 	m.mu.Unlock()
-	m.wake()
+	if changed {
+		m.hurry()
+	}
 }
 
 // say sets what is reported. A phase keeps the time when it began.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ var errDead = errors.New("the agent is dead")
 
 // tripwire lets an agent die right before or right after its n-th effect. What it does after that never happens.
 type tripwire struct {
+	looks atomic.Int64 // of workers at their own domain
 	mu    sync.Mutex
 	n     int // 0 = never
 	after bool
@@ -100,6 +102,7 @@ type tripped struct {
 }
 
 func (h tripped) Get(ctx context.Context, uuid string) (plan.Machine, error) {
+	h.t.looks.Add(1)
 	if h.t.isDead() {
 		return plan.Machine{}, errDead
 	}
@@ -148,6 +151,7 @@ type group struct {
 	owned     map[string]map[string][]string // node, pool
 	down      map[string]bool                // nodes that reach no leader
 	slow      time.Duration
+	asked     atomic.Int64 // round trips
 }
 
 func newGroup() *group {
@@ -162,6 +166,7 @@ type leases struct {
 }
 
 func (l leases) reach() error {
+	l.g.asked.Add(1)
 	if l.g.slow > 0 {
 		time.Sleep(l.g.slow)
 	}

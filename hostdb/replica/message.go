@@ -42,6 +42,7 @@ type pushAnswer struct {
 	Protocol int               `cbor:"3,keyasint,omitempty"`
 	Wall     int64             `cbor:"4,keyasint,omitempty"` // the answerer's clock, nanoseconds since 1970
 	Forked   []uint64          `cbor:"5,keyasint,omitempty"` // origins of which another chain is held here
+	Early    bool              `cbor:"6,keyasint,omitempty"` // the receiver is empty, and takes the state of another before it takes operations
 }
 
 // pullRequest says what the asker holds, and asks what it lacks. There are three forms: of the old protocol, with Vector;

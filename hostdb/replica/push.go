@@ -138,34 +138,47 @@ func (r *Replica) send(ctx context.Context, p *peer) {
 // pushOrigin sends the next piece of what the peer lacks of an origin.
 func (r *Replica) pushOrigin(ctx context.Context, p *peer, origin uint64) (sent bool, err error) {
 	r.mu.Lock()
-	have := p.seq(origin)
+	have, told := p.seq(origin), p.told
 	barred := r.barredLocked(p.node, origin)
-	maybeEmpty := !p.filled
 	r.mu.Unlock()
 	last := r.cfg.Store.View().Seq(origin)
 	if have >= last || barred {
 		return false, nil
 	}
-	if have == 0 && last > 1 {
-		have = last - 1 // most likely the peer lacks only the newest; its answer says what it has
+	if have > 0 || last == 1 || told { // a peer that was compared, and then named nothing of it, has nothing of it: it is new
+		sent, _, err = r.pushAfter(ctx, p, origin, have, false)
+		return sent, err
 	}
+	// Most likely it lacks only the newest. Its answer says what it has: where that is less, what it lacks follows at once.
+	sent, got, err := r.pushAfter(ctx, p, origin, last-1, true)
+	if err == nil && sent && got < last-1 {
+		sent, _, err = r.pushAfter(ctx, p, origin, got, false)
+	}
+	return sent, err
+}
+
+// pushAfter sends operations after one that the peer has, or is guessed to have. got is what it has then, by its answer.
+func (r *Replica) pushAfter(ctx context.Context, p *peer, origin, have uint64, guess bool) (sent bool, got uint64, err error) {
 	ops, err := r.cfg.Store.Operations(origin, have, r.cfg.MessageBytes)
 	if err != nil {
 		if gone(err) {
-			return false, nil // what comes next is not here: the peer gets it from another
+			return false, 0, nil // what comes next is not here: the peer gets it from another
 		}
-		return false, err
+		return false, 0, err
 	}
 	if len(ops) == 0 {
-		return false, nil
+		return false, 0, nil
 	}
 	s := &slot{r: r, ch: r.fast}
 	select {
 	case r.fast <- struct{}{}:
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return false, 0, ctx.Err()
 	}
 	patience := time.AfterFunc(pushPatience, func() { r.late(p, origin, s) })
+	r.mu.Lock()
+	maybeEmpty := !p.filled
+	r.mu.Unlock()
 	var answer pushAnswer
 	req := pushRequest{Ops: ops}
 	if maybeEmpty {
@@ -179,23 +192,24 @@ func (r *Replica) pushOrigin(ctx context.Context, p *peer, origin uint64) (sent 
 	p.slow = false
 	if err != nil {
 		r.counts.PushErrors++
-		return false, err
+		return false, 0, err
 	}
 	if slices.Contains(answer.Forked, origin) {
 		r.suspectForkLocked(p.node, origin) // what it has there may be of another chain, and acknowledges nothing
-		return true, nil
+		return true, have, nil
 	}
-	got := answer.Have[origin]
+	got = answer.Have[origin]
 	progress := got > have
 	r.holdsLocked(p, origin, got)
 	r.counts.PushedOps += uint64(len(ops))
 	if got < r.cfg.Store.View().Seq(origin) && !slices.Contains(p.dirty, origin) {
 		p.dirty = append(p.dirty, origin)
 	}
-	if !progress && answer.Reason != "" {
-		return true, fmt.Errorf("peer %s: %s", p.node, answer.Reason)
+	wrong := guess && got < have && !answer.Early // what it lacks follows: nothing is the matter with it
+	if !progress && !wrong && answer.Reason != "" {
+		return true, got, fmt.Errorf("peer %s: %s", p.node, answer.Reason)
 	}
-	return true, nil
+	return true, got, nil
 }
 
 // late follows a push that was not answered in time: its slot is for others, and so is its subtree.

@@ -40,7 +40,7 @@ func (r *Replica) servePush(ctx context.Context, from string, body []byte) ([]by
 	held := map[uint64]bool{}
 	taken := 0
 	if why := r.notYet(ctx, from, &req); why != "" {
-		answer.Reason = why
+		answer.Reason, answer.Early = why, true
 	} else {
 		var err error
 		taken, err = r.take(ctx, from, req.Ops, held)

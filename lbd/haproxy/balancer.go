@@ -46,7 +46,7 @@ type Config struct {
 type Balancer struct {
 	cfg     Config
 	log     *slog.Logger
-	program string
+	program atomic.Pointer[string] // its path, once it was found fit
 	users   []int
 	group   string // of cfg.User
 	wake    chan struct{}
@@ -241,21 +241,29 @@ func (b *Balancer) Apply(ctx context.Context, services []*plan.Service) error {
 		b.halt()
 		return nil
 	}
-	if b.program == "" {
-		if _, err := Check(ctx, b.cfg.Program); err != nil {
+	if b.program.Load() == nil {
+		if err := b.Check(ctx); err != nil {
 			return err
 		}
-		path, err := exec.LookPath(b.cfg.Program)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrUnfit, err)
-		}
-		b.program = path
 	}
 	clear(b.refused)
 	if err := b.accept(ctx, services); err != nil {
 		return err
 	}
 	return b.refusals()
+}
+
+// Check is why HAProxy cannot be run here, as Check of this package says it. What it finds need not be found again when somebody waits for it.
+func (b *Balancer) Check(ctx context.Context) error {
+	if _, err := Check(ctx, b.cfg.Program); err != nil {
+		return err
+	}
+	path, err := exec.LookPath(b.cfg.Program)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnfit, err)
+	}
+	b.program.Store(&path)
+	return nil
 }
 
 // halt lets HAProxy finish: nothing is to be carried.
@@ -294,7 +302,9 @@ func (b *Balancer) carry(ctx context.Context, services []*plan.Service) error {
 	return b.launch(ctx, services)
 }
 
-// launch starts a process for services, and lets the one before finish.
+// launch starts a process for services, and lets the one before finish. Where there is one, the file is tried first, lest it is told to finish by one that
+// does not come up. Where there is none, as on a box that takes an address over, the start itself tries the file: it reads it as haproxy -c does, and
+// clients wait. Only why it failed is asked of haproxy -c then, which no port that is taken distracts.
 func (b *Balancer) launch(ctx context.Context, services []*plan.Service) error {
 	form, err := shape(b.settings(""), services)
 	if err != nil {
@@ -310,12 +320,19 @@ func (b *Balancer) launch(ctx context.Context, services []*plan.Service) error {
 	if err := writeFile(file, text); err != nil {
 		return err
 	}
-	if err := b.tryFile(ctx, file); err != nil {
-		return err
+	if b.now != nil {
+		if err := b.tryFile(ctx, file); err != nil {
+			return err
+		}
 	}
 	p, err := b.start(ctx, file, socket, b.now)
 	if err != nil {
 		if b.now == nil {
+			if errors.Is(err, ErrRefused) {
+				if bad := b.tryFile(ctx, file); bad != nil {
+					return bad
+				}
+			}
 			b.pause()
 		}
 		return err

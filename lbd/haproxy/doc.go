@@ -3,7 +3,7 @@
 // # The file
 //
 // Render is a pure function of services (lbd/plan) and Settings, and gives the whole file. It is written beside the one in use and
-// tried with haproxy -c. Where it is refused the service that is to blame keeps what it had, or is left out, and the others go
+// tried with haproxy -c, but for the first, which the start tries. Where it is refused the service that is to blame keeps what it had, or is left out, and the others go
 // on; Apply says so. Names of tags and hosts become ids that HAProxy takes (idOf): nothing that stands in HostDB can add a word
 // to the file or to a command. The checks of HAProxy are off: lbd/check judges, and the state of each server is set here.
 //

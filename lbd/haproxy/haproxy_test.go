@@ -520,6 +520,52 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestFirstStart is that of a box which takes an address over: one program is started while clients wait, and not three. A file that is no good is
+// refused all the same, for the reason that haproxy -c has.
+func TestFirstStart(t *testing.T) {
+	h := &house{t: t, dir: shortDir(t), tls: t.TempDir(), log: &lockedBuffer{}}
+	dir := t.TempDir()
+	calls, program := filepath.Join(dir, "calls"), filepath.Join(dir, "haproxy")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho \"$1\" >> "+calls+"\nexec haproxy \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	called := func() string {
+		b, err := os.ReadFile(calls)
+		if err != nil {
+			t.Fatal(err)
+		}
+		os.Remove(calls)
+		return strings.Join(strings.Fields(string(b)), " ")
+	}
+	h.begin(Config{Program: program})
+	to, _ := webs(t, 2)
+	port := freePort(t, vip)
+	if err := h.b.Check(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	called()
+	h.apply(web(port, to, 2))
+	if got := called(); got != "-db" {
+		t.Errorf("called with %s", got)
+	}
+	if have := who(t, url(port), 4); len(have) != 2 {
+		t.Errorf("%v answer", have)
+	}
+	h.apply(web(port, to, 2), with(web(freePort(t, vip), to, 2), func(s *plan.Service) { s.Tag = "more" }))
+	if got := called(); got != "-c -db" {
+		t.Errorf("a reload is tried first: called with %s", got)
+	}
+	h.apply()
+	bad := with(web(port, to, 2), func(s *plan.Service) { s.TLS = "bad" })
+	if err := os.WriteFile(filepath.Join(h.tls, "bad.pem"), []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := h.b.Apply(context.Background(), []*plan.Service{bad})
+	if s := h.b.Status(); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "bad.pem") || s.Pid != 0 {
+		t.Errorf("%v, %+v", err, s)
+	}
+}
+
 // TestSource checks that a client has one backend, and the same on boxes with another past.
 func TestSource(t *testing.T) {
 	const n = 4

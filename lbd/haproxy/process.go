@@ -94,7 +94,7 @@ func alerts(text string) string {
 func (b *Balancer) tryFile(ctx context.Context, file string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, b.program, "-c", "-f", file)
+	cmd := exec.CommandContext(ctx, *b.program.Load(), "-c", "-f", file)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	err := cmd.Run()
@@ -121,13 +121,13 @@ func (b *Balancer) start(ctx context.Context, file, socket string, old *process)
 	if old != nil {
 		args = append(args, "-x", old.socket, "-sf", strconv.Itoa(old.pid))
 	}
-	p := &process{cmd: exec.Command(b.program, args...), socket: socket, began: b.cfg.Clock.Now(), done: make(chan struct{}), said: &tail{log: b.log}}
+	p := &process{cmd: exec.Command(*b.program.Load(), args...), socket: socket, began: b.cfg.Clock.Now(), done: make(chan struct{}), said: &tail{log: b.log}}
 	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
 	p.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"} // the agent's may hold secrets
 	p.cmd.WaitDelay = time.Second
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a signal to the agent's group, as by ^C, is the agent's to handle
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", b.program, err)
+		return nil, fmt.Errorf("start %s: %w", p.cmd.Path, err)
 	}
 	p.pid = p.cmd.Process.Pid
 	go func() {

@@ -21,8 +21,9 @@
 // hand-over does not wait for the next renewal.
 //
 // Linux looks at lifetimes once a second at most. When any other address of the same family came, was refreshed or ended in the
-// second before, an address goes up to a second late: until s + 3.3 s. All addresses that one agent holds are refreshed within
-// milliseconds of each other, and end together; one that another program adds right then (DHCP, router advertisements, containers)
+// second before, an address goes up to a second late: until s + 3.3 s. All addresses that one agent holds are mostly refreshed within
+// milliseconds of each other, and end together; on a busy box they lie more than the 20 ms apart that Linux takes for the same moment, and the
+// later one ended 3.0 s after its refresh (measured). One that another program adds right then (DHCP, router advertisements, containers)
 // is not known to anybody. That is what the probes are for: the next holder adds nothing while the former's kernel still answers.
 //
 // What remains is an agent that stands still between its look at the lease and the kernel's act, for longer than those 0.4 s:

@@ -24,6 +24,7 @@ type client struct {
 	offers   map[string]*offering
 	number   uint64 // of offers: grows with each change
 	session  *run
+	former   []*run // that ended by themselves, the last of them at the end: the leader may count them as alive
 	asOf     uint64 // of the newest answer that was taken
 	leaving  bool
 	lastErr  error // of the last renewal
@@ -239,7 +240,7 @@ func (c *client) renew(ctx context.Context, hurry bool) {
 	for range 3 { // the second time with all offers, if the leader has not got them
 		c.mu.Lock()
 		s := c.session
-		r := &renewing{Session: s.id, Name: c.l.cfg.Name, Number: c.number, Hurry: hurry, Idle: c.idleLocked(), Full: full}
+		r := &renewing{Session: s.id, Name: c.l.cfg.Name, Number: c.number, Hurry: hurry, Idle: c.idleLocked(), Full: full, Over: c.overLocked()}
 		if full {
 			for _, name := range slices.Sorted(maps.Keys(c.offers)) {
 				o := c.offers[name]
@@ -259,7 +260,7 @@ func (c *client) renew(ctx context.Context, hurry bool) {
 			c.failed(err)
 			return
 		}
-		again := c.take(s, sent, sentAt, a)
+		again := c.take(s, sent, sentAt, a, r.Over)
 		if !again {
 			break
 		}
@@ -280,10 +281,12 @@ func (c *client) failed(err error) {
 	}
 }
 
-// take makes what this node holds what the leader says it does. It reports whether the leader wants the offers.
-func (c *client) take(s *run, sent time.Duration, sentAt time.Time, a answer) (again bool) {
+// take makes what this node holds what the leader says it does. over is what the leader was told of former sessions. It reports whether the leader
+// wants the offers.
+func (c *client) take(s *run, sent time.Duration, sentAt time.Time, a answer, over []string) (again bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.toldLocked(over)
 	c.lastErr, c.lastGood = nil, c.l.clock.Boot()
 	if c.failing {
 		c.failing = false
@@ -400,6 +403,25 @@ func (c *client) holdsLocked() bool {
 	return false
 }
 
+// overLocked are former sessions whose deadlines have passed. One that ended before its deadline is not among them until then: what it stood for
+// may still be stopping.
+func (c *client) overLocked() (ids []string) {
+	for _, r := range c.former {
+		if r.left() <= 0 {
+			ids = append(ids, r.id)
+		}
+	}
+	return ids
+}
+
+// toldLocked forgets former sessions of which the leader was told. A leader that follows it has to hear of them as well, so they are kept for as
+// long as a leader keeps a session.
+func (c *client) toldLocked(ids []string) {
+	c.former = slices.DeleteFunc(c.former, func(r *run) bool {
+		return slices.Contains(ids, r.id) && r.left() < -c.l.times.Session
+	})
+}
+
 // endLocked ends the session and all it holds, and begins another.
 func (c *client) endLocked(cause error) {
 	for name, o := range c.offers {
@@ -414,6 +436,8 @@ func (c *client) endLocked(cause error) {
 			}
 		}
 	}
+	c.former = append(c.former, c.session)
+	c.former = slices.Delete(c.former, 0, max(0, len(c.former)-maxSessions))
 	c.session = newRun(c)
 	c.number++
 	c.hurry()

@@ -30,7 +30,8 @@ type cluster struct {
 	log   *slog.Logger
 	dc    func(i int) string
 	rack  func(i int) string
-	old   bool // the mesh was founded by a build without leases
+	old   bool                     // the mesh was founded by a build without leases
+	over  func(i int, m Mesh) Mesh // what a node's messages go through
 
 	mu    sync.Mutex // guards the fields below
 	apart map[[2]int]bool
@@ -121,6 +122,9 @@ func (n *node) start() {
 	lc := DefaultConfig()
 	lc.NodeID, lc.Name, lc.Datacenter, lc.Dir, lc.Mesh, lc.Times = meshtest.ID(n.i), cfg.Name, cfg.Datacenter, c.leaseDir(n.i), m, c.times
 	lc.Founder = n.i == 0
+	if c.over != nil {
+		lc.Mesh = c.over(n.i, m)
+	}
 	lc.Clock, lc.Logger = n.clock, c.log.With("at", cfg.Name)
 	l, err := Open(lc)
 	if err != nil {

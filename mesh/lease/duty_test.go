@@ -3,6 +3,9 @@ package lease
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,6 +208,128 @@ func TestOneWayCuts(t *testing.T) {
 	}
 }
 
+// unheard is a mesh whose answers to what is asked of the leader get lost at times, while the questions arrive, again and again: so does a path
+// that drops what is long, or what takes long.
+type unheard struct {
+	Mesh
+	deaf atomic.Bool
+
+	mu   sync.Mutex // guards sent
+	sent []func(ctx context.Context)
+}
+
+func (u *unheard) CallUrgent(ctx context.Context, node, name string, req []byte) ([]byte, error) {
+	if name != callAsk || !u.deaf.Load() {
+		return u.Mesh.CallUrgent(ctx, node, name, req)
+	}
+	send := func(ctx context.Context) { _, _ = u.Mesh.CallUrgent(ctx, node, name, req) }
+	u.mu.Lock()
+	u.sent = append(u.sent, send)
+	u.mu.Unlock()
+	send(ctx)
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// repeat sends what was sent while it was deaf once more.
+func (u *unheard) repeat(ctx context.Context) {
+	u.mu.Lock()
+	sent := slices.Clone(u.sent)
+	u.mu.Unlock()
+	for _, send := range sent {
+		send(ctx)
+	}
+}
+
+// TestAHolderThatIsNotAnswered stops by itself, and goes on sending: the leader hears that it has stopped, and what it sent before is as good as never
+// sent, should it come late.
+func TestAHolderThatIsNotAnswered(t *testing.T) {
+	paths := map[int]*unheard{}
+	inCluster(t, 5, func(c *cluster) {
+		c.voting(3)
+		h := c.campaign("vip/10.0.0.1", 0, 1, 2, 3, 4)
+		for range 3 {
+			c.eventually("the leader holds nothing", func() error {
+				if h.holder() == c.leader() {
+					return errors.New("it does")
+				}
+				return nil
+			})
+			at := h.holder()
+			u := paths[at]
+			began := time.Now()
+			u.deaf.Store(true)
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for ctx.Err() == nil {
+					time.Sleep(300 * time.Millisecond)
+					u.repeat(ctx)
+				}
+			}()
+			h.holder(c.others(at)...)
+			if took := h.last.Sub(began); took > c.times.Session+500*time.Millisecond {
+				t.Errorf("the next holder acts after %s", took)
+			}
+			u.deaf.Store(false)
+			// It is a candidate again, whatever arrives late.
+			c.eventually("the duty is given back", func() error {
+				_, err := within(func(ctx context.Context) (Status, error) {
+					return c.nodes[at].l().Move(ctx, "vip/10.0.0.1", meshtest.ID(at))
+				})
+				return err
+			})
+			h.holder(at)
+			cancel()
+			<-done
+			u.mu.Lock()
+			u.sent = nil
+			u.mu.Unlock()
+			time.Sleep(10 * time.Second)
+		}
+	}, func(c *cluster) {
+		c.over = func(i int, m Mesh) Mesh {
+			paths[i] = &unheard{Mesh: m}
+			return paths[i]
+		}
+	})
+}
+
+// TestOnlyItsNodeEndsASession: nobody else's word ends one, and a session that is not over is not shortened.
+func TestOnlyItsNodeEndsASession(t *testing.T) {
+	inCluster(t, 3, func(c *cluster) {
+		c.voting(3)
+		h := c.campaign("mirror", 0, 1, 2)
+		c.eventually("the leader holds nothing", func() error {
+			if h.holder() == c.leader() {
+				return errors.New("it does")
+			}
+			return nil
+		})
+		at := h.holder()
+		h.mu.Lock()
+		count, session := h.count, h.now[len(h.now)-1].g.session.id
+		h.mu.Unlock()
+		other := c.others(at, c.leader())[0]
+		l := c.nodes[other].l()
+		for range 10 {
+			_, err := within(func(ctx context.Context) (answer, error) {
+				return l.client.ask(ctx, &asking{Renew: &renewing{Session: meshtest.ID(7), Idle: true, Over: []string{session}}}, untilDone)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.count != count {
+			t.Errorf("the duty moved by the word of another node")
+		}
+	})
+}
+
 // TestALeaderThatWasAway: its clock leaps, as after sleep, and it ends no session that it could not hear of.
 func TestALeaderThatWasAway(t *testing.T) {
 	inCluster(t, 3, func(c *cluster) {
@@ -297,4 +422,20 @@ func TestStoppingInOrder(t *testing.T) {
 			c.voting(3)
 		}
 	})
+}
+
+// TestABuildThatKnowsNoFormerSessions reads a renewal that names some, and one that knows them reads a renewal that names none.
+func TestABuildThatKnowsNoFormerSessions(t *testing.T) {
+	var old struct {
+		Session string `cbor:"1,keyasint"`
+		Idle    bool   `cbor:"8,keyasint,omitempty"`
+	}
+	b := must(encoding.Marshal(renewing{Session: meshtest.ID(1), Idle: true, Over: []string{meshtest.ID(2)}}))
+	if err := decoding.Unmarshal(b, &old); err != nil || old.Session != meshtest.ID(1) || !old.Idle {
+		t.Errorf("%+v, %v", old, err)
+	}
+	var r renewing
+	if err := decoding.Unmarshal(must(encoding.Marshal(old)), &r); err != nil || r.Session != meshtest.ID(1) || r.Over != nil {
+		t.Errorf("%+v, %v", r, err)
+	}
 }

@@ -9,7 +9,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"hostmesh/mesh/meshtest"
 )
@@ -521,4 +524,49 @@ func TestWhatOnlyAHolderWrites(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestANewOfficeRemembers: who leads two terms in a row knows when sessions end. Whoever else led between may have renewed them.
+func TestANewOfficeRemembers(t *testing.T) {
+	const left, full = 500 * time.Millisecond, 3 * time.Second
+	for _, c := range []struct {
+		name string
+		term uint64
+		edit func(before *office, clock *testClock)
+		ends time.Duration
+	}{
+		{"the next term", 5, func(*office, *testClock) {}, left},
+		{"another one led between", 6, func(*office, *testClock) {}, full},
+		{"nobody led before", 5, nil, full},
+		{"of another raft", 5, func(b *office, _ *testClock) { b.raft = new(raft.Raft) }, full},
+		{"another node's session", 5, func(b *office, _ *testClock) { b.sessions["s"].node = "b" }, full},
+		{"a session that it did not know", 5, func(b *office, _ *testClock) { clear(b.sessions) }, full},
+		{"it slept between", 5, func(b *office, clock *testClock) { clock.off.Add(int64(time.Minute)) }, full},
+		{"a session that lasts longer than what it could have answered", 5, func(b *office, _ *testClock) { b.sessions["s"].ends += time.Minute }, full},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				clock := &testClock{}
+				l := &Lease{clock: clock, times: DefaultTimes(), cfg: Config{NodeID: meshtest.ID(0)}}
+				m := newMachine()
+				m.s.apply(1, op{Kind: opGrant, Grants: []grantOp{{Duty: "mirror", Node: "a", Session: "s"}}})
+				var before *office
+				if c.edit != nil {
+					before = newOffice(t.Context(), l, nil, m, 4, nil)
+					if s := before.sessions["s"]; s == nil || s.ends != clock.Boot()+full {
+						t.Fatalf("%+v", s)
+					}
+					time.Sleep(full - left)
+					before.mu.Lock()
+					before.lookLocked(clock.Boot())
+					before.mu.Unlock()
+					c.edit(before, clock)
+				}
+				o := newOffice(t.Context(), l, nil, m, c.term, before)
+				if got := o.sessions["s"].ends - clock.Boot(); got != c.ends {
+					t.Errorf("it lasts for %s, not %s", got, c.ends)
+				}
+			})
+		})
+	}
 }

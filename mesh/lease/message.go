@@ -46,6 +46,9 @@ type renewing struct {
 	Hurry   bool    `cbor:"6,keyasint,omitempty"` // something changed: do not wait for others
 	Unfit   string  `cbor:"7,keyasint,omitempty"` // why the node cannot be a voter
 	Idle    bool    `cbor:"8,keyasint,omitempty"` // it wants no duty and renews rarely
+	// Over are former sessions of the node whose deadlines had passed when this was sent: it holds nothing by them, and takes no answer to
+	// them any more. Builds before this field say nothing of theirs, and ignore those of others.
+	Over []string `cbor:"9,keyasint,omitempty"`
 }
 
 type offer struct {

@@ -26,6 +26,7 @@ type office struct {
 
 	mu       sync.Mutex    // guards the fields below
 	seen     time.Duration // Boot at the last tick
+	seenAt   time.Time     // the same moment on the runtime's clock, which stands still while the machine sleeps
 	sessions map[string]*session
 	moves    map[string]move
 	asked    map[string]ask // duties whose holders were asked to hand over
@@ -56,8 +57,10 @@ type seenNode struct {
 const moveLasts = 5 * time.Minute
 
 // newOffice begins one: every session that holds anything has its full time again, because the leader before may have
-// renewed it a moment ago.
-func newOffice(ctx context.Context, l *Lease, r *raft.Raft, m *machine, term uint64) *office {
+// renewed it a moment ago. Unless that was this node: of two terms in a row there was no other leader between, and before, which is this node's office of the
+// former one or nil, knows all renewals that were answered. It answers none any more: a renewal counts there before the majority is asked, and a
+// majority that knows of the new term does not confirm it.
+func newOffice(ctx context.Context, l *Lease, r *raft.Raft, m *machine, term uint64, before *office) *office {
 	o := &office{
 		l: l, raft: r, m: m, term: term, ctx: ctx, poke: make(chan struct{}, 1),
 		sessions: map[string]*session{}, moves: map[string]move{}, asked: map[string]ask{}, unwanted: map[string]time.Duration{},
@@ -65,7 +68,7 @@ func newOffice(ctx context.Context, l *Lease, r *raft.Raft, m *machine, term uin
 	}
 	o.conf = newConfirmer(o)
 	o.since = l.clock.Boot()
-	o.seen = o.since
+	o.lookLocked(o.since)
 	// A new leader first hears from everybody, lest it give all to who comes first.
 	o.notBefore = o.since + l.times.Renew/2
 	m.read(func(s *state) {
@@ -73,8 +76,28 @@ func newOffice(ctx context.Context, l *Lease, r *raft.Raft, m *machine, term uin
 			o.sessions[id] = &session{id: id, node: s.Duties[duties[0]].Node, ends: o.since + l.times.Session}
 		}
 	})
+	if before != nil && before.raft == r && before.m == m && before.term+1 == term {
+		o.remember(before)
+	}
 	return o
 }
+
+// remember takes from this node's former office when sessions end. After sleep it takes nothing, as an office does that was away.
+func (o *office) remember(before *office) {
+	before.mu.Lock()
+	defer before.mu.Unlock()
+	if slept := o.since - before.seen - o.seenAt.Sub(before.seenAt); slept > o.l.times.Tick || slept < -o.l.times.Tick {
+		return
+	}
+	for id, s := range o.sessions {
+		if f := before.sessions[id]; f != nil && f.node == s.node {
+			s.ends, s.over = min(s.ends, f.ends), f.over
+		}
+	}
+}
+
+// lookLocked notes that the leader is there.
+func (o *office) lookLocked(now time.Duration) { o.seen, o.seenAt = now, time.Now() }
 
 // run assigns duties and ends sessions until the office is over.
 func (o *office) run() {

@@ -24,6 +24,7 @@ type part struct {
 	trans  *Transport
 	m      *machine
 	office *office
+	former *office         // the last one of r; nil = there was none
 	ctx    context.Context // of run; nil before
 	wg     sync.WaitGroup
 	over   bool
@@ -269,14 +270,20 @@ func (p *part) serve(ctx context.Context, r *raft.Raft, m *machine) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	o := newOffice(ctx, p.l, r, m, term)
+	p.mu.Lock()
+	before := p.former
+	p.mu.Unlock()
+	if began {
+		before = nil
+	}
+	o := newOffice(ctx, p.l, r, m, term, before)
 	if began || p.l.group().Generation > 1 && !o.grantedBefore() { // holders of the former generation may act until their time is over
 		o.notBefore = o.since + p.l.times.Session
 	}
 	p.l.counts.offices.Add(1)
 	p.l.log.Info("this node leads the lease group", "term", term)
 	p.mu.Lock()
-	p.office = o
+	p.office, p.former = o, o
 	p.mu.Unlock()
 	var wg sync.WaitGroup
 	wg.Go(o.run)
@@ -312,7 +319,7 @@ func (p *part) stop() {
 func (p *part) stopLocked() error {
 	p.mu.Lock()
 	r, trans := p.r, p.trans
-	p.r, p.m, p.trans, p.office = nil, nil, nil, nil
+	p.r, p.m, p.trans, p.office, p.former = nil, nil, nil, nil, nil
 	p.mu.Unlock()
 	if r == nil {
 		return nil

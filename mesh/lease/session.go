@@ -17,6 +17,7 @@ type session struct {
 	number uint64        // of offers
 	known  bool          // offers were sent to this leader
 	offers map[string]offer
+	over   bool // its node has begun another, because this one's deadline had passed
 	ending bool // its end was proposed: it never renews again
 	idle   bool
 	unfit  string
@@ -29,10 +30,12 @@ func (o *office) endSessions() (again time.Duration) {
 	if away := now - o.seen; away > 3*o.l.times.Tick+o.l.times.Renew || away < 0 {
 		o.l.log.Warn("the lease leader was away: every session has its full time again", "away", away.String())
 		for _, s := range o.sessions {
-			s.ends = max(s.ends, now+o.l.times.Session)
+			if !s.over { // of that one it has heard all there is to hear
+				s.ends = max(s.ends, now+o.l.times.Session)
+			}
 		}
 	}
-	o.seen = now
+	o.lookLocked(now)
 	again = o.l.times.Renew // nobody waits for the end of a session that wants nothing
 	for _, s := range o.sessions {
 		if !s.idle {
@@ -63,7 +66,7 @@ func (o *office) endSessions() (again time.Duration) {
 		holds := false
 		o.m.read(func(st *state) { holds = len(st.bySession[s.id]) > 0 })
 		if holds {
-			o.l.log.Warn("session ended: its duties are free", "node", s.node, "name", s.name)
+			o.l.log.Warn("session ended: its duties are free", "node", s.node, "name", s.name, "reason", s.whyOver())
 			if _, err := o.propose(op{Kind: opExpire, Session: s.id}); err != nil {
 				// The office is over, or the disk is sick: the next leader counts anew. Should this one stay, it tries again.
 				o.mu.Lock()
@@ -75,11 +78,31 @@ func (o *office) endSessions() (again time.Duration) {
 		}
 		o.mu.Lock()
 		delete(o.sessions, s.id)
-		o.seen = o.l.clock.Boot() // waiting for the disk is not being away
+		o.lookLocked(o.l.clock.Boot()) // waiting for the disk is not being away
 		o.mu.Unlock()
 		o.wake()
 	}
 	return again
+}
+
+// whyOver is why a session ends that was not ended in order.
+func (s *session) whyOver() string {
+	if s.over {
+		return "its node heard no answer in time and stopped by itself"
+	}
+	return "it was not renewed"
+}
+
+// endsLocked shortens sessions of a node that the node itself says are over. Their deadlines passed before the message was sent, and it is the node that
+// counts them from sending: no answer that is on its way can give it anything any more, and no renewal that is late means anything. What is
+// left to wait for is what a deadline leaves to those who are late, such as the kernel with an address: the time by which a session outlasts it.
+func (o *office) endsLocked(node string, ids []string, received time.Duration) {
+	for _, id := range ids[:min(len(ids), maxSessions)] {
+		if s := o.sessions[id]; s != nil && s.node == node && !s.over {
+			s.over, s.offers = true, nil
+			s.ends = min(s.ends, received+o.l.times.Session-o.l.times.Hold)
+		}
+	}
 }
 
 // quiet is why a session's node gets nothing new; "" = nothing stands against it. Whoever died with the holder of a duty still has a session
@@ -96,6 +119,7 @@ func (o *office) quiet(s *session, now time.Duration) string {
 func (o *office) renew(ctx context.Context, node string, r *renewing) answer {
 	received := o.l.clock.Boot()
 	o.mu.Lock()
+	o.endsLocked(node, r.Over, received)
 	s := o.sessions[r.Session]
 	if s == nil {
 		if s = o.admitLocked(r.Session, node); s == nil {
@@ -103,7 +127,7 @@ func (o *office) renew(ctx context.Context, node string, r *renewing) answer {
 			return failed(fmt.Errorf("%w: session of node %s", ErrInvalid, node))
 		}
 	}
-	if s.ending || s.node != node {
+	if s.ending || s.over || s.node != node {
 		o.mu.Unlock()
 		return answer{Expired: true}
 	}
@@ -141,7 +165,7 @@ func (o *office) renew(ctx context.Context, node string, r *renewing) answer {
 	defer o.mu.Unlock()
 	o.m.read(func(st *state) {
 		out.AsOf = st.asOf()
-		if s.ending { // it ended while the majority was asked: whatever the state says now, it is on its way out
+		if s.ending || s.over { // it ended while the majority was asked: whatever the state says now, it is on its way out
 			out.Expired = true
 			return
 		}
@@ -168,7 +192,8 @@ func (o *office) admitLocked(id, node string) *session {
 	n := 0
 	for _, s := range o.sessions {
 		if s.node == node {
-			s.offers = nil
+			// Should it renew all the same, then what begins here is the former one, whose renewal was late: it is asked for its offers again.
+			s.offers, s.known = nil, false
 			n++
 		}
 	}
