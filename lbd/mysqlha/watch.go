@@ -167,7 +167,8 @@ func (w *Watch) Run(ctx context.Context) error {
 	timer := time.NewTicker(w.cfg.Times.Observe)
 	defer timer.Stop()
 	for {
-		if !w.runner.loaded || time.Since(read) >= w.cfg.Times.Record {
+		// One that changed under the runner is read at once, one that could not be read as rarely as ever.
+		if !w.runner.loaded && w.unread() == "" || time.Since(read) >= w.cfg.Times.Record {
 			w.read(ctx)
 			read = time.Now()
 		}
@@ -204,6 +205,13 @@ func (w *Watch) read(ctx context.Context) {
 	default:
 		w.recErr = err.Error()
 	}
+}
+
+// unread is why the record could not be read the last time; "" = it was.
+func (w *Watch) unread() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.recErr
 }
 
 // noRecord marks that the record was read, and is not there.
