@@ -40,6 +40,7 @@ var formats = map[string]string{
 	"raftdisk.segmentVersion":     "1", // segments of the log, header and records
 	"raftdisk.snapshotVersion":    "1", // the head of a snapshot; its state is the state machine's
 	"raftdisk.voteVersion":        "1", // term and vote
+	"mysqlha.RecordFormat":        "1", // the record of a database cluster, in the lease log; who meets a later one does nothing
 	"lease.formatVersion":         "1", // entries and snapshots of the lease log, owned.json; a voter that meets a later one stops voting
 	// On the wire.
 	"mesh.ProtocolMin":       "1", // gossip metadata and frames of the peer streams

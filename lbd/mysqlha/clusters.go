@@ -23,7 +23,6 @@ const drainKey = "Drain"
 // clusters are the tags with a section MySQL, as HostDB has them. It is brought up to date at the cost of what changed. It is not safe for concurrent use.
 type clusters struct {
 	db      hostdb.View
-	began   bool
 	subnets map[string]*section.Subnet
 	byTag   map[string]*definition
 }

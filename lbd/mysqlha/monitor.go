@@ -183,7 +183,7 @@ func (m *monitor) rest(ctx context.Context, about time.Duration, now <-chan stru
 func (m *monitor) pings(ctx context.Context, e *eye) {
 	for ctx.Err() == nil {
 		n := 1
-		if s := m.seen()[e.member.Host]; s.Cause == CauseUnreachable || !s.HoldLost.IsZero() && !s.heard().After(s.HoldLost) || s.down() {
+		if s := m.seen()[e.member.Host]; time.Since(s.heard()) < recently && (s.Cause == CauseUnreachable || !s.HoldLost.IsZero() && !s.heard().After(s.HoldLost) || s.down()) {
 			n = deadPings
 		}
 		var wg sync.WaitGroup

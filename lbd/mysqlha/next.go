@@ -128,6 +128,9 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 // restIntent is the key in Rest of the change that the record has: no host is called like that.
 const restIntent = ""
 
+// restAddress is that of the address, which was brought to the primary: its agent's report says so a little later. No host is called like that, either.
+const restAddress = "\x00address"
+
 // restartAfter is how long a primary whose process has ended is left for a failover before it is started again.
 const restartAfter = 3 * time.Second
 
@@ -243,7 +246,9 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 			return act(ActSource, d.Text)
 		}
 	case AddressAway:
-		return act(ActAddress, d.Text)
+		if !o.Now.Before(o.Rest[restAddress]) {
+			return act(ActAddress, d.Text)
+		}
 	case ReplicaDown:
 		if s.down() && open {
 			return Action{Act: ActStart, Host: host, As: AsReplica, Why: d.Text}, true

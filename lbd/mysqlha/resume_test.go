@@ -100,6 +100,9 @@ func TestAnotherRunnerGoesOn(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s, before %d, %s", c.name, k, strings.TrimSpace(all[k])), func(t *testing.T) { resumed(t, k, false, c.begin, c.wait) })
+			if k%3 > 0 {
+				continue
+			}
 			t.Run(fmt.Sprintf("%s, overtaken before %d, %s", c.name, k, strings.TrimSpace(all[k])), func(t *testing.T) { resumed(t, k, true, c.begin, c.wait) })
 		}
 	}

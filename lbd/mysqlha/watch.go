@@ -64,7 +64,11 @@ type Watch struct {
 	run     context.Context        // of Run; set before anything else is done
 	counts  counts
 
-	wg sync.WaitGroup // of what takes long
+	suspected time.Time // since when the primary is; Run's own, as the next
+	probed    time.Time
+
+	ended chan struct{}  // closed when Run has
+	wg    sync.WaitGroup // of what takes long
 
 	mu     sync.Mutex // guards the fields below
 	busy   map[string]string
@@ -124,7 +128,7 @@ const (
 // NewWatch makes one. It touches nothing before Run.
 func NewWatch(cfg WatchConfig) *Watch {
 	w := &Watch{
-		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, poke: make(chan struct{}, 1), orders: make(chan order),
+		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, poke: make(chan struct{}, 1), orders: make(chan order), ended: make(chan struct{}),
 		busy: map[string]string{}, rest: map[string]time.Time{}, tries: map[string]int{},
 	}
 	if w.log == nil {
@@ -153,6 +157,7 @@ func (w *Watch) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
 		cancel()
+		close(w.ended)
 		w.monitor.close()
 		w.wg.Wait()
 		w.runner.Close()
@@ -162,7 +167,8 @@ func (w *Watch) Run(ctx context.Context) error {
 	timer := time.NewTicker(w.cfg.Times.Observe)
 	defer timer.Stop()
 	for {
-		if !w.runner.loaded || time.Since(read) >= w.cfg.Times.Record {
+		// One that changed under the runner is read at once, one that could not be read as rarely as ever.
+		if !w.runner.loaded && w.unread() == "" || time.Since(read) >= w.cfg.Times.Record {
 			w.read(ctx)
 			read = time.Now()
 		}
@@ -199,6 +205,13 @@ func (w *Watch) read(ctx context.Context) {
 	default:
 		w.recErr = err.Error()
 	}
+}
+
+// unread is why the record could not be read the last time; "" = it was.
+func (w *Watch) unread() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.recErr
 }
 
 // noRecord marks that the record was read, and is not there.
@@ -281,14 +294,33 @@ func (w *Watch) step(ctx context.Context) {
 		return
 	}
 	if a.Act == ActProbe {
-		w.monitor.probe()
+		w.probe()
 		return
 	}
+	w.suspected = time.Time{}
 	if a.Long() {
 		w.long(ctx, c, a)
 		return
 	}
 	w.did(a, w.runner.Do(ctx, c, o, a, ""))
+}
+
+// How eagerly all are asked again while the primary is suspected: that soon ends in one or the other, or lasts.
+const (
+	probeGap = 20 * time.Millisecond
+	probeFor = 2 * time.Second
+)
+
+// probe has all asked again at once. When that did not settle it, they are asked as often as ever.
+func (w *Watch) probe() {
+	now := time.Now()
+	if w.suspected.IsZero() {
+		w.suspected = now
+	}
+	if now.Sub(w.suspected) < probeFor && now.Sub(w.probed) >= probeGap {
+		w.probed = now
+		w.monitor.probe()
+	}
 }
 
 // stale reports whether an act has ended, and servers that answer were not asked since. It does not wait long for them.
@@ -323,6 +355,9 @@ func (w *Watch) did(a Action, err error) {
 	if err == nil {
 		delete(w.tries, key)
 		delete(w.rest, key)
+		if a.Act == ActAddress {
+			w.rest[restAddress] = time.Now().Add(stopPause)
+		}
 		return
 	}
 	w.counts.failed.Add(1)
@@ -422,12 +457,21 @@ func (w *Watch) ask(ctx context.Context, do func(ctx context.Context, c *Cluster
 	o := order{do: do, done: make(chan error, 1)}
 	select {
 	case w.orders <- o:
+	case <-w.ended:
+		return ErrElsewhere
 	case <-ctx.Done():
 		return fmt.Errorf("the agent that watches over the cluster is busy: %w", ctx.Err())
 	}
 	select {
 	case err := <-o.done:
 		return err
+	case <-w.ended:
+		select {
+		case err := <-o.done:
+			return err
+		default:
+			return ErrElsewhere
+		}
 	case <-ctx.Done():
 		return fmt.Errorf("it goes on in the background: %w", ctx.Err())
 	}

@@ -36,7 +36,7 @@ func (b *box) begin(as mysqlha.Role) {
 	if b.running {
 		return
 	}
-	b.relay = nil
+	b.relay, b.lasts = nil, nil
 	if as == mysqlha.AsReplica {
 		for n := len(b.log); n > 0 && !b.log[n-1].committed; n-- {
 			b.log = b.log[:n-1]
@@ -107,7 +107,7 @@ func (w *World) Open(host string) { w.with(host, func(b *box) { b.readOnly = fal
 // Empty makes the server of a host one that was just installed.
 func (w *World) Empty(host string) {
 	w.with(host, func(b *box) {
-		b.log, b.relay, b.source, b.io, b.sql, b.acker, b.ioState = nil, nil, "", false, false, false, "No"
+		b.log, b.lasts, b.relay, b.source, b.io, b.sql, b.acker, b.ioState = nil, nil, nil, "", false, false, false, "No"
 	})
 	w.mu.Lock()
 	defer w.mu.Unlock()

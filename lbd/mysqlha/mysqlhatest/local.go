@@ -187,7 +187,7 @@ func (l *local) HandOverVIP(ctx context.Context, o mysqlha.Order) error {
 func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progress func(mysqlha.CloneProgress)) (string, error) {
 	err := l.tell(ctx, "clone", &o, func(b *box) error {
 		b.end(mysqlha.ProcessStopped, "its data is replaced")
-		b.relay, b.source, b.log = nil, "", nil
+		b.relay, b.source, b.log, b.lasts = nil, "", nil, nil
 		return nil
 	})
 	if err != nil {

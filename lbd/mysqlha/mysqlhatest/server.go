@@ -97,13 +97,17 @@ func (s *server) ask(ctx context.Context, what string, f func(b *box) error) err
 	}
 }
 
-func state(list []txn) string {
-	last := map[uint32]uint64{}
-	for _, t := range list {
-		last[t.server] = max(last[t.server], t.seq)
+// state is what the log has, the last of each server. It is brought up to date at the cost of what came.
+func (b *box) state() string {
+	if b.stateAt > len(b.log) || b.lasts == nil {
+		b.lasts, b.stateAt = map[uint32]uint64{}, 0
 	}
+	for _, t := range b.log[b.stateAt:] {
+		b.lasts[t.server] = max(b.lasts[t.server], t.seq)
+	}
+	b.stateAt = len(b.log)
 	var parts []string
-	for id, seq := range last {
+	for id, seq := range b.lasts {
 		parts = append(parts, fmt.Sprintf("0-%d-%d", id, seq))
 	}
 	slices.Sort(parts)
@@ -122,7 +126,7 @@ func (s *server) Observe(ctx context.Context) (f mysqlha.Facts, err error) {
 	err = s.ask(ctx, "observe", func(b *box) error {
 		f = mysqlha.Facts{
 			Version: "10.11.19-MariaDB", Flavour: mysqlha.MariaDB, ServerID: b.id, Uptime: time.Since(b.began).Truncate(time.Second), ReadOnly: b.readOnly,
-			Binlog: state(b.log), Current: position(b.log), MaxConnections: 100, Clients: len(b.waiting), Settings: map[string]string{"log_bin": "ON"},
+			Binlog: b.state(), Current: position(b.log), MaxConnections: 100, Clients: len(b.waiting), Settings: map[string]string{"log_bin": "ON"},
 			Semi: mysqlha.SemiSync{Source: b.semi, Acker: b.acker, Active: b.semi, Waiting: len(b.waiting)},
 		}
 		for _, x := range s.w.boxes {
@@ -274,7 +278,7 @@ func (s *server) WaitApplied(ctx context.Context, position string) error {
 	for {
 		done := false
 		err := s.ask(ctx, "ping", func(b *box) error {
-			has, err := mysqlha.ParseGTIDs(mysqlha.MariaDB, state(b.log))
+			has, err := mysqlha.ParseGTIDs(mysqlha.MariaDB, b.state())
 			done = has.Reaches(want)
 			return err
 		})

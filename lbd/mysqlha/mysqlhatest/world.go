@@ -27,10 +27,11 @@ type World struct {
 	Tag    string
 	Strict bool
 
-	mu    sync.Mutex // guards everything below, and what is in boxes
-	boxes map[string]*box
-	cut   map[[2]string]bool // links that carry nothing, both ways; of boxes and of agents' nodes
-	rec   records
+	mu     sync.Mutex // guards everything below, and what is in boxes
+	boxes  map[string]*box
+	sorted []string           // their names
+	cut    map[[2]string]bool // links that carry nothing, both ways; of boxes and of agents' nodes
+	rec    records
 	// ledger are ids of writes that a client was told of; sent those that were tried.
 	ledger map[int]bool
 	nextID int
@@ -65,26 +66,28 @@ type box struct {
 	lonely bool // no network at all, but for itself
 
 	// Of the server, on disk.
-	log    []txn // the binary log
-	relay  []txn // received and not applied
-	source string
+	log   []txn // the binary log
+	relay []txn // received and not applied
+	// lasts are the last of each server in log, up to stateAt.
+	lasts   map[uint32]uint64
+	stateAt int
+	source  string
 	// Of the server, in memory.
-	running, frozen         bool
-	died                    chan struct{} // closed when the process ends
-	began                   time.Time
-	readOnly, semi, acker   bool
-	io, sql                 bool // threads are wanted
-	ioState                 string
-	ackConnected            bool // its receiving thread was started as an acker
-	ioErrno, sqlErrno       int
-	missed                  int
-	beats                   uint64
-	beatAt                  time.Time
-	triedAt                 time.Time
-	waiting                 map[int]chan bool // by index in log
-	saturated, stuck, brims bool
-	slow                    int // transactions applied a tick; 0 = many
-	ended                   string
+	running, frozen       bool
+	died                  chan struct{} // closed when the process ends
+	began                 time.Time
+	readOnly, semi, acker bool
+	io, sql               bool // threads are wanted
+	ioState               string
+	ackConnected          bool // its receiving thread was started as an acker
+	ioErrno, sqlErrno     int
+	beats                 uint64
+	beatAt                time.Time
+	triedAt               time.Time
+	waiting               map[int]chan bool // by index in log
+	saturated, stuck      bool
+	slow                  int // transactions applied a tick; 0 = many
+	ended                 string
 
 	// Of the agent.
 	process   mysqlha.Process
@@ -122,6 +125,7 @@ func New(tag string, n int, strict bool) *World {
 			r.Starts[b.name] = now.Truncate(time.Second)
 		}
 		w.boxes[b.name] = b
+		w.sorted = append(w.sorted, b.name)
 	}
 	w.rec.record, w.rec.version = r, 1
 	w.wg.Go(w.run)
@@ -218,14 +222,7 @@ func (w *World) move() {
 	w.judge()
 }
 
-func (w *World) names() []string {
-	var out []string
-	for n := range w.boxes {
-		out = append(out, n)
-	}
-	slices.Sort(out)
-	return out
-}
+func (w *World) names() []string { return w.sorted }
 
 // receive is the thread that receives.
 func (w *World) receive(b *box, now time.Time) {

@@ -1,0 +1,117 @@
+package mysqlha
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"hostmesh/hostdb/section"
+)
+
+func TestChooses(t *testing.T) {
+	at := func(x *seen, host, position string) {
+		x.edit(host, func(s *Sight) {
+			s.Facts.Received, s.Facts.Current, s.Facts.Binlog = position, position, position
+			s.Facts.Replica.IO = "No"
+		})
+	}
+	for _, c := range []struct {
+		title      string
+		see        func(x *seen)
+		to         string
+		stop, loss string // parts of them
+	}{
+		{"both have the same: the first by name", func(x *seen) {}, "db2", "", ""},
+		{"the furthest", func(x *seen) { at(x, "db3", "0-1-901") }, "db3", "", ""},
+		{"the furthest, though it is drained", func(x *seen) { at(x, "db3", "0-1-901"); x.c.Members[2].Drained = "works on it" }, "db3", "", ""},
+		{"the one that is not drained", func(x *seen) { x.c.Members[1].Drained = "works on it" }, "db3", "", ""},
+		{"the one that has applied what it has", func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Current = "0-1-890" }) }, "db3", "", ""},
+		{"one is away", func(x *seen) { x.silent("db3") }, "", "db3 does not answer", ""},
+		{"one is away, available", func(x *seen) { x.silent("db3"); x.c.MySQL.Durability = section.Available }, "db2", "", "db3 does not answer"},
+		{"one is away, forced", func(x *seen) { x.silent("db3"); x.c.Record.Intent.Forced = true }, "db2", "", "db3 does not answer"},
+		{"one was started anew", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Uptime = time.Second }) }, "", "db3 was started anew", ""},
+		{"one is not cut, and there is no fence", func(x *seen) { x.c.Record.Intent.Cut = []string{"db2"} }, "", "db3 could not be cut from db1", ""},
+		{"one is not cut, and the old primary was killed", func(x *seen) {
+			x.c.Record.Intent.Cut, x.c.Record.Intent.FenceConfirmed = []string{"db2"}, "its agent killed it"
+		}, "db2", "", ""},
+		{"the furthest cannot apply what it has received", func(x *seen) {
+			at(x, "db3", "0-1-950")
+			x.edit("db3", func(s *Sight) { s.Facts.Current, s.Facts.Replica.SQL = "0-1-900", false })
+		}, "", "0-1-950 was received", ""},
+		{"one that others are as far as cannot apply: it does not matter", func(x *seen) {
+			x.edit("db3", func(s *Sight) { s.Facts.Current, s.Facts.Replica.SQL, s.Facts.Replica.IO = "0-1-880", false, "No" })
+		}, "db2", "", ""},
+		{"the furthest has errant transactions", func(x *seen) {
+			at(x, "db3", "0-1-900")
+			x.edit("db3", func(s *Sight) { s.Facts.Binlog = "0-1-900,0-3-7" })
+		}, "db2", "", ""},
+		{"the furthest is too old", func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Version = "10.3.1-MariaDB" }) }, "db3", "", ""},
+		{"one is being made a copy", func(x *seen) { x.o.Busy = map[string]string{"db2": "clone is under way"} }, "db3", "", ""},
+		{"nobody is known to have all", func(x *seen) { x.c.Record.Ackers = nil }, "", "no replica was known", ""},
+		{"nobody can be", func(x *seen) { x.silent("db2"); x.silent("db3") }, "", "no replica can be promoted", ""},
+	} {
+		x := healthySeen()
+		x.c.Record.Intent = &Intent{Kind: Failover, Step: StepChoose, Old: "db1", Cut: []string{"db2", "db3"}}
+		x.silent("db1")
+		c.see(x)
+		ch := Choose(&x.c, &x.o)
+		if ch.To != c.to || !strings.Contains(ch.Stop, c.stop) || (c.stop == "") != (ch.Stop == "") || !strings.Contains(ch.Loss, c.loss) || (c.loss == "") != (ch.Loss == "") {
+			t.Errorf("%s: %+v; want %q, stop %q, loss %q", c.title, ch, c.to, c.stop, c.loss)
+		}
+		if ch.To != "" && ch.Position == "" {
+			t.Errorf("%s: it is not said how far it must come", c.title)
+		}
+	}
+}
+
+func TestSetupIsPlanned(t *testing.T) {
+	for _, c := range []struct {
+		title, primary, want, err string
+		see                       func(x *seen)
+	}{
+		{"a topology that is there", "", "db1", "", func(x *seen) {}},
+		{"named", "db1", "db1", "", func(x *seen) {}},
+		{"a replica", "db2", "", "db2 follows 10.1.0.11", func(x *seen) {}},
+		{"a stranger", "db9", "", "no member", func(x *seen) {}},
+		{"two take writes", "", "", "which is the primary", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Replica = false, nil }) }},
+		{"none takes writes, none is followed", "", "", "name the one that has the data", func(x *seen) {
+			for _, h := range []string{"db1", "db2", "db3"} {
+				x.edit(h, func(s *Sight) { s.Facts.Replica, s.Facts.ReadOnly = nil, true })
+			}
+		}},
+		{"one is too old", "", "", "10.5 or later", func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Version = "5.5.68-MariaDB" }) }},
+		{"one does not answer", "", "db1", "", func(x *seen) { x.silent("db2") }},
+		{"the primary does not answer", "db1", "", "does not answer", func(x *seen) { x.silent("db1") }},
+	} {
+		x := healthySeen()
+		x.c.Record, x.c.HasRecord = Record{}, false
+		c.see(x)
+		p, err := PlanSetup(&x.c, &x.o, c.primary)
+		if p.Primary != c.want || (c.err == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %q, %v; want %q, %q", c.title, p.Primary, err, c.want, c.err)
+		}
+	}
+}
+
+func TestRecordsOfLaterBuildsAreNotActedOn(t *testing.T) {
+	r := Record{Format: RecordFormat + 1}
+	if err := r.Check(); err == nil {
+		t.Error("a record of a later format was taken")
+	}
+	r = Record{Format: RecordFormat, Intent: &Intent{Kind: Failover, Step: "dance"}}
+	if err := r.Check(); err == nil {
+		t.Error("a record at an unknown step was taken")
+	}
+	for _, k := range []Kind{Failover, Switchover} {
+		steps := Steps(k)
+		for i, s := range steps {
+			r.Intent = &Intent{Kind: k, Step: s}
+			if err := r.Check(); err != nil {
+				t.Error(err)
+			}
+			if next := after(k, s); i+1 < len(steps) && next != steps[i+1] || i+1 == len(steps) && next != "" {
+				t.Errorf("after %s of a %s comes %q", s, k, next)
+			}
+		}
+	}
+}
