@@ -151,10 +151,30 @@ func (n *Neighbours) Listen(l Link, addr netip.Addr, hear func(Sighting)) (func(
 	id := e.nextID
 	if e.hears[addr] == nil {
 		e.hears[addr] = map[int]func(Sighting){}
+		if err := e.group(addr, unix.PACKET_ADD_MEMBERSHIP); err != nil {
+			n.log.Warn("questions for a virtual address may not be heard here", "addr", addr.String(), "interface", l.Name, "err", err)
+		}
 	}
 	e.hears[addr][id] = hear
 	e.mu.Unlock()
 	return sync.OnceFunc(func() { n.unlisten(e, addr, id) }), nil
+}
+
+// group has the interface take, or no more, what is sent to those who have an IPv6 address: solicitations. A box without the address would not
+// hear a former holder that asks for it.
+func (e *ear) group(addr netip.Addr, option int) error {
+	if !e.key.v6 {
+		return nil
+	}
+	a := addr.As16()
+	to := unix.PacketMreq{Ifindex: int32(e.key.link), Type: unix.PACKET_MR_MULTICAST, Alen: 6, Address: [8]uint8{0x33, 0x33, 0xff, a[13], a[14], a[15]}}
+	raw, err := e.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var serr error
+	err = raw.Control(func(fd uintptr) { serr = unix.SetsockoptPacketMreq(int(fd), unix.SOL_PACKET, option, &to) })
+	return errors.Join(err, serr)
 }
 
 func (n *Neighbours) unlisten(e *ear, addr netip.Addr, id int) {
@@ -164,6 +184,7 @@ func (n *Neighbours) unlisten(e *ear, addr netip.Addr, id int) {
 	delete(e.hears[addr], id)
 	if len(e.hears[addr]) == 0 {
 		delete(e.hears, addr)
+		_ = e.group(addr, unix.PACKET_DROP_MEMBERSHIP) // it ends with the socket
 	}
 	last := len(e.hears) == 0
 	e.mu.Unlock()

@@ -329,8 +329,11 @@ func (m memory) did(t times, a act, err error, r reading, now, then time.Duratio
 	switch a {
 	case probe:
 		m.probed, m.signed = then, m.asked
-		if err == nil {
+		switch {
+		case err == nil:
 			m.sent++
+		case !m.present:
+			m.failed = then // it is not asked again at once; what is here is not concerned
 		}
 	case add, refresh, shorten:
 		m.doubt = r.valid // what is kept is not in doubt: the lease is over

@@ -303,11 +303,11 @@ func (t *Table) Claims() []State {
 }
 
 // Clean removes addresses that are virtual ones, as the caller knows, and are on this box without being claimed. It returns those that it
-// removed. One that nobody gave a lifetime and that is the only one of its family on its interface is left, with an error: the caller may be wrong.
+// removed. One that lives longer than ours do, and without which its interface would have none of its family, is left, with an error: the caller may be wrong.
 func (t *Table) Clean(virtual []netip.Addr) ([]netip.Addr, error) { return t.clean(virtual, false) }
 
-// clean removes addresses. certain: they were claimed here.
-func (t *Table) clean(virtual []netip.Addr, certain bool) (removed []netip.Addr, err error) {
+// clean removes addresses. once: they were claimed here by a former process, which says nothing of what they are now.
+func (t *Table) clean(virtual []netip.Addr, once bool) (removed []netip.Addr, err error) {
 	if len(virtual) == 0 {
 		return nil, nil
 	}
@@ -325,8 +325,12 @@ func (t *Table) clean(virtual []netip.Addr, certain bool) (removed []netip.Addr,
 		if i := slices.IndexFunc(links, func(l Link) bool { return l.Index == a.Link }); i >= 0 {
 			name = links[i].Name
 		}
-		if !certain && a.Lifetime == 0 && alone(has, i) {
-			errs = append(errs, fmt.Errorf("%s is a virtual address, and the only address of interface %s, for ever: it is left there; either give the interface another address, or take it from the virtual ones", addr, name))
+		if ours := a.Lifetime > 0 && a.Lifetime <= t.times.life; !ours && (alone(has, i) || leads(has, i)) {
+			if once {
+				t.log.Warn("an address that was a virtual one is the box's own now; it is left", "addr", addr.String(), "interface", name)
+				continue
+			}
+			errs = append(errs, fmt.Errorf("%s is a virtual address, and interface %s would be left without an address: it is left there; either give the interface another address before it, or take it from the virtual ones", addr, name))
 			continue
 		}
 		t.mu.Lock()
@@ -357,6 +361,17 @@ func alone(has []Address, i int) bool {
 		}
 	}
 	return true
+}
+
+// leads reports whether others of an interface go with has[i]: Linux removes the secondary addresses of a subnet with the first one, which it
+// lists before them, unless net.ipv4.conf.*.promote_secondaries is set.
+func leads(has []Address, i int) bool {
+	p := has[i].Prefix
+	if !p.Addr().Is4() || p.IsSingleIP() {
+		return false
+	}
+	same := func(a Address) bool { return a.Link == has[i].Link && a.Prefix.Masked() == p.Masked() }
+	return !slices.ContainsFunc(has[:i], same) && slices.ContainsFunc(has[i+1:], same)
 }
 
 // Close releases all claims, and waits until their addresses are gone, for 3 s at most. It is idempotent.
