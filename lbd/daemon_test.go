@@ -33,9 +33,12 @@ type bench struct {
 	t     *testing.T
 	store *hostdb.Store
 	box   *viptest.Box
-	table *vip.Table
-	d     *Daemon
-	stop  func() error
+	other *viptest.Box // a neighbour
+	// kernel is that of the box.
+	kernel *benchKernel
+	table  *vip.Table
+	d      *Daemon
+	stop   func() error
 
 	mu       sync.Mutex // guards the fields below
 	events   []string
@@ -49,6 +52,27 @@ type bench struct {
 	declined map[string]string
 	hold     func(context.Context, Grant) error // of the campaign that runs
 	offered  bool
+}
+
+// benchKernel is a kernel that may refuse to add addresses, or stand still where it should remove one.
+type benchKernel struct {
+	*viptest.Box
+	refuse error
+	stuck  chan struct{}
+}
+
+func (k *benchKernel) Add(a vip.Address) error {
+	if k.refuse != nil {
+		return k.refuse
+	}
+	return k.Box.Add(a)
+}
+
+func (k *benchKernel) Delete(a vip.Address) error {
+	if k.stuck != nil {
+		<-k.stuck
+	}
+	return k.Box.Delete(a)
 }
 
 type virtualClock struct{ began time.Time }
@@ -66,9 +90,11 @@ func inBench(t *testing.T, docs map[string]string, test func(b *bench)) {
 			t.Fatal(err)
 		}
 		b := &bench{t: t, store: s, declined: map[string]string{}}
-		b.box = viptest.NewSegment(1).Box(netip.MustParsePrefix("10.0.0.1/24"))
+		segment := viptest.NewSegment(1)
+		b.box, b.other = segment.Box(netip.MustParsePrefix("10.0.0.1/24")), segment.Box(netip.MustParsePrefix("10.0.0.2/24"))
+		b.kernel = &benchKernel{Box: b.box}
 		log := slog.New(slog.DiscardHandler)
-		b.table, err = vip.Open(vip.Config{Dir: t.TempDir(), Kernel: b.box, Announcer: b.box, Clock: virtualClock{time.Now()}, Logger: log})
+		b.table, err = vip.Open(vip.Config{Dir: t.TempDir(), Kernel: b.kernel, Announcer: b.box, Clock: virtualClock{time.Now()}, Logger: log})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,6 +29,7 @@ type post struct {
 	since  time.Time   // of the grant
 	handle *vip.Handle // nil = the address is not claimed
 	keep   bool        // of the claim
+	kept   bool        // handle was left as it is when its grant was lost: nobody else ends it
 }
 
 // Why a campaign ends.
@@ -90,8 +91,9 @@ func (p *post) stop(agent bool) {
 		p.cancel(cause)
 		p.cancel = nil
 	}
-	// What is kept without a lease has nobody to hand it over to.
-	if h := p.handle; h != nil && p.grant == nil && h.State().Phase == vip.Kept {
+	// What is kept without a lease, or was until somebody else had it, has nobody to hand it over to.
+	if h := p.handle; h != nil && p.kept {
+		p.kept = false
 		p.d.wg.Go(func() { p.d.release(h) })
 	}
 }
@@ -148,7 +150,7 @@ func (p *post) hold(campaign, held context.Context, g Grant) error {
 		case <-timer.C:
 		}
 		s := h.State()
-		if s.Phase != vip.Waiting {
+		if s.Here() || s.Phase == vip.Refused { // elsewhere it would be refused, too
 			began = time.Now()
 		}
 		if time.Since(began) > patience && g.Valid() {
@@ -172,15 +174,24 @@ func (p *post) take(ctx context.Context, g Grant) (*vip.Handle, error) {
 		d.wake()
 		return nil, err
 	}
-	if h := p.handle; h != nil && p.keep && h.State().Phase == vip.Kept {
-		p.claims-- // the one that is kept goes on
+	if h := p.handle; h != nil && p.kept && v.Keep {
+		p.claims-- // the one that is kept goes on, or begins again where it had to give way
+		p.kept = false
 		h.Under(g)
 		p.holds(g)
 		d.mu.Unlock()
 		d.wake()
 		return h, nil
 	}
+	former, kept := p.handle, p.kept
+	p.kept = false
 	d.mu.Unlock()
+	if kept {
+		d.release(former) // it is not to be kept any more
+	}
+	// An earlier claim that does not come to its end is no reason to keep the duty from others.
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	h, err := d.cfg.Addresses.Claim(ctx, vip.Claim{Addr: v.Addr, Interface: d.fitLink(v), Owner: plan.Duty(v.Addr), Lease: g, Keep: v.Keep})
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -197,7 +208,7 @@ func (p *post) take(ctx context.Context, g Grant) (*vip.Handle, error) {
 		d.mu.Lock()
 		p.claims--
 		if p.handle == h {
-			p.handle = nil
+			p.handle, p.kept = nil, false
 		}
 		d.mu.Unlock()
 		d.wake()
@@ -231,17 +242,18 @@ func (p *post) servedLocked() error {
 func (p *post) give(campaign, held context.Context, h *vip.Handle) {
 	d := p.d
 	cause, why := context.Cause(held), context.Cause(campaign)
+	lost := errors.Is(cause, lease.ErrExpired) || errors.Is(cause, lease.ErrLost)
 	d.mu.Lock()
-	keep := p.keep
+	p.kept = lost && p.keep && p.handle == h && campaign.Err() == nil
+	kept := p.kept
 	d.mu.Unlock()
 	d.log.Info("virtual address is this node's no longer", "vip", p.vip.Addr.String(), "reason", cause)
 	switch {
 	case errors.Is(why, errGone):
 		d.release(h)
-	case errors.Is(cause, lease.ErrExpired), errors.Is(cause, lease.ErrLost):
-		if !keep || campaign.Err() != nil {
-			d.release(h)
-		}
+	case kept: // it is left where it is
+	case lost:
+		d.release(h)
 	default:
 		// Another node is asked to take it, or would: the rules stay, so that what arrives here until then is served.
 		h.HandOver()

@@ -1,0 +1,130 @@
+package lbd
+
+import (
+	"errors"
+	"maps"
+	"net/netip"
+	"testing"
+	"time"
+
+	"hostmesh/lbd/vip"
+	"hostmesh/mesh/lease"
+)
+
+var keeping = func() map[string]string {
+	docs := maps.Clone(balanced)
+	docs["tags/web"] = "LB: {VIP: 10.0.0.100, Ports: {80/tcp: 8080}, NoQuorum: keep}"
+	return docs
+}()
+
+// keptAndLost is a bench whose address is kept without a lease, until somebody else has it: it comes back with out.
+func keptAndLost(b *bench) (out func()) {
+	end, stop, ended := b.held(1)
+	stop()
+	time.Sleep(2 * time.Second)
+	end(lease.ErrExpired)
+	if err := <-ended; err != nil {
+		b.t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	if !b.here() {
+		b.t.Fatal("it is not kept")
+	}
+	b.other.Take(netip.PrefixFrom(vip1, 32), true)
+	b.until("it gives way", func() bool { return !b.here() })
+	time.Sleep(time.Second)
+	return func() { b.other.Take(netip.PrefixFrom(vip1, 32), false) }
+}
+
+// TestReviewKeptIsTakenAgain: a node that kept an address, and lost it to somebody else, takes it again when it is granted it.
+func TestReviewKeptIsTakenAgain(t *testing.T) {
+	inBench(t, keeping, func(b *bench) {
+		keptAndLost(b)()
+		l, _, ended := b.grant(2)
+		defer l.Keep()()
+		for range 300 {
+			select {
+			case err := <-ended:
+				t.Fatalf("it gave the duty up: %v", err)
+			default:
+			}
+			if b.here() {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Fatal("it holds the duty, and the address is not here")
+	})
+}
+
+// TestReviewKeptAndLostEnds: what is left of a kept address ends with the agent, and with the tag.
+func TestReviewKeptAndLostEnds(t *testing.T) {
+	inBench(t, keeping, func(b *bench) {
+		keptAndLost(b)()
+		b.write(map[string]string{"tags/web": "{}"})
+		b.until("the rules are gone", func() bool { return len(b.nat.Services) == 0 })
+		b.d.mu.Lock()
+		claims := 0
+		for _, p := range b.d.posts {
+			claims += p.claims
+		}
+		b.d.mu.Unlock()
+		if claims != 0 {
+			t.Error("the claim goes on")
+		}
+	})
+	inBench(t, keeping, func(b *bench) {
+		keptAndLost(b)()
+		ended := make(chan error, 1)
+		go func() { ended <- b.stop() }()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(time.Minute):
+			t.Error("the agent does not end")
+			_ = b.table.Close() // so that the test does
+		}
+	})
+}
+
+// TestReviewAddressThatCannotBeAdded: a holder whose kernel refuses the address gives the duty to others, whatever phase the claim is in.
+func TestReviewAddressThatCannotBeAdded(t *testing.T) {
+	inBench(t, balanced, func(b *bench) {
+		b.kernel.refuse = errors.New("no memory")
+		l, _, ended := b.grant(1)
+		defer l.Keep()()
+		select {
+		case err := <-ended:
+			if err == nil || b.here() {
+				t.Errorf("%v, here: %v", err, b.here())
+			}
+		case <-time.After(time.Minute):
+			t.Error("it holds the duty without the address")
+		}
+		b.kernel.refuse = nil
+	})
+}
+
+// TestReviewClaimThatWaits: a claim that must wait for a former one, which does not end, does not keep the duty from others.
+func TestReviewClaimThatWaits(t *testing.T) {
+	inBench(t, balanced, func(b *bench) {
+		end, stop, ended := b.held(1)
+		b.kernel.stuck = make(chan struct{})
+		stop()
+		end(lease.ErrExpired)
+		<-ended
+		l, _, again := b.grant(2)
+		defer l.Keep()()
+		select {
+		case err := <-again:
+			if !errors.Is(err, vip.ErrClaimed) {
+				t.Error(err)
+			}
+		case <-time.After(time.Minute):
+			t.Error("it holds the duty, and waits")
+		}
+		close(b.kernel.stuck)
+	})
+}
