@@ -249,6 +249,14 @@ func (benchProxy) Carries() []string { return nil }
 type benchProbes struct{ b *bench }
 
 func (p benchProbes) Set(specs []check.Spec) error {
+	r, err := check.Open(check.DefaultConfig(p.b.t.TempDir()))
+	if err == nil {
+		err = r.Set(specs)
+	}
+	if err != nil {
+		p.b.t.Errorf("specs that make no sense: %v", err)
+		return err
+	}
 	p.b.specs = specs
 	return nil
 }

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"hostmesh/lbd/vip"
 	"hostmesh/mesh/lease"
+	"hostmesh/mesh/report"
 )
 
 var keeping = func() map[string]string {
@@ -126,5 +128,56 @@ func TestReviewClaimThatWaits(t *testing.T) {
 			t.Error("it holds the duty, and waits")
 		}
 		close(b.kernel.stuck)
+	})
+}
+
+// found has this node's checks say something of members: "w1 10.0.0.51": state.
+func (b *bench) found(checks map[string]report.CheckState) {
+	b.t.Helper()
+	b.checks = map[string]report.Check{}
+	for who, state := range checks {
+		host, addr, _ := strings.Cut(who, " ")
+		b.checks[report.CheckKey("web", host, 8080, "tcp")] = report.Check{State: state, Addr: addr, Bad: map[report.CheckState]int{report.CheckDown: 3}[state], Reason: "refused"}
+	}
+	if err := b.reconcile(); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// plans are the backends of tag web as planned.
+func (b *bench) plans() string {
+	var out []string
+	for _, x := range b.d.State().Services[0].Backends {
+		out = append(out, x.Host+" "+x.Addr.String()+" "+string(x.State))
+	}
+	return strings.Join(out, ", ")
+}
+
+// TestReviewMovedHost: what checks found at a host's former address says nothing of its new one, which is tried, even while the former one is held.
+func TestReviewMovedHost(t *testing.T) {
+	inBench(t, balanced, func(b *bench) {
+		b.found(map[string]report.CheckState{"w1 10.0.0.51": report.CheckUp, "w2 10.0.0.52": report.CheckUp})
+		b.write(map[string]string{"hosts/w1": "Network: {IP: 10.0.0.61}"})
+		if got, want := b.plans(), "w1 10.0.0.51 draining, w1 10.0.0.61 out, w2 10.0.0.52 in"; got != want {
+			t.Errorf("nobody tried it: %s, want %s", got, want)
+		}
+		b.found(map[string]report.CheckState{"w1 10.0.0.61": report.CheckUp, "w2 10.0.0.52": report.CheckUp})
+		if got, want := b.plans(), "w1 10.0.0.51 draining, w1 10.0.0.61 in, w2 10.0.0.52 in"; got != want {
+			t.Errorf("it works: %s, want %s", got, want)
+		}
+	})
+	docs := maps.Clone(balanced)
+	docs["tags/web/members"] = "w1"
+	inBench(t, docs, func(b *bench) {
+		// The box got its new address first, and HostDB hears of it later.
+		b.found(map[string]report.CheckState{"w1 10.0.0.51": report.CheckDown})
+		b.write(map[string]string{"hosts/w1": "Network: {IP: 10.0.0.61}"})
+		if len(b.specs) != 1 || b.specs[0].Target.Addr != netip.MustParseAddr("10.0.0.61") {
+			t.Errorf("it tries %+v", b.specs)
+		}
+		b.found(map[string]report.CheckState{"w1 10.0.0.61": report.CheckUp})
+		if got, want := b.plans(), "w1 10.0.0.61 in"; got != want && got != "w1 10.0.0.51 draining, "+want {
+			t.Errorf("it works: %s, want %s", got, want)
+		}
 	})
 }

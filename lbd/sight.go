@@ -180,6 +180,22 @@ func tried(x *plan.Service) (plan.Forward, bool) {
 	return x.Ports[0], !slices.Contains([]string{"tcp", "http", "mysql"}, x.Check.Type)
 }
 
+// isTried reports whether a backend is to be tried. Of a host that has two addresses, because it got another one and the former is held, that is
+// the one that it is to have: results have a host's name.
+func isTried(list []plan.Backend, i int) bool {
+	could := func(b *plan.Backend) bool { return b.Cause != plan.Gone && b.Cause != plan.Retired && b.Cause != plan.Moved }
+	if !could(&list[i]) {
+		return false
+	}
+	for j := range list {
+		o := &list[j]
+		if j != i && o.Host == list[i].Host && could(o) && (o.Held != list[i].Held && list[i].Held || o.Held == list[i].Held && j < i) {
+			return false
+		}
+	}
+	return true
+}
+
 // targets are the members that this node is to try.
 func (s *sight) targets(r plan.Result) []check.Spec {
 	if !s.crowd {
@@ -196,7 +212,7 @@ func (s *sight) targets(r plan.Result) []check.Spec {
 			continue
 		}
 		for i := range x.Backends {
-			if b := &x.Backends[i]; b.Cause != plan.Gone && b.Cause != plan.Retired && b.Cause != plan.Moved {
+			if b := &x.Backends[i]; isTried(x.Backends, i) {
 				out = append(out, check.Spec{
 					Type: x.Check.Type, Interval: x.Check.Interval, Rise: x.Check.Rise, Fall: x.Check.Fall,
 					Target: check.Target{Addr: b.Addr, Port: port.To, Proto: string(port.Proto), Host: b.Host, Tag: x.Tag, VIP: x.VIP},
@@ -208,8 +224,8 @@ func (s *sight) targets(r plan.Result) []check.Spec {
 	return out
 }
 
-// verdict is what those who look at a member say of it.
-func (s *sight) verdict(tag, host string, _ netip.Addr) plan.Verdict {
+// verdict is what those who look at a member say of it. What was found at another address of its says nothing.
+func (s *sight) verdict(tag, host string, addr netip.Addr) plan.Verdict {
 	x := s.tags[tag]
 	if x == nil {
 		return plan.Verdict{}
@@ -223,7 +239,7 @@ func (s *sight) verdict(tag, host string, _ netip.Addr) plan.Verdict {
 	holder := s.holder(x.VIP)
 	for id, c := range by {
 		switch {
-		case s.alive[id] == "" && id != s.self:
+		case s.alive[id] == "" && id != s.self, c.Addr != "" && c.Addr != addr.String():
 		case id == holder:
 			held = &c
 		case second == nil || better(c, *second):

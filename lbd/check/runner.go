@@ -101,6 +101,7 @@ type counts struct {
 // running is one check.
 type running struct {
 	spec   Spec
+	addr   string // of its target
 	prober Prober
 	result Result
 	due    time.Time
@@ -148,7 +149,7 @@ func (r *Runner) Set(specs []Spec) error {
 		c := r.checks[key]
 		if c == nil {
 			// The first is tried at some moment of the first interval, so that checks that begin together do not go on together.
-			c = &running{spec: s, prober: r.cfg.Prober(s.Type), result: Result{State: Unknown, Since: now}, due: now.Add(time.Duration(rand.Float64() * float64(s.Interval)))}
+			c = &running{spec: s, addr: s.Target.Addr.String(), prober: r.cfg.Prober(s.Type), result: Result{State: Unknown, Since: now}, due: now.Add(time.Duration(rand.Float64() * float64(s.Interval)))}
 			r.checks[key] = c
 			heap.Push(&r.queue, c)
 			continue
@@ -190,7 +191,7 @@ func (r *Runner) Checks() map[string]report.Check {
 		if x.State == Unknown {
 			continue
 		}
-		out[key] = report.Check{State: report.CheckState(x.State), Bad: x.Bad, Since: x.Since.UnixMilli(), Interval: c.spec.Interval.Milliseconds(), Reason: x.Reason}
+		out[key] = report.Check{State: report.CheckState(x.State), Bad: x.Bad, Since: x.Since.UnixMilli(), Interval: c.spec.Interval.Milliseconds(), Reason: x.Reason, Addr: c.addr}
 	}
 	return out
 }

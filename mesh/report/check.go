@@ -17,6 +17,8 @@ type Check struct {
 	Interval int64 `cbor:"4,keyasint" json:"interval_ms"`
 	// Reason is for people: what the last bad answer was; of a state that is up, what is remarkable.
 	Reason string `cbor:"5,keyasint,omitempty" json:"reason,omitempty"`
+	// Addr is which address of the member is tried: it says nothing of one that the member gets. "" = an earlier build's, which does not say.
+	Addr string `cbor:"6,keyasint,omitempty" json:"addr,omitempty"`
 }
 
 // CheckState is how a check stands. A check that does not know yet stands in no report.
@@ -42,7 +44,7 @@ func validCheckKey(key string) bool {
 
 // Fits reports whether a check of this key is within the bounds. States of a later build are taken as they are.
 func (c Check) Fits(key string) bool {
-	return validCheckKey(key) && fits(string(c.State), MaxWord) && fits(c.Reason, MaxReason)
+	return validCheckKey(key) && fits(string(c.State), MaxWord) && fits(c.Addr, MaxWord) && fits(c.Reason, MaxReason)
 }
 
 // Current returns c while it counts, and nil when it counts no more: three intervals after its node was last alive. Nodes report changes

@@ -91,7 +91,7 @@ func Trim(r *Report) {
 			delete(r.Checks, key)
 			continue
 		}
-		c.State, c.Reason = CheckState(clip(string(c.State), MaxWord)), clip(c.Reason, MaxReason)
+		c.State, c.Addr, c.Reason = CheckState(clip(string(c.State), MaxWord)), clip(c.Addr, MaxWord), clip(c.Reason, MaxReason)
 		r.Checks[key] = c
 	}
 	if r.LB != nil {
