@@ -127,7 +127,9 @@ type Daemon struct {
 
 // applied is what the kernel and HAProxy have.
 type applied struct {
+	wanted   nft.Table // what nat was made from
 	nat      nft.Table
+	refused  error // of tags that are not in nat as they were wanted
 	proxy    []*plan.Service
 	natOnce  bool // it was told at least once
 	version  string
@@ -135,6 +137,9 @@ type applied struct {
 	natErr   error
 	proxyErr error
 }
+
+// err is why the kernel or HAProxy do not have what is planned; nil = they have.
+func (a *applied) err() error { return errors.Join(a.natErr, a.refused, a.proxyErr) }
 
 // tick is how often it is looked whether this node could hold an address: interfaces, rights and programs come and go without a poke.
 const tick = 2 * time.Second
@@ -282,7 +287,7 @@ func (d *Daemon) leave() error {
 	defer d.mu.Unlock()
 	_ = d.cfg.Probes.Set(nil) // no spec, no error
 	d.apply(ctx)
-	return errors.Join(d.applied.natErr, d.applied.proxyErr)
+	return d.applied.err()
 }
 
 // step plans, offers this node or takes that back, and tells the kernel and HAProxy. mu is held.
@@ -304,7 +309,7 @@ func (d *Daemon) step(ctx context.Context) error {
 	d.probe()
 	d.apply(ctx)
 	d.tell()
-	return errors.Join(d.applied.natErr, d.applied.proxyErr)
+	return d.applied.err()
 }
 
 // follow notes whom people have drained.
@@ -385,14 +390,21 @@ func (d *Daemon) apply(ctx context.Context) {
 	a := &d.applied
 	nat, proxy := tableOf(here), proxied(here)
 	changed := false
-	if !a.natOnce || a.natErr != nil || !sameTable(nat, a.nat) {
+	if !a.natOnce || a.natErr != nil || !sameTable(nat, a.wanted) {
 		if len(nat.Services) == 0 && !a.natOnce && d.cfg.NAT.Check() != nil {
-			a.natErr, a.nat, a.natOnce = nil, nat, true // nothing is wanted, and nothing can be there
+			a.natErr, a.wanted, a.nat, a.refused, a.natOnce = nil, nat, nat, nil, true // nothing is wanted, and nothing can be there
 		} else {
-			if a.natErr = d.cfg.NAT.Apply(ctx, nat); a.natErr == nil {
-				a.nat, a.natOnce, changed = nat, true, true
+			table, refused := nat, error(nil)
+			err := d.cfg.NAT.Apply(ctx, table)
+			if errors.Is(err, nft.ErrTable) {
+				var why map[string]error
+				table, why = usable(nat, a.nat)
+				refused, err = refusals(why), d.cfg.NAT.Apply(ctx, table)
+			}
+			if a.natErr = err; err == nil {
+				a.wanted, a.nat, a.refused, a.natOnce, changed = nat, table, refused, true, true
 			} else {
-				a.natErr = fmt.Errorf("the kernel's rules: %w", a.natErr)
+				a.natErr = fmt.Errorf("the kernel's rules: %w", err)
 			}
 		}
 	}
@@ -403,7 +415,7 @@ func (d *Daemon) apply(ctx context.Context) {
 			a.proxyErr = fmt.Errorf("haproxy: %w", a.proxyErr)
 		}
 	}
-	if a.natErr == nil && a.proxyErr == nil {
+	if a.err() == nil {
 		a.version = d.result.Version
 	}
 	if changed {

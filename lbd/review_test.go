@@ -2,12 +2,14 @@ package lbd
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"hostmesh/lbd/nft"
 	"hostmesh/lbd/vip"
 	"hostmesh/mesh/lease"
 	"hostmesh/mesh/report"
@@ -178,6 +180,65 @@ func TestReviewMovedHost(t *testing.T) {
 		b.found(map[string]report.CheckState{"w1 10.0.0.61": report.CheckUp})
 		if got, want := b.plans(), "w1 10.0.0.61 in"; got != want && got != "w1 10.0.0.51 draining, "+want {
 			t.Errorf("it works: %s, want %s", got, want)
+		}
+	})
+}
+
+// TestReviewOneBadTagStopsNoOther: a member or a tag that the kernel cannot have is left out alone, and said; nobody else's change waits for it.
+func TestReviewOneBadTagStopsNoOther(t *testing.T) {
+	docs := maps.Clone(balanced)
+	docs["hosts/odd"], docs["tags/odd"], docs["tags/odd/members"] = "Network: {IP: 10.0.0.60}", "LB: {VIP: 10.0.0.101, Ports: {53/udp: 53}}", "odd w2"
+	inBench(t, docs, func(b *bench) {
+		_, stop, _ := b.held(1)
+		defer stop()
+		b.d.mu.Lock()
+		odd := b.d.posts[netip.MustParseAddr("10.0.0.101")]
+		odd.claims++ // as if it were held, too
+		b.d.mu.Unlock()
+		defer func() { b.d.mu.Lock(); odd.claims--; b.d.mu.Unlock() }()
+		kernel := func() string {
+			var out []string
+			for _, x := range b.nat.Services {
+				out = append(out, fmt.Sprint(x, len(x.Backends)))
+			}
+			return strings.Join(out, ", ")
+		}
+		bad := func(docs map[string]string) string {
+			b.patient = true
+			b.write(docs)
+			if err := b.reconcile(); err != nil {
+				return err.Error()
+			}
+			return ""
+		}
+		if err := bad(map[string]string{"hosts/odd": "Network: {IP: 224.0.0.5}", "tags/web": "LB: {VIP: 10.0.0.100, Ports: {80/tcp: 8081}}"}); !strings.Contains(err, "tags/odd") || !strings.Contains(err, "224.0.0.5") {
+			t.Errorf("it does not say what is wrong: %q", err)
+		}
+		if got, want := kernel(), "10.0.0.101:53/udp 2, 10.0.0.100:80/tcp 2"; got != want || b.nat.Services[1].Backends[0].Port != 8081 {
+			t.Errorf("got %s to %d, want %s to 8081", got, b.nat.Services[1].Backends[0].Port, want)
+		}
+		many := map[string]string{"hosts/odd": "Network: {IP: 10.0.0.60}", "tags/odd/members": "odd w2"}
+		for i := range nft.MaxBackends {
+			name := fmt.Sprintf("m%d", i)
+			many["hosts/"+name] = fmt.Sprintf("Network: {IP: 10.0.%d.%d}", 1+i/250, 1+i%250)
+			many["tags/odd/members"] += " " + name
+		}
+		for key := range many {
+			if host, ok := strings.CutPrefix(key, "hosts/"); ok {
+				addr := strings.TrimSuffix(strings.TrimPrefix(many[key], "Network: {IP: "), "}")
+				if b.checks == nil {
+					b.checks = map[string]report.Check{}
+				}
+				b.checks[report.CheckKey("odd", host, 53, "udp")] = report.Check{State: report.CheckUp, Addr: addr}
+			}
+		}
+		many["tags/odd"] = "LB: {VIP: 10.0.0.101, Ports: {53/udp: 53}, Check: {Type: dns}}"
+		many["tags/web"] = "LB: {VIP: 10.0.0.100, Ports: {80/tcp: 8082}}"
+		if err := bad(many); !strings.Contains(err, "tags/odd: it stays as it was") {
+			t.Errorf("it does not say what is wrong: %q", err)
+		}
+		if got, want := kernel(), "10.0.0.101:53/udp 2, 10.0.0.100:80/tcp 2"; got != want || b.nat.Services[1].Backends[0].Port != 8082 {
+			t.Errorf("got %s to %d, want %s to 8082", got, b.nat.Services[1].Backends[0].Port, want)
 		}
 	})
 }

@@ -183,7 +183,9 @@ func tried(x *plan.Service) (plan.Forward, bool) {
 // isTried reports whether a backend is to be tried. Of a host that has two addresses, because it got another one and the former is held, that is
 // the one that it is to have: results have a host's name.
 func isTried(list []plan.Backend, i int) bool {
-	could := func(b *plan.Backend) bool { return b.Cause != plan.Gone && b.Cause != plan.Retired && b.Cause != plan.Moved }
+	could := func(b *plan.Backend) bool {
+		return b.Cause != plan.Gone && b.Cause != plan.Retired && b.Cause != plan.Moved
+	}
 	if !could(&list[i]) {
 		return false
 	}

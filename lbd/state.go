@@ -50,7 +50,7 @@ func (d *Daemon) State() State {
 		Version: d.result.Version, Applied: d.applied.version, Services: slices.Clone(d.result.Services), Problems: slices.Clone(d.result.Problems),
 		Checks: d.sight.own,
 	}
-	for _, err := range []error{d.applied.natErr, d.applied.proxyErr} {
+	for _, err := range []error{d.applied.natErr, d.applied.refused, d.applied.proxyErr} {
 		if err != nil && s.Error == "" {
 			s.Error = err.Error()
 		}
