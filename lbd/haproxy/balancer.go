@@ -55,6 +55,7 @@ type Balancer struct {
 
 	mu       sync.Mutex // guards what is below, and is held while HAProxy is changed
 	closed   bool
+	asked    []*plan.Service // of Apply, all of them
 	want     []*plan.Service // accepted; what a process runs or will
 	refused  map[string]error
 	bad      map[string]bad // what was refused before, so that it is not tried at each turn
@@ -62,6 +63,7 @@ type Balancer struct {
 	number   int            // of the next process
 	now      *process
 	old      []*process // that finish
+	heard    time.Time  // when now answered last
 	left     bool       // a server could not be deleted yet
 	failures int        // starts that failed in a row
 	retry    time.Time  // when the next may be tried
@@ -177,14 +179,52 @@ func (b *Balancer) tend(ctx context.Context) {
 	defer b.publish()
 	b.reap()
 	switch {
-	case b.now == nil && len(b.want) > 0 && !b.cfg.Clock.Now().Before(b.retry):
-		if err := b.accept(ctx, b.want); err != nil {
+	case b.now == nil && len(b.asked) > 0 && !b.cfg.Clock.Now().Before(b.retry), b.now != nil && b.tryAgain():
+		clear(b.refused)
+		if err := b.accept(ctx, b.asked); err != nil {
 			b.log.Error("haproxy does not start", "err", err, "next_try", b.retry)
 		}
 	case b.now != nil && b.left:
 		if err := b.adjust(ctx, b.want); err != nil {
 			b.log.Warn("haproxy's servers are not as they should be", "err", err)
 		}
+	case b.now != nil:
+		b.listen(ctx)
+	}
+}
+
+// tryAgain reports whether a service was refused so long ago that it may be carried by now. Who asked for it need not have heard of it.
+func (b *Balancer) tryAgain() bool {
+	for tag := range b.refused {
+		if known, ok := b.bad[tag]; ok && !b.cfg.Clock.Now().Before(known.until) {
+			return true
+		}
+	}
+	return false
+}
+
+// A process that answers nothing at its socket for so long is none any more: it neither serves nor hands its sockets over.
+const (
+	listenEach = 3 * time.Second
+	deaf       = 15 * time.Second
+)
+
+// listen ends a process that stands still; it is started again as one that died.
+func (b *Balancer) listen(ctx context.Context) {
+	now := time.Now() // of the process, and of nothing that was decided
+	if now.Sub(b.heard) < listenEach {
+		return
+	}
+	ask, cancel := context.WithTimeout(ctx, 2*time.Second)
+	_, err := pidOf(ask, b.now.socket)
+	cancel()
+	switch {
+	case err == nil:
+		b.heard = time.Now()
+	case ctx.Err() == nil && now.Sub(b.heard) >= deaf:
+		b.log.Error("haproxy does not answer, and is ended", "pid", b.now.pid, "err", err)
+		b.now.end(time.Second)
+		b.reap()
 	}
 }
 
@@ -238,6 +278,7 @@ func (b *Balancer) Apply(ctx context.Context, services []*plan.Service) error {
 	b.reap()
 	services = carried(services)
 	if len(services) == 0 {
+		b.asked = nil
 		b.halt()
 		return nil
 	}
@@ -246,6 +287,7 @@ func (b *Balancer) Apply(ctx context.Context, services []*plan.Service) error {
 			return err
 		}
 	}
+	b.asked = services
 	clear(b.refused)
 	if err := b.accept(ctx, services); err != nil {
 		return err
@@ -345,7 +387,7 @@ func (b *Balancer) launch(ctx context.Context, services []*plan.Service) error {
 		b.counts.reloads++
 		b.old = append(b.old, old)
 	}
-	b.now, b.shape, b.want = p, form, services
+	b.now, b.shape, b.want, b.heard = p, form, services, time.Now()
 	b.reap()
 	b.log.Info("haproxy runs", "pid", p.pid, "services", len(services))
 	return b.adjust(ctx, services) // those that drain are out in the file
@@ -374,7 +416,7 @@ func (b *Balancer) Close() error {
 			p.end(2 * time.Second)
 		}
 	}
-	b.now, b.old, b.want = nil, nil, nil
+	b.now, b.old, b.want, b.asked = nil, nil, nil, nil
 	b.publish()
 	return nil
 }

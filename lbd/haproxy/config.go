@@ -201,14 +201,20 @@ func plainName(s string) bool {
 // span is a time as HAProxy reads it.
 func span(d time.Duration) string { return strconv.FormatInt(max(1, d.Milliseconds()), 10) + "ms" }
 
-// shape is all of a file but its servers and versions: with the same shape, what differs can be changed while it runs.
+// shape is all of a file but its servers and versions: with the same shape, what differs can be changed while it runs. The port of servers that are
+// there cannot.
 func shape(set Settings, services []*plan.Service) (string, error) {
 	set.Socket = ""
 	bare := carried(services)
+	var ports strings.Builder
 	for i, s := range bare {
 		c := *s
 		c.Backends, c.Version = nil, ""
 		bare[i] = &c
+		for _, f := range s.Ports {
+			fmt.Fprintf(&ports, "# %s to %d\n", proxyID(s.Tag, f.Port), f.To)
+		}
 	}
-	return Render(set, bare)
+	text, err := Render(set, bare)
+	return text + ports.String(), err
 }

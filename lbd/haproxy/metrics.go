@@ -80,7 +80,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		c.b.log.Warn("haproxy's counters cannot be read", "err", err)
 		return
 	}
-	for _, x := range stats {
+	for _, x := range byHost(stats) {
 		labels := []string{x.Tag, strconv.Itoa(int(x.Port)), x.Host}
 		gauge(c.connections, float64(x.Connections), labels...)
 		counter(c.total, x.Total, labels...)
@@ -89,4 +89,31 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		counter(c.failed, x.ConnectErrors, labels...)
 		counter(c.bad, x.Errors, labels...)
 	}
+}
+
+// byHost sums up what has the same labels: a host that got another address has two servers for a while.
+func byHost(stats []Stat) []Stat {
+	type key struct {
+		tag, host string
+		port      uint16
+	}
+	at := map[key]int{}
+	out := make([]Stat, 0, len(stats))
+	for _, x := range stats {
+		k := key{x.Tag, x.Host, x.Port}
+		i, twice := at[k]
+		if !twice {
+			at[k] = len(out)
+			out = append(out, x)
+			continue
+		}
+		sum := &out[i]
+		sum.Connections += x.Connections
+		sum.Total += x.Total
+		sum.In += x.In
+		sum.Out += x.Out
+		sum.ConnectErrors += x.ConnectErrors
+		sum.Errors += x.Errors
+	}
+	return out
 }
