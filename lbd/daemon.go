@@ -51,7 +51,7 @@ type Proxy interface {
 	Check() error
 	// Apply makes it so: the services of all modes but nat whose VIP is here. None ends the program. When it fails, what was there stays.
 	Apply(ctx context.Context, want []*plan.Service) error
-	// Carries are the tags that it divides.
+	// Carries are the tags that it divides; none while its program does not run.
 	Carries() []string
 }
 

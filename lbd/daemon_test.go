@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,6 +48,7 @@ type bench struct {
 	patient  bool // write does not mind that what was written is not in force
 	fitErr   error
 	proxied  []*plan.Service
+	carries  *atomic.Pointer[[]string] // nil = there is no HAProxy
 	checks   map[string]report.Check
 	specs    []check.Spec
 	report   report.Report
@@ -245,14 +247,24 @@ func (n benchNAT) Apply(_ context.Context, t nft.Table) error {
 
 type benchProxy struct{ b *bench }
 
-func (benchProxy) Check() error { return errors.New("there is no haproxy") }
+func (p benchProxy) Check() error {
+	if p.b.carries != nil {
+		return nil
+	}
+	return errors.New("there is no haproxy")
+}
 
 func (p benchProxy) Apply(_ context.Context, list []*plan.Service) error {
 	p.b.proxied = list
 	return nil
 }
 
-func (benchProxy) Carries() []string { return nil }
+func (p benchProxy) Carries() []string {
+	if p.b.carries == nil {
+		return nil
+	}
+	return *p.b.carries.Load()
+}
 
 type benchProbes struct{ b *bench }
 

@@ -132,7 +132,7 @@ func (p *post) hold(campaign, held context.Context, g Grant) error {
 		d.mu.Unlock()
 		d.wake()
 	}()
-	began := time.Now() // of a time without the address
+	began := time.Now() // of a time without the address, or without a program behind it
 	timer := time.NewTicker(patience / 3)
 	defer timer.Stop()
 	for {
@@ -150,15 +150,30 @@ func (p *post) hold(campaign, held context.Context, g Grant) error {
 			d.wake()
 		case <-timer.C:
 		}
-		s := h.State()
-		if s.Here() || s.Phase == vip.Refused { // elsewhere it would be refused, too
+		s, stands := h.State(), p.stands()
+		if stands && (s.Here() || s.Phase == vip.Refused) { // elsewhere it would be refused, too
 			began = time.Now()
 		}
 		if time.Since(began) > patience && g.Valid() {
 			d.release(h)
+			if !stands {
+				return fmt.Errorf("%s is not served here: HAProxy does not run", p.vip.Addr)
+			}
 			return fmt.Errorf("%s cannot be here: %s", p.vip.Addr, s.Why)
 		}
 	}
+}
+
+// stands reports whether something here passes on what arrives at the address, or some of it. HAProxy may have died, and not start again.
+func (p *post) stands() bool {
+	p.d.mu.Lock()
+	v := p.vip
+	p.d.mu.Unlock()
+	if v.NAT || !v.HAProxy {
+		return true
+	}
+	carries := p.d.cfg.Proxy.Carries()
+	return slices.ContainsFunc(v.Services, func(s *plan.Service) bool { return slices.Contains(carries, s.Tag) })
 }
 
 // take makes the rules, and then claims the address.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -239,6 +240,37 @@ func TestReviewOneBadTagStopsNoOther(t *testing.T) {
 		}
 		if got, want := kernel(), "10.0.0.101:53/udp 2, 10.0.0.100:80/tcp 2"; got != want || b.nat.Services[1].Backends[0].Port != 8082 {
 			t.Errorf("got %s to %d, want %s to 8082", got, b.nat.Services[1].Backends[0].Port, want)
+		}
+	})
+}
+
+// TestReviewDeadProxy: a holder whose HAProxy died gives it a moment to come back, and then the duty to others.
+func TestReviewDeadProxy(t *testing.T) {
+	inBench(t, balanced, func(b *bench) {
+		b.carries = &atomic.Pointer[[]string]{}
+		b.carries.Store(&[]string{"web"})
+		b.write(map[string]string{"tags/web": "LB: {VIP: 10.0.0.100, Ports: {80/tcp: 8080}, Mode: http}"})
+		time.Sleep(2 * tryAgain)
+		if err := b.reconcile(); err != nil {
+			t.Fatal(err)
+		}
+		_, stop, ended := b.held(1)
+		defer stop()
+		b.carries.Store(&[]string{})
+		time.Sleep(patience - time.Second)
+		b.carries.Store(&[]string{"web"})
+		time.Sleep(time.Minute)
+		if !b.here() {
+			t.Fatal("it has no patience")
+		}
+		b.carries.Store(&[]string{})
+		select {
+		case err := <-ended:
+			if err == nil || !strings.Contains(err.Error(), "HAProxy") || b.here() {
+				t.Errorf("%v, here: %v", err, b.here())
+			}
+		case <-time.After(time.Minute):
+			t.Error("it holds the address, and nobody answers at it")
 		}
 	})
 }

@@ -150,7 +150,13 @@ type proxy struct{ *haproxy.Balancer }
 
 func (p proxy) Check() error { return p.Balancer.Check(context.Background()) }
 
-func (p proxy) Carries() []string { return p.Status().Services }
+func (p proxy) Carries() []string {
+	s := p.Status()
+	if s.Pid == 0 {
+		return nil
+	}
+	return s.Services
+}
 
 // collectors are the metrics of all of it.
 func (b *balancing) collectors() []prometheus.Collector {
