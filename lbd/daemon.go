@@ -332,7 +332,13 @@ const DrainKey = "Drain"
 
 // think makes the plan.
 func (d *Daemon) think() {
-	judged := d.sight.look(d.mesh, d.cfg.Probes.Checks())
+	mine := map[netip.Addr]uint64{}
+	for addr, p := range d.posts {
+		if p.grant != nil {
+			mine[addr] = p.fence
+		}
+	}
+	judged := d.sight.look(d.mesh, d.cfg.Probes.Checks(), mine)
 	d.result = d.planner.Plan(d.db, d.mesh, plan.Input{
 		Now: d.clock.Now(), Verdict: d.sight.verdict, Judged: judged, Drained: d.drained, Programs: d.cfg.Programs,
 	})

@@ -45,7 +45,8 @@ type bench struct {
 	events   []string
 	nat      nft.Table
 	natErr   error
-	patient  bool // write does not mind that what was written is not in force
+	mesh     *mesh.View // nil = the node alone
+	patient  bool       // write does not mind that what was written is not in force
 	fitErr   error
 	proxied  []*plan.Service
 	carries  *atomic.Pointer[[]string] // nil = there is no HAProxy
@@ -163,6 +164,9 @@ func (b *bench) write(docs map[string]string) {
 
 func (b *bench) reconcile() error {
 	m := mesh.NewView(self, []mesh.Member{{ID: self, Name: "a1", State: mesh.StateAlive}})
+	if b.mesh != nil {
+		m = *b.mesh
+	}
 	err := b.d.Reconcile(context.Background(), b.store.View(), m)
 	synctest.Wait()
 	return err

@@ -12,6 +12,7 @@ import (
 
 	"hostmesh/lbd/nft"
 	"hostmesh/lbd/vip"
+	"hostmesh/mesh"
 	"hostmesh/mesh/lease"
 	"hostmesh/mesh/report"
 )
@@ -271,6 +272,38 @@ func TestReviewDeadProxy(t *testing.T) {
 			}
 		case <-time.After(time.Minute):
 			t.Error("it holds the address, and nobody answers at it")
+		}
+	})
+}
+
+// TestReviewNewHolderUnderMassSuspicion: a rack dies, with the holder and some members in it. What the next holder finds counts at once, against
+// what the dead one said, although nothing else is believed of the mesh then.
+func TestReviewNewHolderUnderMassSuspicion(t *testing.T) {
+	const dead = "00000000000000000000000000000002"
+	inBench(t, balanced, func(b *bench) {
+		members := func(state mesh.State) mesh.View {
+			return mesh.NewView(self, []mesh.Member{{ID: self, Name: "a1", State: mesh.StateAlive}, {ID: dead, Name: "a2", State: state}})
+		}
+		said := report.Report{
+			Node: dead, Boot: 1, N: 1, LB: &report.LB{VIPs: map[string]report.VIP{"10.0.0.100": {Fence: 1, Phase: "held"}}},
+			Checks: map[string]report.Check{report.CheckKey("web", "w1", 8080, "tcp"): {State: report.CheckUp}, report.CheckKey("web", "w2", 8080, "tcp"): {State: report.CheckUp}},
+		}
+		before := members(mesh.StateAlive).WithReport(said)
+		b.mesh = &before
+		b.found(map[string]report.CheckState{"w1 10.0.0.51": report.CheckUp, "w2 10.0.0.52": report.CheckUp})
+		if v := b.d.State().VIPs[0]; v.Holder != dead {
+			t.Fatalf("the holder is %q", v.Holder)
+		}
+		after := members(mesh.StateFailed).WithReport(said).WithMassSuspicion(true)
+		b.mesh = &after
+		_, stop, _ := b.held(2)
+		defer stop()
+		b.found(map[string]report.CheckState{"w1 10.0.0.51": report.CheckUp, "w2 10.0.0.52": report.CheckDown})
+		if got, want := b.plans(), "w1 10.0.0.51 in, w2 10.0.0.52 out"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if v := b.d.State().VIPs[0]; v.Holder != self {
+			t.Errorf("the holder is %q", v.Holder)
 		}
 	})
 }

@@ -21,6 +21,7 @@ type sight struct {
 	db   hostdb.View // up to which drained hosts are known
 	mesh mesh.View
 	own  map[string]report.Check // by report.CheckKey
+	mine map[netip.Addr]uint64   // what this node holds
 	// said are the checks of nodes by key; this node's own are among them.
 	said    map[string]map[string]report.Check
 	alive   map[string]string                // id -> name
@@ -35,11 +36,21 @@ func newSight(self string) sight {
 	return sight{self: self, said: map[string]map[string]report.Check{}, alive: map[string]string{}, holders: map[netip.Addr]map[string]uint64{}}
 }
 
-// look takes in what is seen now, and returns the tags of which something else is seen than before.
-func (s *sight) look(m mesh.View, own map[string]report.Check) []string {
+// look takes in what is seen now, and returns the tags of which something else is seen than before. own and mine are what this node itself found
+// and holds, with fencing numbers: that counts at once, and while nothing is believed of the mesh.
+func (s *sight) look(m mesh.View, own map[string]report.Check, mine map[netip.Addr]uint64) []string {
 	judged := map[string]bool{}
 	s.changes(s.self, s.own, own, judged)
 	s.own = own
+	for addr := range s.mine {
+		if mine[addr] == 0 {
+			s.holds(addr, s.self, 0, judged)
+		}
+	}
+	for addr, fence := range mine {
+		s.holds(addr, s.self, fence, judged)
+	}
+	s.mine = mine
 	if m.MassSuspicion() && s.alive[s.self] != "" {
 		return slices.Sorted(maps.Keys(judged)) // the crowd stands still
 	}
@@ -47,18 +58,19 @@ func (s *sight) look(m mesh.View, own map[string]report.Check) []string {
 	s.mesh = m
 	for was, now := range m.ReportChanges(old) {
 		id := cmp.Or(now.Node, was.Node)
-		for addr := range vipsOf(was) {
-			if _, still := vipsOf(now)[addr]; !still {
-				s.holds(addr, id, 0, judged)
+		s.crowd = s.crowd || (was.LB == nil) != (now.LB == nil)
+		if id == s.self {
+			continue
+		}
+		for text := range vipsOf(was) {
+			if _, still := vipsOf(now)[text]; !still {
+				s.holdsText(text, id, 0, judged)
 			}
 		}
-		for addr, v := range vipsOf(now) {
-			s.holds(addr, id, v.Fence, judged)
+		for text, v := range vipsOf(now) {
+			s.holdsText(text, id, v.Fence, judged)
 		}
-		s.crowd = s.crowd || (was.LB == nil) != (now.LB == nil)
-		if id != s.self {
-			s.changes(id, was.Checks, now.Checks, judged)
-		}
+		s.changes(id, was.Checks, now.Checks, judged)
 	}
 	alive := make(map[string]string, len(s.alive))
 	for x := range m.Alive() {
@@ -122,9 +134,8 @@ func vipsOf(r report.Report) map[string]report.VIP {
 }
 
 // holds notes that a node holds an address; fence 0 = it does not.
-func (s *sight) holds(text, node string, fence uint64, judged map[string]bool) {
-	addr, err := netip.ParseAddr(text)
-	if err != nil || s.holders[addr][node] == fence {
+func (s *sight) holds(addr netip.Addr, node string, fence uint64, judged map[string]bool) {
+	if s.holders[addr][node] == fence {
 		return
 	}
 	if s.holders[addr] == nil {
@@ -142,11 +153,18 @@ func (s *sight) holds(text, node string, fence uint64, judged map[string]bool) {
 	}
 }
 
+// holdsText is holds for an address as a report has it.
+func (s *sight) holdsText(text, node string, fence uint64, judged map[string]bool) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		s.holds(addr, node, fence, judged)
+	}
+}
+
 // holder is who holds an address, as far as is known: of those alive the one of the latest grant.
 func (s *sight) holder(addr netip.Addr) string {
 	best, fence := "", uint64(0)
 	for id, f := range s.holders[addr] {
-		if s.alive[id] != "" && f > fence {
+		if (s.alive[id] != "" || id == s.self) && f > fence {
 			best, fence = id, f
 		}
 	}
