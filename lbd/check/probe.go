@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"strings"
 	"syscall"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // Target is one port of a member, and what a check of it is told.
@@ -95,7 +97,9 @@ func (HTTP) Probe(ctx context.Context, t Target) error {
 	if err != nil {
 		return err
 	}
-	req.Host = t.Host
+	if httpguts.ValidHostHeader(t.Host) { // else the address: names of hosts may have blanks in them
+		req.Host = t.Host
+	}
 	req.Header.Set("User-Agent", "hostmesh-check")
 	transport := &http.Transport{
 		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,

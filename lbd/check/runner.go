@@ -58,7 +58,12 @@ type Result struct {
 	Latency time.Duration
 	// Reason is what the last bad answer was, or what is remarkable of a good one. It stays until the next of the kind that is in force.
 	Reason string
+	said   time.Time // when Reason became what it is
 }
+
+// reasonStays is how long the reason of one that is down stays, whatever later bad answers are: some are another text each time, and what a report says
+// is told to the whole mesh.
+const reasonStays = time.Minute
 
 // Config is what a Runner needs. Begin with DefaultConfig.
 type Config struct {
@@ -342,9 +347,11 @@ func (x Result) next(s Spec, err error, now time.Time, latency time.Duration) Re
 		}
 	} else {
 		x.Good, x.Bad = 0, min(x.Bad+1, s.Fall)
-		x.Reason = err.Error()
 		if x.Bad >= s.Fall {
 			to = Down
+		}
+		if text := err.Error(); text != x.Reason && (x.State != Down || now.Sub(x.said) >= reasonStays) {
+			x.Reason, x.said = text, now
 		}
 	}
 	if to != x.State {
