@@ -89,6 +89,9 @@ func (p *Planner) notBackend(d *draft, s *Service, host string) string {
 	case !m.addr(s.VIP).IsValid():
 		return fmt.Sprintf("it has no address of the family of VIP %s (Network/IP, Network/IPv6)", s.VIP)
 	}
+	if m.addr(s.VIP) == s.VIP {
+		return fmt.Sprintf("its address is the VIP %s itself", s.VIP)
+	}
 	if i := slices.IndexFunc(s.Backends, func(b Backend) bool { return b.Addr == m.addr(s.VIP) }); i >= 0 {
 		return fmt.Sprintf("its address %s is that of hosts/%s", m.addr(s.VIP), s.Backends[i].Host)
 	}

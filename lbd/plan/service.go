@@ -145,6 +145,9 @@ func (p *Planner) backends(d *draft, next, last *Service, in Input) (problems []
 			problem(NoAddress, "hosts/%s has no %s address (Network/IP, Network/IPv6), as VIP %s is one: it is left out", m.host, family, next.VIP)
 			problems[len(problems)-1].Host = m.host
 		case owner[addr] != m:
+		case addr == next.VIP: // connections would go round in a circle
+			problem(SameAddress, "hosts/%s has the address %s, which is the VIP itself: it is left out", m.host, addr)
+			problems[len(problems)-1].Host = m.host
 		case m.status == section.Maintenance:
 			if was[addr] == nil {
 				resting = append(resting, Backend{Host: m.host, Addr: addr, Weight: 1, State: Out, Cause: Maintenance, Why: "its Status is maintenance"})
@@ -207,6 +210,8 @@ func whyNot(d *draft, k seat, vip netip.Addr) (Cause, string) {
 		return Gone, "it is no member any more"
 	case m.status == section.Retired:
 		return Retired, "its Status is retired"
+	case m.addr(vip) == vip:
+		return Moved, "its address is the VIP itself now"
 	case m.addr(vip) != k.addr && m.addr(vip).IsValid():
 		return Moved, "its address is " + m.addr(vip).String() + " now"
 	case m.addr(vip) != k.addr:
