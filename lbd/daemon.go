@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -121,6 +122,7 @@ type Daemon struct {
 	closed  bool
 	wg      sync.WaitGroup
 
+	touched time.Time     // of Run: the plan's file
 	cleaned string        // of Run: what was wrong with removing addresses, as it was logged
 	told    report.Report // as last reported
 }
@@ -160,7 +162,7 @@ func Open(cfg Config) (*Daemon, error) {
 		d.clock = wallClock{}
 	}
 	var last plan.Result
-	d.file, last = openPlan(cfg.Dir, d.log)
+	d.file, last = openPlan(cfg.Dir, d.clock.Now(), d.log)
 	d.planner, d.result = plan.NewPlanner(last), last
 	d.fit = newFitness(cfg)
 	return d, nil
@@ -219,6 +221,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		case <-d.poke:
 		case <-d.cfg.Probes.Changed():
 		case <-timer.C:
+			d.keepPlan()
 			d.refit()
 		case <-next:
 		}
@@ -239,6 +242,14 @@ func (d *Daemon) step2(ctx context.Context, next *<-chan time.Time) {
 	*next = nil
 	if at := d.result.Next; !at.IsZero() {
 		*next = time.After(max(at.Sub(d.clock.Now()), 10*time.Millisecond))
+	}
+}
+
+// keepPlan marks the plan as one that an agent goes on from.
+func (d *Daemon) keepPlan() {
+	if now := d.clock.Now(); now.Sub(d.touched) >= planTouch {
+		d.touched = now
+		_ = os.Chtimes(d.file, now, now) // there may be none yet; what cannot be written was told when it was
 	}
 }
 

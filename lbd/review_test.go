@@ -307,3 +307,16 @@ func TestReviewNewHolderUnderMassSuspicion(t *testing.T) {
 		}
 	})
 }
+
+// TestReviewOldPlan: a box that was away for long takes what HostDB says, and holds nobody who left meanwhile; one that was restarted goes on.
+func TestReviewOldPlan(t *testing.T) {
+	inBench(t, balanced, func(b *bench) {
+		time.Sleep(3 * planAge) // it runs, and nothing changes
+		for away, want := range map[time.Duration]int{0: 1, planAge - planTouch - time.Second: 1, planAge + time.Second: 0} {
+			_, last := openPlan(b.d.cfg.Dir, time.Now().Add(away), b.d.log)
+			if len(last.Services) != want {
+				t.Errorf("away for %s: %d services, want %d", away, len(last.Services), want)
+			}
+		}
+	})
+}

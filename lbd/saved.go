@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"hostmesh/lbd/plan"
 )
@@ -23,11 +24,22 @@ type planRecord struct {
 	Services []*plan.Service `json:"services"`
 }
 
-// openPlan reads the last plan. One that cannot be read is none: then members are what HostDB says.
-func openPlan(dir string, log *slog.Logger) (path string, last plan.Result) {
+// planAge is how long a plan is kept that no agent goes on from. It outlives an upgrade and a reboot. A box that was away for longer does not know
+// what became of its members one by one: all that went meanwhile would be held, and other machines may have their addresses by now.
+const planAge = 15 * time.Minute
+
+// planTouch is how often the plan is marked as one that an agent goes on from.
+const planTouch = time.Minute
+
+// openPlan reads the last plan. One that cannot be read, or is old, is none: then members are what HostDB says.
+func openPlan(dir string, now time.Time, log *slog.Logger) (path string, last plan.Result) {
 	path = filepath.Join(dir, planFile)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		return path, plan.Result{}
+	}
+	if info, serr := os.Stat(path); err == nil && serr == nil && now.Sub(info.ModTime()) > planAge {
+		log.Info("the last plan of load balancing is old; it begins anew", "file", path, "of", info.ModTime().UTC().Format(time.RFC3339))
 		return path, plan.Result{}
 	}
 	var r planRecord
