@@ -67,6 +67,7 @@ type Balancer struct {
 	left     bool       // a server could not be deleted yet
 	failures int        // starts that failed in a row
 	retry    time.Time  // when the next may be tried
+	failed   error      // why there is no process for asked; nil = it was not tried, or there is one
 	counts   counts
 }
 
@@ -181,8 +182,8 @@ func (b *Balancer) tend(ctx context.Context) {
 	switch {
 	case b.now == nil && len(b.asked) > 0 && !b.cfg.Clock.Now().Before(b.retry), b.now != nil && b.tryAgain():
 		clear(b.refused)
-		if err := b.accept(ctx, b.asked); err != nil {
-			b.log.Error("haproxy does not start", "err", err, "next_try", b.retry)
+		if b.failed = b.accept(ctx, b.asked); b.failed != nil {
+			b.log.Error("haproxy does not start", "err", b.failed, "next_try", b.retry)
 		}
 	case b.now != nil && b.left:
 		if err := b.adjust(ctx, b.want); err != nil {
@@ -287,10 +288,13 @@ func (b *Balancer) Apply(ctx context.Context, services []*plan.Service) error {
 			return err
 		}
 	}
+	if b.now == nil && b.failed != nil && slices.Equal(services, b.asked) && b.cfg.Clock.Now().Before(b.retry) {
+		return b.failed // who asks again and again does not make it start more often
+	}
 	b.asked = services
 	clear(b.refused)
-	if err := b.accept(ctx, services); err != nil {
-		return err
+	if b.failed = b.accept(ctx, services); b.failed != nil {
+		return b.failed
 	}
 	return b.refusals()
 }

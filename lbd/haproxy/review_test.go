@@ -147,3 +147,38 @@ type steppedClock struct{ at atomic.Int64 }
 
 func (c *steppedClock) Now() time.Time        { return time.Unix(1_900_000_000, c.at.Load()) }
 func (c *steppedClock) after(d time.Duration) { c.at.Add(int64(d)) }
+
+// TestReviewStartsAreSpread: whoever applies the same again and again does not start a program all the time that does not run.
+func TestReviewStartsAreSpread(t *testing.T) {
+	dir := shortDir(t)
+	program := filepath.Join(dir, "haproxy")
+	text := "#!/bin/sh\ncase $1 in -v) echo HAProxy version 2.6.1;; -c) ;; *) echo x >>" + dir + "/starts; exit 1;; esac\n"
+	if err := os.WriteFile(program, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b, err := Open(context.Background(), Config{Program: program, Dir: dir + "/d", TLSDir: dir, Clock: &steppedClock{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	s := web(80, 8080, 1)
+	for range 6 {
+		if err := b.Apply(context.Background(), []*plan.Service{s}); err == nil {
+			t.Fatal("it runs")
+		}
+	}
+	starts := func() int {
+		text, err := os.ReadFile(dir + "/starts")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(text), "x")
+	}
+	before := starts()
+	if before > 2 {
+		t.Errorf("it was started %d times", before)
+	}
+	if err := b.Apply(context.Background(), []*plan.Service{web(81, 8080, 1)}); err == nil || starts() == before {
+		t.Errorf("another service was not tried: %v", err)
+	}
+}
