@@ -17,6 +17,7 @@ const (
 	chainIn     = "prerouting"  // what comes in
 	chainOwn    = "output"      // what this box itself sends
 	chainBack   = "postrouting" // counts new flows, and masquerades
+	chainHere   = "arriving"    // counts new flows to backends on this box: they do not go out
 	chainRefuse = "input"       // what was not sent on ends here
 	mapServices = "services"
 	setRefuse   = "refused"
@@ -101,6 +102,8 @@ func (d divisions) encode(t Table, f family) *ruleset {
 	r.chains[chainOwn] = &chain{hook: &hook{"nat", unix.NF_INET_LOCAL_OUT, dstNAT, accept}, rules: []rule{dispatch(l)}}
 	out := &chain{hook: &hook{"nat", unix.NF_INET_POST_ROUTING, srcNAT, accept}, rules: []rule{untouched()}}
 	r.chains[chainBack] = out
+	here := &chain{hook: &hook{"nat", unix.NF_INET_LOCAL_IN, srcNAT, accept}, rules: []rule{untouched()}}
+	r.chains[chainHere] = here
 	r.chains[chainRefuse] = &chain{hook: &hook{"filter", unix.NF_INET_LOCAL_IN, refuse, accept}, rules: refusal(l)}
 	any := false
 	for _, s := range t.Services {
@@ -121,19 +124,23 @@ func (d divisions) encode(t Table, f family) *ruleset {
 		if len(in) == 0 {
 			continue // it ends in chainRefuse
 		}
-		back := r.chains["back_"+plain(s.VIP)]
+		back, arrived := r.chains["back_"+plain(s.VIP)], r.chains["here_"+plain(s.VIP)]
 		if back == nil {
-			back = &chain{}
-			r.chains["back_"+plain(s.VIP)] = back
+			back, arrived = &chain{}, &chain{}
+			r.chains["back_"+plain(s.VIP)], r.chains["here_"+plain(s.VIP)] = back, arrived
 			// Rules and no map: nft cannot list a map that is asked for the original destination.
-			out.rules = append(out.rules, rule{
-				&expr.Ct{Key: expr.CtKeyDST, Register: reg(0)}, // of the original direction, which is 0
-				&expr.Cmp{Op: expr.CmpOpEq, Register: reg(0), Data: s.VIP.AsSlice()},
-				&expr.Verdict{Kind: expr.VerdictGoto, Chain: "back_" + plain(s.VIP)},
-			})
+			to := func(name string) rule {
+				return rule{
+					&expr.Ct{Key: expr.CtKeyDST, Register: reg(0)}, // of the original direction, which is 0
+					&expr.Cmp{Op: expr.CmpOpEq, Register: reg(0), Data: s.VIP.AsSlice()},
+					&expr.Verdict{Kind: expr.VerdictGoto, Chain: name},
+				}
+			}
+			out.rules, here.rules = append(out.rules, to("back_"+plain(s.VIP))), append(here.rules, to("here_"+plain(s.VIP)))
 		}
 		r.chains["count_"+name] = counted
 		back.rules = append(back.rules, was(s, &expr.Verdict{Kind: expr.VerdictJump, Chain: "count_" + name}))
+		arrived.rules = append(arrived.rules, was(s, &expr.Verdict{Kind: expr.VerdictJump, Chain: "count_" + name}))
 		if s.Masquerade {
 			back.rules = append(back.rules, was(s, &expr.Masq{}))
 		}
