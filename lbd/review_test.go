@@ -320,3 +320,20 @@ func TestReviewOldPlan(t *testing.T) {
 		}
 	})
 }
+
+// TestReviewLostIsReleased: who lost its lease removes the address, and does not leave it to the next holder or to the kernel.
+func TestReviewLostIsReleased(t *testing.T) {
+	for _, cause := range []error{lease.ErrLost, lease.ErrExpired} {
+		inBench(t, balanced, func(b *bench) {
+			end, stop, ended := b.held(1)
+			defer stop() // the claim hears of it from its owner alone
+			end(cause)
+			if err := <-ended; err != nil {
+				t.Fatal(err)
+			}
+			if b.here() {
+				t.Errorf("%v: the address is here", cause)
+			}
+		})
+	}
+}
