@@ -47,7 +47,7 @@ type Kernel interface {
 	Watch() (changed <-chan struct{}, stop func(), err error)
 }
 
-// interfaceFor chooses the interface whose subnet has an address: of the longest prefix, a running one first, then by index. bits, if not 0, are those of
+// interfaceFor chooses the interface whose subnet has an address: of the longest prefix, a running one first, then by index; of Ethernet ones. bits, if not 0, are those of
 // the address's subnet: only addresses in it count. Addresses that are hosts of their own, and the address itself, say nothing of a subnet.
 func interfaceFor(links []Link, has []Address, addr netip.Addr, bits int) (Link, error) {
 	type choice struct {
@@ -59,6 +59,10 @@ func interfaceFor(links []Link, has []Address, addr netip.Addr, bits int) (Link,
 	for _, a := range has {
 		i := slices.IndexFunc(links, func(l Link) bool { return l.Index == a.Link })
 		if i < 0 || a.Prefix.IsSingleIP() || a.Prefix.Addr() == addr || a.Prefix.Addr().Is4() != addr.Is4() || a.Prefix.Addr().IsLoopback() {
+			continue
+		}
+		if len(links[i].MAC) != 6 { // nobody can be asked and told there
+			seen = append(seen, fmt.Sprintf("%s has %s, but no Ethernet address", links[i].Name, a.Prefix))
 			continue
 		}
 		seen = append(seen, fmt.Sprintf("%s has %s", links[i].Name, a.Prefix))
