@@ -131,7 +131,7 @@ type Daemon struct {
 type applied struct {
 	wanted   nft.Table // what nat was made from
 	nat      nft.Table
-	refused  error // of tags that are not in nat as they were wanted
+	refused  map[string]error // of tags that are not in nat as they were wanted
 	proxy    []*plan.Service
 	natOnce  bool // it was told at least once
 	version  string
@@ -141,7 +141,7 @@ type applied struct {
 }
 
 // err is why the kernel or HAProxy do not have what is planned; nil = they have.
-func (a *applied) err() error { return errors.Join(a.natErr, a.refused, a.proxyErr) }
+func (a *applied) err() error { return errors.Join(a.natErr, refusals(a.refused), a.proxyErr) }
 
 // tick is how often it is looked whether this node could hold an address: interfaces, rights and programs come and go without a poke.
 const tick = 2 * time.Second
@@ -259,7 +259,7 @@ func (d *Daemon) refit() {
 	was, vips := d.fit, d.result.VIPs()
 	var free []netip.Addr
 	for _, v := range vips {
-		if p := d.posts[v.Addr]; p == nil || p.idle() {
+		if p := d.posts[v.Addr]; p == nil || p.claims == 0 { // one that is claimed right now is left alone by Clean
 			free = append(free, v.Addr)
 		}
 	}
@@ -411,12 +411,11 @@ func (d *Daemon) apply(ctx context.Context) {
 		if len(nat.Services) == 0 && !a.natOnce && d.cfg.NAT.Check() != nil {
 			a.natErr, a.wanted, a.nat, a.refused, a.natOnce = nil, nat, nat, nil, true // nothing is wanted, and nothing can be there
 		} else {
-			table, refused := nat, error(nil)
+			table, refused := nat, map[string]error(nil)
 			err := d.cfg.NAT.Apply(ctx, table)
 			if errors.Is(err, nft.ErrTable) {
-				var why map[string]error
-				table, why = usable(nat, a.nat)
-				refused, err = refusals(why), d.cfg.NAT.Apply(ctx, table)
+				table, refused = usable(nat, a.nat)
+				err = d.cfg.NAT.Apply(ctx, table)
 			}
 			if a.natErr = err; err == nil {
 				a.wanted, a.nat, a.refused, a.natOnce, changed = nat, table, refused, true, true

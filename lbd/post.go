@@ -242,8 +242,8 @@ func (p *post) servedLocked() error {
 	switch a := p.d.applied; {
 	case p.vip.NAT && a.natErr != nil:
 		return a.natErr
-	case !p.vip.HAProxy && a.refused != nil && !slices.ContainsFunc(a.nat.Services, func(x nft.Service) bool { return x.VIP == p.vip.Addr }):
-		return a.refused
+	case !p.vip.HAProxy && len(a.refused) > 0 && !slices.ContainsFunc(a.nat.Services, func(x nft.Service) bool { return x.VIP == p.vip.Addr }):
+		return refusals(a.refused)
 	case p.vip.HAProxy && a.proxyErr != nil:
 		// It may have refused another address's alone.
 		carries := p.d.cfg.Proxy.Carries()

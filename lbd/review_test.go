@@ -209,6 +209,10 @@ func TestReviewOneBadTagStopsNoOther(t *testing.T) {
 			b.patient = true
 			b.write(docs)
 			if err := b.reconcile(); err != nil {
+				s := b.d.State()
+				if s.Error != "" || len(s.Refused) != 1 {
+					t.Errorf("it is said of others, too: %q, %q", s.Error, s.Refused)
+				}
 				return err.Error()
 			}
 			return ""
@@ -336,4 +340,30 @@ func TestReviewLostIsReleased(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestReviewEndIsAtOnce: where nothing is balanced on an address any more nobody is waited for.
+func TestReviewEndIsAtOnce(t *testing.T) {
+	inBench(t, balanced, func(b *bench) {
+		_, stop, _ := b.held(1)
+		defer stop()
+		b.write(map[string]string{"tags/web": "{}"})
+		time.Sleep(300 * time.Millisecond)
+		if b.here() {
+			t.Error("the address is here")
+		}
+	})
+}
+
+// TestReviewStrayAddress: an address that is balanced on, and that somebody added here by hand, goes; other addresses stay.
+func TestReviewStrayAddress(t *testing.T) {
+	inBench(t, balanced, func(b *bench) {
+		other := netip.MustParseAddr("10.0.0.105")
+		b.box.Take(netip.PrefixFrom(vip1, 32), true)
+		b.box.Take(netip.PrefixFrom(other, 32), true)
+		b.until("it goes", func() bool { return !b.here() })
+		if !b.box.Has(other) || !b.box.Has(netip.MustParseAddr("10.0.0.1")) {
+			t.Error("an address that nobody balances on is gone")
+		}
+	})
 }

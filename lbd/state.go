@@ -22,6 +22,8 @@ type State struct {
 	Checks map[string]report.Check `json:"checks,omitempty"`
 	// Error is why the kernel or HAProxy do not have what is planned; "" = they have.
 	Error string `json:"error,omitempty"`
+	// Refused are tags that alone are not in the kernel as they are planned -> why.
+	Refused map[string]string `json:"refused,omitempty"`
 }
 
 // VIPState is how a virtual address stands.
@@ -50,10 +52,16 @@ func (d *Daemon) State() State {
 		Version: d.result.Version, Applied: d.applied.version, Services: slices.Clone(d.result.Services), Problems: slices.Clone(d.result.Problems),
 		Checks: d.sight.own,
 	}
-	for _, err := range []error{d.applied.natErr, d.applied.refused, d.applied.proxyErr} {
+	for _, err := range []error{d.applied.natErr, d.applied.proxyErr} {
 		if err != nil && s.Error == "" {
 			s.Error = err.Error()
 		}
+	}
+	for tag, err := range d.applied.refused {
+		if s.Refused == nil {
+			s.Refused = map[string]string{}
+		}
+		s.Refused[tag] = err.Error()
 	}
 	for _, v := range d.result.VIPs() {
 		x := VIPState{Addr: v.Addr, Duty: plan.Duty(v.Addr), Holder: d.sight.holder(v.Addr), Refusal: d.fit.why(v)}

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -220,6 +222,9 @@ func (a *Agent) lbProblems() (list []api.Problem) {
 			severity = api.SeverityNotice
 		}
 		add(severity, p.Text, "")
+	}
+	for _, tag := range slices.Sorted(maps.Keys(s.Refused)) {
+		add(api.SeverityError, s.Refused[tag], "")
 	}
 	for _, v := range s.VIPs {
 		if v.Claim == nil {

@@ -33,15 +33,17 @@ type lbQuestion struct {
 
 // lbAnswer is what a node has of those.
 type lbAnswer struct {
-	Applied  string          `json:"applied"`
-	Error    string          `json:"error,omitempty"`
-	Services []*plan.Service `json:"services"`
-	VIPs     []lbd.VIPState  `json:"vips"`
+	Applied string `json:"applied"`
+	Error   string `json:"error,omitempty"`
+	// Refused are tags that alone are not in force -> why.
+	Refused  map[string]string `json:"refused,omitempty"`
+	Services []*plan.Service   `json:"services"`
+	VIPs     []lbd.VIPState    `json:"vips"`
 }
 
 // lbAnswerOf is the answer from a state.
 func lbAnswerOf(s lbd.State, vips []netip.Addr) lbAnswer {
-	out := lbAnswer{Applied: s.Applied, Error: s.Error}
+	out := lbAnswer{Applied: s.Applied, Error: s.Error, Refused: s.Refused}
 	for _, x := range s.Services {
 		if slices.Contains(vips, x.VIP) {
 			out.Services = append(out.Services, x)
@@ -191,7 +193,7 @@ func (d *lbDesk) services(ctx context.Context, s lbd.State, wanted func(tag stri
 				v.notHeld = "the holder does not have this tag yet: this is what will be in force"
 				break
 			}
-			v.service, v.by, v.version, v.err = a.Services[i], holder, a.Applied, a.Error
+			v.service, v.by, v.version, v.err = a.Services[i], holder, a.Applied, cmp.Or(a.Error, a.Refused[tag])
 		}
 		row := v.row(mv, holder, checks)
 		row.Problems = problems[tag]

@@ -61,7 +61,7 @@ func interfaceFor(links []Link, has []Address, addr netip.Addr, bits int) (Link,
 		if i < 0 || a.Prefix.IsSingleIP() || a.Prefix.Addr() == addr || a.Prefix.Addr().Is4() != addr.Is4() || a.Prefix.Addr().IsLoopback() {
 			continue
 		}
-		if len(links[i].MAC) != 6 { // nobody can be asked and told there
+		if mac := links[i].MAC; len(mac) != 6 || bytes.Equal(mac, nobody) { // as lo is; nobody can be asked and told there
 			seen = append(seen, fmt.Sprintf("%s has %s, but no Ethernet address", links[i].Name, a.Prefix))
 			continue
 		}

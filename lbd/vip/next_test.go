@@ -159,13 +159,13 @@ func TestTimes(t *testing.T) {
 func TestInterfaceFor(t *testing.T) {
 	mac := stranger
 	links := []Link{
-		{Index: 1, Name: "lo", Running: true}, {Index: 2, Name: "eth0", MAC: mac, Running: true}, {Index: 3, Name: "eth1", MAC: mac}, {Index: 4, Name: "eth2", MAC: mac, Running: true},
+		{Index: 1, Name: "lo", MAC: nobody, Running: true}, {Index: 2, Name: "eth0", MAC: mac, Running: true}, {Index: 3, Name: "eth1", MAC: mac}, {Index: 4, Name: "eth2", MAC: mac, Running: true},
 		{Index: 5, Name: "eth3", MAC: mac, Running: true}, {Index: 6, Name: "wg0", Running: true},
 	}
 	has := func(link int, prefix string) Address {
 		return Address{Link: link, Prefix: netip.MustParsePrefix(prefix)}
 	}
-	all := []Address{has(1, "127.0.0.1/8"), has(2, "10.0.0.1/8"), has(4, "10.1.0.1/16"), has(3, "10.1.2.1/24"), has(5, "10.1.9.9/32"), has(2, "fd00::1/64"), has(5, "10.8.0.1/24"), has(4, "10.8.0.2/24"), has(6, "10.8.0.3/25"), has(6, "172.16.0.1/24")}
+	all := []Address{has(1, "127.0.0.1/8"), has(2, "10.0.0.1/8"), has(4, "10.1.0.1/16"), has(3, "10.1.2.1/24"), has(5, "10.1.9.9/32"), has(2, "fd00::1/64"), has(5, "10.8.0.1/24"), has(4, "10.8.0.2/24"), has(6, "10.8.0.3/25"), has(6, "172.16.0.1/24"), has(1, "172.17.0.1/24")}
 	for _, c := range []struct {
 		addr string
 		bits int
@@ -173,7 +173,7 @@ func TestInterfaceFor(t *testing.T) {
 	}{
 		{"10.9.0.1", 0, "eth0"}, {"10.1.7.1", 0, "eth2"}, {"10.1.2.9", 0, "eth2"}, {"fd00::9", 0, "eth0"}, {"10.8.0.9", 0, "eth2"},
 		{"10.1.7.1", 16, "eth2"}, {"10.1.2.9", 24, "eth1"}, {"10.1.9.9", 0, "eth2"},
-		{"10.9.9.9", 24, ""}, {"192.0.2.1", 0, ""}, {"fd01::1", 0, ""}, {"127.0.0.9", 0, ""}, {"172.16.0.9", 0, ""},
+		{"10.9.9.9", 24, ""}, {"192.0.2.1", 0, ""}, {"fd01::1", 0, ""}, {"127.0.0.9", 0, ""}, {"172.16.0.9", 0, ""}, {"172.17.0.9", 0, ""},
 	} {
 		l, err := interfaceFor(links, all, netip.MustParseAddr(c.addr), c.bits)
 		if l.Name != c.want || (err != nil) != (c.want == "") || err != nil && !errors.Is(err, ErrNoInterface) {
