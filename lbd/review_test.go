@@ -1,6 +1,7 @@
 package lbd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"hostmesh/lbd/nft"
+	"hostmesh/lbd/plan"
 	"hostmesh/lbd/vip"
 	"hostmesh/mesh"
 	"hostmesh/mesh/lease"
@@ -364,6 +366,60 @@ func TestReviewStrayAddress(t *testing.T) {
 		b.until("it goes", func() bool { return !b.here() })
 		if !b.box.Has(other) || !b.box.Has(netip.MustParseAddr("10.0.0.1")) {
 			t.Error("an address that nobody balances on is gone")
+		}
+	})
+}
+
+// TestReviewOtherDatacenter: a node does not offer itself for an address of another datacenter's network, and says why.
+func TestReviewOtherDatacenter(t *testing.T) {
+	docs := maps.Clone(balanced)
+	docs["tags/net"] = strings.ReplaceAll(docs["tags/net"], "dc1", "dc2")
+	inBench(t, docs, func(b *bench) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.offered || !strings.Contains(b.declined["lb/10.0.0.100"], "dc2") {
+			t.Errorf("it offers itself: %v, or says %q", b.offered, b.declined)
+		}
+	})
+}
+
+// untouched fails where anything of a box is tried or changed.
+type untouched struct{ t *testing.T }
+
+func (u untouched) Check() error {
+	u.t.Error("it tries what the box can do")
+	return nil
+}
+
+func (u untouched) Apply(context.Context, nft.Table) error {
+	u.t.Error("it changes the kernel's rules")
+	return nil
+}
+
+type untouchedProxy struct{ untouched }
+
+func (u untouchedProxy) Apply(context.Context, []*plan.Service) error {
+	u.t.Error("it changes HAProxy")
+	return nil
+}
+
+func (untouchedProxy) Carries() []string { return nil }
+
+// TestReviewObserve: who only shows what it would do does not try what the box can do, for that touches it.
+func TestReviewObserve(t *testing.T) {
+	inBench(t, balanced, func(b *bench) {
+		cfg := b.d.cfg
+		cfg.Dir, cfg.Observe, cfg.NAT, cfg.Proxy = t.TempDir(), true, untouched{t}, untouchedProxy{untouched{t}}
+		d, err := Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := d.Plan(context.Background(), b.store.View(), mesh.NewView(self, []mesh.Member{{ID: self, Name: "a1", State: mesh.StateAlive}}))
+		if err != nil || !strings.Contains(text, "offer for lb/10.0.0.100\n  tags/web, mode nat: 2 in") {
+			t.Errorf("%v, %q", err, text)
+		}
+		if b.here() {
+			t.Error("the address is here")
 		}
 	})
 }
