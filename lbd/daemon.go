@@ -88,6 +88,8 @@ type Config struct {
 	Report func(edit func(r *report.Report))
 	// Unfit is why this node holds no address at all; "" = it may.
 	Unfit string
+	// Aloof: it only shows what it plans. It takes no part in the duties, not even to say why, tries no members, and counts all as working. Unfit says why.
+	Aloof bool
 	// Observe: only Plan is called. What this box could do is not tried, for that touches it.
 	Observe bool
 	// Programs are the checks of checks.d that can be run here. nil = none is judged.
@@ -117,9 +119,11 @@ type Daemon struct {
 	posts   map[netip.Addr]*post
 	fit     fitness
 	applied applied
-	run     context.Context // of Run; nil when it does not run
-	closed  bool
-	wg      sync.WaitGroup
+	// orphaned are the addresses without a holder, and since when that is seen.
+	orphaned map[netip.Addr]time.Time
+	run      context.Context // of Run; nil when it does not run
+	closed   bool
+	wg       sync.WaitGroup
 
 	cleaned string        // of Run: what was wrong with removing addresses, as it was logged
 	told    report.Report // as last reported
@@ -169,7 +173,11 @@ func (d *Daemon) Reconcile(ctx context.Context, db hostdb.View, m mesh.View) err
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.db, d.mesh, d.began = db, m, true
-	return d.step(ctx)
+	err := d.step(ctx)
+	if len(d.result.Changed) > 0 {
+		d.wake() // Run sleeps while nothing is balanced
+	}
+	return err
 }
 
 // Plan implements node.Planner: what it would balance, and which addresses it would offer itself for. It touches nothing.
@@ -205,9 +213,18 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.mu.Unlock()
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
+	awake := true
 	var next <-chan time.Time
 	for {
 		d.step2(ctx, &next)
+		switch busy := d.busy(); {
+		case busy && !awake:
+			timer.Reset(tick)
+			awake = true
+		case !busy && awake:
+			timer.Stop()
+			awake = false
+		}
 		select {
 		case <-ctx.Done():
 			return d.leave()
@@ -218,6 +235,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 		case <-next:
 		}
 	}
+}
+
+// busy reports whether there is an address to be held. Where there is none this node sleeps until HostDB has one.
+func (d *Daemon) busy() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.began || len(d.result.Services) > 0
 }
 
 // step2 is a step between those of Reconcile, on the views that this had. Errors are Reconcile's to tell: it comes at the latest with its slow timer.
@@ -328,14 +352,36 @@ const DrainKey = "Drain"
 // think makes the plan.
 func (d *Daemon) think() {
 	judged := d.sight.look(d.mesh, d.cfg.Probes.Checks())
-	d.result = d.planner.Plan(d.db, d.mesh, plan.Input{
-		Now: d.clock.Now(), Verdict: d.sight.verdict, Judged: judged, Drained: d.drained, Programs: d.cfg.Programs,
-	})
+	in := plan.Input{Now: d.clock.Now(), Verdict: d.sight.verdict, Judged: judged, Drained: d.drained, Programs: d.cfg.Programs}
+	if d.cfg.Aloof {
+		in.Verdict = nil
+	}
+	d.result = d.planner.Plan(d.db, d.mesh, in)
 	d.sight.services(d.result)
+	d.orphans()
+}
+
+// orphans notes since when addresses have no holder.
+func (d *Daemon) orphans() {
+	vips := map[netip.Addr]time.Time{}
+	for _, s := range d.result.Services {
+		if d.sight.holder(s.VIP) != "" {
+			continue
+		}
+		since, was := d.orphaned[s.VIP]
+		if !was {
+			since = d.clock.Now()
+		}
+		vips[s.VIP] = since
+	}
+	d.orphaned = vips
 }
 
 // probe has those members tried that are this node's to try.
 func (d *Daemon) probe() {
+	if d.cfg.Aloof {
+		return
+	}
 	targets := d.sight.targets(d.result)
 	if slices.Equal(targets, d.targets) {
 		return
@@ -348,7 +394,7 @@ func (d *Daemon) probe() {
 
 // offer has a post for each address that this node could hold.
 func (d *Daemon) offer() {
-	if d.run == nil || d.run.Err() != nil {
+	if d.run == nil || d.run.Err() != nil || d.cfg.Aloof {
 		return
 	}
 	vips := d.result.VIPs()

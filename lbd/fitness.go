@@ -82,17 +82,27 @@ func (f fitness) why(v plan.VIP) string {
 		return "the group that grants duties is not known yet"
 	case v.Datacenter == "" && !f.home:
 		return fmt.Sprintf("tags/%s has no Subnet/Datacenter, so its addresses are held in the home datacenter: say where it is", v.Subnet)
+	}
+	if lacks := f.lacks(v); lacks != "" {
+		return lacks
+	}
+	if l, looked := f.links[v.Addr]; !looked {
+		return "this box was not looked at yet"
+	} else if l.why != "" {
+		return l.why
+	}
+	return ""
+}
+
+// lacks is what of rights, of the kernel and of programs this box lacks for an address; "" = nothing.
+func (f fitness) lacks(v plan.VIP) string {
+	switch {
 	case f.addresses != "":
 		return f.addresses
 	case v.NAT && f.nat != "":
 		return f.nat
 	case v.HAProxy && f.proxy != "":
 		return f.proxy
-	}
-	if l, looked := f.links[v.Addr]; !looked {
-		return "this box was not looked at yet"
-	} else if l.why != "" {
-		return l.why
 	}
 	return ""
 }

@@ -20,6 +20,8 @@ type State struct {
 	VIPs     []VIPState      `json:"vips"` // by address
 	// Checks are what this node itself found, by report.CheckKey.
 	Checks map[string]report.Check `json:"checks,omitempty"`
+	// Aloof says that this node only shows what it plans: see Config.
+	Aloof bool `json:"aloof,omitempty"`
 	// Error is why the kernel or HAProxy do not have what is planned; "" = they have.
 	Error string `json:"error,omitempty"`
 }
@@ -30,8 +32,11 @@ type VIPState struct {
 	Duty string     `json:"duty"`
 	// Holder is the node that reports to hold it; "" = none is known.
 	Holder string `json:"holder,omitempty"`
-	// Refusal is why this node does not offer itself; "" = it does.
+	// Orphaned is since when this node sees no holder; zero while it sees one.
+	Orphaned time.Time `json:"orphaned,omitzero"`
+	// Refusal is why this node does not offer itself; "" = it does. Lacking says that it is for want of a right, of a program, or of something in the kernel.
 	Refusal string `json:"refusal,omitempty"`
+	Lacking bool   `json:"lacking,omitempty"`
 	// Fence is of this node's grant, or of its last one; Held says that it has it now, Since since when.
 	Fence uint64    `json:"fence,omitempty"`
 	Held  bool      `json:"held,omitempty"`
@@ -48,7 +53,7 @@ func (d *Daemon) State() State {
 	defer d.mu.Unlock()
 	s := State{
 		Version: d.result.Version, Applied: d.applied.version, Services: slices.Clone(d.result.Services), Problems: slices.Clone(d.result.Problems),
-		Checks: d.sight.own,
+		Checks: d.sight.own, Aloof: d.cfg.Aloof,
 	}
 	for _, err := range []error{d.applied.natErr, d.applied.proxyErr} {
 		if err != nil && s.Error == "" {
@@ -56,7 +61,8 @@ func (d *Daemon) State() State {
 		}
 	}
 	for _, v := range d.result.VIPs() {
-		x := VIPState{Addr: v.Addr, Duty: plan.Duty(v.Addr), Holder: d.sight.holder(v.Addr), Refusal: d.fit.why(v)}
+		x := VIPState{Addr: v.Addr, Duty: plan.Duty(v.Addr), Holder: d.sight.holder(v.Addr), Orphaned: d.orphaned[v.Addr], Refusal: d.fit.why(v)}
+		x.Lacking = x.Refusal != "" && d.fit.lacks(v) == x.Refusal
 		if p := d.posts[v.Addr]; p != nil {
 			x.Fence, x.Held, x.Since, x.Rules = p.fence, p.grant != nil, p.since, p.claims > 0
 			if p.handle != nil {

@@ -170,7 +170,7 @@ const vmDir = "/var/lib/libvirt/images/hostmesh"
 
 // LBConfig is what a box balances load with. What is in its directories only root may have put there: HostDB names it, no more.
 type LBConfig struct {
-	// Enabled has this box take part. It is off until said so, while load balancing is a preview.
+	// Enabled has this box take part. A box that cannot, for want of rights or programs, says so and does without.
 	Enabled bool
 	// Checks has the programs by which members are tried. Empty: checksDir.
 	Checks string
@@ -194,6 +194,7 @@ func DefaultConfig() Config {
 		DataDir: "/var/lib/hostmesh",                           // where the FHS wants the state of a service
 		DNS:     DNSConfig{Domain: "mesh.internal"},            // .internal is reserved for private use (ICANN, 2024)
 		Libvirt: "",                                            // most boxes run no virtual machines
+		LB:      LBConfig{Enabled: true},                       // it sleeps until a tag has the section LB
 		Build:   api.Build{Version: "devel"},                   // cmd knows better
 		Auth:    AuthConfig{UsersFile: "", LDAP: LDAPConfig{}}, // nobody logs in
 	}

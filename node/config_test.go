@@ -47,6 +47,7 @@ func fullConfig() Config {
 		Auth: AuthConfig{UsersFile: "/etc/hostmesh/users.yaml", LDAP: LDAPConfig{
 			URL: "ldaps://ldap.example.com", UsersDN: "ou=people", GroupsDN: "ou=groups"}},
 		VM:      VMConfig{Dir: "/var/lib/libvirt/images/hostmesh"},
+		LB:      LBConfig{Enabled: true},
 		Observe: true,
 	}
 }
@@ -175,8 +176,13 @@ func TestWriteEffective(t *testing.T) {
 		t.Errorf("%s\nfrom\n%s", d, first.String())
 	}
 	var least bytes.Buffer
-	if err := (Config{}).WriteEffective(&least); err != nil || least.String() != "{}\n" {
+	if err := (Config{LB: LBConfig{Enabled: true}}).WriteEffective(&least); err != nil || least.String() != "{}\n" {
 		t.Errorf("nothing set: %q, %v", least.String(), err)
+	}
+	// What is on unless it is turned off stays off.
+	least.Reset()
+	if err := (Config{}).WriteEffective(&least); err != nil || least.String() != "lb:\n    enabled: false\n" {
+		t.Errorf("turned off: %q, %v", least.String(), err)
 	}
 }
 

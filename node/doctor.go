@@ -20,12 +20,13 @@ type examiner struct {
 	status func() api.Status
 	duties func(ctx context.Context) []api.Problem // nil = nobody is asked
 	vms    func() []api.Problem                    // nil = nobody is asked
+	lb     func(ctx context.Context) []api.Problem // nil = nobody is asked
 	domain string                                  // of the mesh
 	turn   chan struct{}
 }
 
 func (a *Agent) doctor(machines *vmDesk) *examiner {
-	return &examiner{view: a.store.View, status: a.Status, duties: a.dutyProblems, vms: machines.problems, domain: a.cfg.DNS.Domain, turn: make(chan struct{}, 1)}
+	return &examiner{view: a.store.View, status: a.Status, duties: a.dutyProblems, vms: machines.problems, lb: a.lbCandidates, domain: a.cfg.DNS.Domain, turn: make(chan struct{}, 1)}
 }
 
 func (x *examiner) Examine(ctx context.Context, opts api.DoctorOptions) (api.DoctorReport, error) {
@@ -53,6 +54,9 @@ func (x *examiner) Examine(ctx context.Context, opts api.DoctorOptions) (api.Doc
 		}
 		if x.vms != nil {
 			out.Node = append(out.Node, x.vms()...)
+		}
+		if x.lb != nil {
+			out.Node = append(out.Node, x.lb(ctx)...)
 		}
 		slices.SortStableFunc(out.Node, func(a, b api.Problem) int { return rank(a) - rank(b) })
 	}

@@ -74,7 +74,7 @@ func knobs() []knob {
 		on("vm-local-urls", "vm.local_urls", "let images be fetched from web servers on this box itself", func(c *Config) *bool { return &c.VM.LocalURLs }),
 		text("vm-keep", "vm.keep", "DURATION", "how long the disks of a deleted machine are kept (default: 7d)", func(c *Config) *string { return &c.VM.Keep }),
 		text("vm-shutdown", "vm.shutdown", "DURATION", "how long a guest may take to end before its power is cut (default: 1m)", func(c *Config) *string { return &c.VM.Shutdown }),
-		on("lb-enabled", "lb.enabled", "take part in load balancing, which is a preview", func(c *Config) *bool { return &c.LB.Enabled }),
+		on("lb-enabled", "lb.enabled", "take part in load balancing (default: true)", func(c *Config) *bool { return &c.LB.Enabled }),
 		text("lb-checks", "lb.checks", "DIR", "where the programs are by which members of balanced tags are tried (default: /etc/hostmesh/checks.d)", func(c *Config) *string { return &c.LB.Checks }),
 		text("lb-certificates", "lb.certificates", "DIR", "where the certificates are that clients of balanced tags are shown (default: /etc/hostmesh/balancer.d)", func(c *Config) *string { return &c.LB.Certificates }),
 		text("lb-haproxy", "lb.haproxy", "FILE", "the program for balanced tags of the modes tcp and http (default: haproxy of the path)", func(c *Config) *string { return &c.LB.HAProxy }),
@@ -279,7 +279,7 @@ func (k knob) read(c *Config, n *yaml.Node) error {
 
 // WriteEffective writes the configuration as an agent.yaml. It holds the names of files with secrets, never the secrets.
 func (c Config) WriteEffective(w io.Writer) error {
-	root := &yaml.Node{Kind: yaml.MappingNode}
+	root, usual := &yaml.Node{Kind: yaml.MappingNode}, DefaultConfig()
 	for _, k := range knobs() {
 		value := &yaml.Node{}
 		var err error
@@ -288,8 +288,8 @@ func (c Config) WriteEffective(w io.Writer) error {
 			value.SetString(*k.text(&c))
 		case k.list != nil && len(*k.list(&c)) > 0:
 			err = value.Encode(*k.list(&c))
-		case k.on != nil && *k.on(&c):
-			err = value.Encode(true)
+		case k.on != nil && *k.on(&c) != *k.on(&usual):
+			err = value.Encode(*k.on(&c))
 		default:
 			continue
 		}

@@ -3,10 +3,9 @@ package node
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -17,7 +16,6 @@ import (
 	"hostmesh/lbd/plan"
 	"hostmesh/lbd/vip"
 	"hostmesh/mesh/lease"
-	"hostmesh/node/api"
 )
 
 // lbDuty is the kind of the duties of virtual addresses, in the knob duties.
@@ -48,7 +46,11 @@ func (a *Agent) openLB() error {
 	if a.lease != nil {
 		cfg.Lease = grants{a.lease}
 	}
-	if !a.cfg.may(lbDuty) {
+	switch {
+	case a.onLoopback():
+		// A mesh of one box, to try things: what it was told of is elsewhere, and is not touched from here.
+		cfg.Unfit, cfg.Aloof = "its own address is a loopback one, so it holds no address of a network, and tries no member", true
+	case !a.cfg.may(lbDuty):
 		cfg.Unfit = "duties in its configuration leaves lb out"
 	}
 	claims := a.dir.path
@@ -61,13 +63,10 @@ func (a *Agent) openLB() error {
 		a.closers = append(a.closers, func() error { return os.RemoveAll(claims) })
 		cfg.Dir = claims
 	}
-	kernel, err := vip.OpenLinux(nil)
-	if err != nil {
-		return err
-	}
-	a.closers = append(a.closers, kernel.Close)
+	kernel := a.openAddresses()
 	wire := vip.OpenNeighbours(nil, a.log)
 	a.closers = append(a.closers, wire.Close)
+	var err error
 	if a.lb.addresses, err = vip.Open(vip.Config{Dir: claims, Kernel: kernel, Announcer: wire, Logger: a.log}); err != nil {
 		return err
 	}
@@ -95,6 +94,34 @@ func (a *Agent) openLB() error {
 	a.serveLB()
 	return nil
 }
+
+// onLoopback reports whether only this box can reach the agent.
+func (a *Agent) onLoopback() bool {
+	addr, err := netip.ParseAddr(a.cfg.Addr)
+	return err == nil && addr.IsLoopback()
+}
+
+// openAddresses opens the kernel's doors; where they stay shut, what is behind them fails with the reason.
+func (a *Agent) openAddresses() vip.Kernel {
+	kernel, err := vip.OpenLinux(nil)
+	if err != nil {
+		a.log.Error("this node can hold no virtual address", "err", err)
+		return shut{err}
+	}
+	a.closers = append(a.closers, kernel.Close)
+	return kernel
+}
+
+// shut implements vip.Kernel on a box whose kernel cannot be asked.
+type shut struct{ err error }
+
+func (s shut) Check() error                            { return s.err }
+func (s shut) Links() ([]vip.Link, error)              { return nil, s.err }
+func (s shut) Addresses() ([]vip.Address, error)       { return nil, s.err }
+func (s shut) Add(vip.Address) error                   { return s.err }
+func (s shut) Refresh(vip.Address) error               { return s.err }
+func (s shut) Delete(vip.Address) error                { return s.err }
+func (s shut) Watch() (<-chan struct{}, func(), error) { return nil, nil, s.err }
 
 // grants implements lbd.Lease.
 type grants struct{ *lease.Lease }
@@ -170,68 +197,4 @@ func (a *Agent) runLB(ctx context.Context) error {
 		a.log.Error("load balancing did not end in order; its rules are removed when the agent starts again", "err", err)
 	}
 	return nil
-}
-
-// lbNote is what this node does for virtual addresses; idle is why it does nothing.
-func (a *Agent) lbNote() (note, idle string) {
-	s := a.lb.daemon.State()
-	var holds, offers []string
-	for _, v := range s.VIPs {
-		switch {
-		case v.Held || v.Claim != nil && v.Claim.Here():
-			text := fmt.Sprintf("%s (fence %d", v.Addr, v.Fence)
-			if v.Claim != nil && v.Claim.Phase != vip.Held {
-				text += ", " + string(v.Claim.Phase)
-			}
-			holds = append(holds, text+")")
-		case v.Refusal == "":
-			offers = append(offers, v.Addr.String())
-		}
-	}
-	switch {
-	case len(s.VIPs) == 0:
-		return "", "no tag has a section LB"
-	case len(holds) > 0:
-		return "holds " + strings.Join(holds, ", ") + "; members of hostdb " + s.Applied, ""
-	case len(offers) > 0:
-		return "", fmt.Sprintf("other nodes hold the %d virtual addresses that it would take", len(offers))
-	}
-	return "", "it can hold none of the virtual addresses: " + s.VIPs[0].Refusal
-}
-
-// lbProblems are what is wrong with load balancing, as far as this node is concerned.
-func (a *Agent) lbProblems() (list []api.Problem) {
-	if a.lb.daemon == nil {
-		return nil
-	}
-	s := a.lb.daemon.State()
-	add := func(severity, text, remedy string) {
-		list = append(list, api.Problem{Severity: severity, Subject: "lb", Text: text, Remedy: remedy})
-	}
-	for _, p := range s.Problems {
-		severity := api.SeverityError
-		if p.Name == plan.NoAddress || p.Name == plan.SameAddress || p.Name == plan.NoMembers {
-			severity = api.SeverityNotice
-		}
-		add(severity, p.Text, "")
-	}
-	for _, v := range s.VIPs {
-		if v.Claim == nil {
-			continue
-		}
-		switch v.Claim.Phase {
-		case vip.Refused:
-			add(api.SeverityError, fmt.Sprintf("VIP %s is not here: %s has it on %s", v.Addr, v.Claim.Stranger, v.Claim.Interface),
-				"find out whose hardware address that is, or give the tag another VIP")
-		case vip.Kept:
-			add(api.SeverityError, fmt.Sprintf("VIP %s is kept although the lease group has no majority: on the other side of a cut it may be held, too", v.Addr),
-				"bring voters back: hostmesh duties voters")
-		case vip.Held:
-			if v.Claim.Stranger != "" {
-				add(api.SeverityError, fmt.Sprintf("VIP %s is here, and %s announces it on %s as well", v.Addr, v.Claim.Stranger, v.Claim.Interface),
-					"find out whose hardware address that is")
-			}
-		}
-	}
-	return list
 }

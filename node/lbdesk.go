@@ -15,6 +15,7 @@ import (
 	"hostmesh/hostdb"
 	"hostmesh/lbd"
 	"hostmesh/lbd/plan"
+	"hostmesh/lbd/vip"
 	"hostmesh/mesh"
 	"hostmesh/mesh/report"
 	"hostmesh/node/api"
@@ -22,6 +23,9 @@ import (
 
 // callLB asks a node for its tables of backends: an lbQuestion, answered by an lbAnswer, in JSON.
 const callLB = "lb.state.1"
+
+// lbOff is said where nothing else can be.
+const lbOff = "load balancing is off on this node (lb.enabled: false): ask a node that balances"
 
 // lbPatience is how long is waited for a holder. It is short: whom people ask when a holder is silent shows what it plans itself.
 const lbPatience = 2 * time.Second
@@ -83,13 +87,13 @@ func (a *Agent) lbDesk() *lbDesk {
 		db: a.store, net: a.mesh, log: a.log, self: a.dir.nodeID, duty: duties{a}.ExplainDuty,
 		state: func() lbd.State {
 			if a.lb.daemon == nil {
-				return lbd.State{Error: "load balancing is off on this node: set lb.enabled, or ask a node that balances"}
+				return lbd.State{Error: lbOff}
 			}
 			return a.lb.daemon.State()
 		},
 		explain: func(tag, host string) plan.Explanation {
 			if a.lb.daemon == nil {
-				return plan.Explanation{Tag: tag, Host: host, Lines: []string{"load balancing is off on this node: set lb.enabled, or ask a node that balances"}}
+				return plan.Explanation{Tag: tag, Host: host, Lines: []string{lbOff}}
 			}
 			return a.lb.daemon.Explain(tag, host)
 		},
@@ -198,6 +202,9 @@ func (d *lbDesk) services(ctx context.Context, s lbd.State, wanted func(tag stri
 		if holder != "" {
 			row.Holder = d.holder(mv, holder, x.VIP, said[holder])
 		}
+		if holder == "" {
+			row.Refusal, row.Trial = holders[x.VIP].Refusal, s.Aloof
+		}
 		row.By = &api.NodeName{ID: v.by, Name: d.name(mv, v.by)}
 		out = append(out, row)
 	}
@@ -252,14 +259,14 @@ func (d *lbDesk) name(mv mesh.View, id string) string {
 }
 
 // holder is who has an address: by what it says itself, else by its report.
-func (d *lbDesk) holder(mv mesh.View, id string, vip netip.Addr, said lbAnswer) *api.LBHolder {
+func (d *lbDesk) holder(mv mesh.View, id string, addr netip.Addr, said lbAnswer) *api.LBHolder {
 	h := &api.LBHolder{NodeName: api.NodeName{ID: id, Name: d.name(mv, id)}}
 	if r, ok := mv.Report(id); ok && r.LB != nil {
-		v := r.LB.VIPs[vip.String()]
+		v := r.LB.VIPs[addr.String()]
 		h.Fence, h.Phase, h.Why = v.Fence, v.Phase, v.Why
 	}
 	for _, v := range said.VIPs {
-		if v.Addr != vip {
+		if v.Addr != addr {
 			continue
 		}
 		h.Fence, h.Since = v.Fence, since(v.Since)
@@ -402,6 +409,9 @@ func (d *lbDesk) ExplainLB(ctx context.Context, tag, host string) (api.LBExplana
 		}
 	}
 	out.Lines = append(out.Lines, rest...)
+	if row, err := d.LBService(ctx, tag); err == nil {
+		out.Lines = append(out.Lines, troubles(row)...)
+	}
 	duty, err := d.duty(ctx, service.Duty())
 	if err != nil {
 		out.NoDuty = err.Error()
@@ -409,6 +419,24 @@ func (d *lbDesk) ExplainLB(ctx context.Context, tag, host string) (api.LBExplana
 	}
 	out.Duty = &duty
 	return out, nil
+}
+
+// troubles are what keeps a service from being in force at its holder.
+func troubles(s api.LBService) (lines []string) {
+	if h := s.Holder; h != nil && h.Phase != "" && h.Phase != string(vip.Held) {
+		line := fmt.Sprintf("the VIP is %s at %s", h.Phase, cmp.Or(h.Name, h.ID))
+		if h.Why != "" {
+			line += ": " + h.Why
+		}
+		lines = append(lines, line)
+	}
+	if s.Error != "" {
+		lines = append(lines, "it is not in force as HostDB has it, and what was stays: "+s.Error)
+	}
+	if s.Refusal != "" {
+		lines = append(lines, "nobody holds the VIP; the node that answers does not: "+s.Refusal)
+	}
+	return lines
 }
 
 // DrainLBHost implements api.LB. Who may is decided by the access list of the host.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -133,6 +135,9 @@ func (a *Agent) dutyProblems(ctx context.Context) []api.Problem {
 			Severity: api.SeverityError, Subject: "duties", Text: fmt.Sprintf("the leader of the lease group of datacenter %q does not answer: nothing new is granted", g.Datacenter),
 			Remedy: api.RemedyNoLeader,
 		}}
+	}
+	if a.lb.daemon != nil { // of virtual addresses that nobody holds lbProblems tells, with the tags
+		list = slices.DeleteFunc(list, func(s lease.Status) bool { return s.Node == "" && strings.HasPrefix(s.Duty, lbDuty+"/") })
 	}
 	return examineDuties(g, list, v, mv.Members(), a.clock.Now())
 }

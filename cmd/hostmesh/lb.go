@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,6 +68,32 @@ func lbTable(w io.Writer, list []api.LBService, now time.Time) {
 		}
 		row(w, s.Tag, s.VIP, lbPorts(s.Ports), s.Mode, holder, since,
 			fmt.Sprint(s.Count(api.LBIn)), fmt.Sprint(s.Count(api.LBDraining)), fmt.Sprint(s.Count(api.LBOut)), lbState(s))
+	}
+	lbRefusals(w, list)
+}
+
+// lbRefusals says of addresses that nobody holds why the node that answers does not.
+func lbRefusals(w io.Writer, list []api.LBService) {
+	vips := map[string][]string{}
+	var reasons []string
+	for _, s := range list {
+		if s.Refusal == "" || slices.Contains(vips[s.Refusal], s.VIP) {
+			continue
+		}
+		if vips[s.Refusal] == nil {
+			reasons = append(reasons, s.Refusal)
+		}
+		vips[s.Refusal] = append(vips[s.Refusal], s.VIP)
+	}
+	for i, reason := range reasons {
+		if i == 0 {
+			fmt.Fprintln(w)
+		}
+		which := vips[reason][0]
+		if more := len(vips[reason]) - 1; more > 0 {
+			which += fmt.Sprintf(" and %d more", more)
+		}
+		fmt.Fprintln(w, visible(fmt.Sprintf("nobody holds %s; the node that answers does not: %s", which, reason)))
 	}
 }
 
@@ -174,7 +201,7 @@ func lbHead(w io.Writer, s api.LBService, now time.Time) {
 		row(w, "no quorum", s.NoQuorum+" the VIP")
 	}
 	if h := s.Holder; h == nil {
-		row(w, "holder", "nobody")
+		row(w, "holder", "nobody", s.Refusal)
 	} else {
 		row(w, "holder", either(h.Name, h.ID), "since "+sinceCell(h.Since, now))
 		row(w, "fence", fmt.Sprint(h.Fence))

@@ -46,7 +46,7 @@ func sampleLB() api.LBService {
 func TestLBTexts(t *testing.T) {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
-	alone := api.LBService{Tag: "dns", Balanced: true, VIP: "10.1.0.51", Mode: "tcp", Ports: []api.LBPort{{Port: 53, Proto: "tcp", To: 53}}}
+	alone := api.LBService{Tag: "dns", Balanced: true, VIP: "10.1.0.51", Mode: "tcp", Ports: []api.LBPort{{Port: 53, Proto: "tcp", To: 53}}, Refusal: "haproxy cannot be run here: there is no haproxy"}
 	silent := sampleLB()
 	silent.Tag, silent.NotHeld, silent.Error, silent.Problems = "silent", "the holder cannot be asked (timeout)", "the kernel's rules: no", nil
 	silent.Holder = &api.LBHolder{NodeName: api.NodeName{ID: "n1"}, Phase: "refused"}
@@ -196,6 +196,8 @@ func TestLBDrainWaits(t *testing.T) {
 		{name: "denied", args: []string{"drain", "db1"}, code: exitFailed, want: []string{"permission denied"}},
 		{name: "nobody holds the VIP", args: []string{"drain", "web1", "--timeout", "300ms"}, begin: func(s *api.LBService) { s.Holder = nil }, code: exitFailed,
 			want: []string{"nobody holds the VIP 10.1.0.50", "--timeout", "hostmesh lb watch"}},
+		{name: "on loopback", args: []string{"drain", "web1"}, begin: func(s *api.LBService) { s.Holder, s.Trial = nil, true },
+			want: []string{"web1 is drained", "tags/web: nobody holds the VIP 10.1.0.50 here, on loopback"}},
 		{name: "not in force", args: []string{"drain", "web2", "--timeout", "300ms"}, begin: func(s *api.LBService) { s.Error = "the kernel's rules: no" }, code: exitFailed,
 			want: []string{"not in force on box1: the kernel's rules: no"}},
 		{name: "not the holder's table", args: []string{"drain", "web2", "--timeout", "300ms"}, begin: func(s *api.LBService) { s.NotHeld = "the holder cannot be asked" }, code: exitFailed,

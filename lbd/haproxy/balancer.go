@@ -144,20 +144,29 @@ func Open(ctx context.Context, cfg Config) (*Balancer, error) {
 	return b, nil
 }
 
-// Run keeps HAProxy running until ctx ends, and ends it then.
+// Run keeps HAProxy running until ctx ends, and ends it then. It sleeps while there is nothing to be run.
 func (b *Balancer) Run(ctx context.Context) error {
 	defer b.Close()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
 	for {
+		var turn <-chan time.Time
+		if !b.idle() {
+			turn = time.After(time.Second)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-b.wake:
-		case <-tick.C:
+		case <-turn:
 		}
 		b.tend(ctx)
 	}
+}
+
+// idle reports whether no process runs, and none should.
+func (b *Balancer) idle() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.now == nil && len(b.old) == 0 && len(b.want) == 0
 }
 
 func (b *Balancer) poke() {
@@ -234,6 +243,7 @@ func (b *Balancer) Apply(ctx context.Context, services []*plan.Service) error {
 	if b.closed {
 		return errors.New("haproxy: closed")
 	}
+	defer b.poke()
 	defer b.publish()
 	b.reap()
 	services = carried(services)

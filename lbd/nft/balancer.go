@@ -42,6 +42,7 @@ type Balancer struct {
 	cfg      Config
 	settings settings
 	kernel   kernel
+	wake     chan struct{} // one slot, filled with each Apply
 
 	mu         sync.Mutex // guards what follows, and orders transactions
 	closed     bool
@@ -70,7 +71,7 @@ func Open(cfg Config) (*Balancer, error) {
 		return nil, errors.New("nft: Clock and Logger must be set")
 	}
 	return &Balancer{
-		cfg: cfg, settings: settings{"/proc/sys"}, kernel: kernel{TableName},
+		cfg: cfg, settings: settings{"/proc/sys"}, kernel: kernel{TableName}, wake: make(chan struct{}, 1),
 		draining: map[member]time.Time{}, retired: map[place]bool{}, divisions: divisions{}, live: map[member]int{},
 	}, nil
 }
@@ -91,11 +92,24 @@ func (b *Balancer) Apply(ctx context.Context, t Table) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	defer func() {
+		select {
+		case b.wake <- struct{}{}:
+		default:
+		}
+	}()
 	if err := b.apply(next); err != nil {
 		b.counts.errors++
 		return err
 	}
 	return nil
+}
+
+// idle reports whether the kernel has nothing of ours to be looked after.
+func (b *Balancer) idle() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed || !b.applied || len(b.table.Services) == 0 && !b.again
 }
 
 func (b *Balancer) apply(next Table) error {
@@ -279,15 +293,20 @@ func (b *Balancer) sweep() error {
 }
 
 // Run looks after the kernel until ctx ends: tables that somebody changed are put right, and flows of draining backends end at their limit. What is
-// in the kernel stays when Run returns; Close removes it.
+// in the kernel stays when Run returns; Close removes it. As long as there is no service it does nothing.
 func (b *Balancer) Run(ctx context.Context) error {
-	tick := time.NewTicker(b.cfg.Look)
-	defer tick.Stop()
 	for {
+		for b.idle() {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-b.wake:
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(b.cfg.Look):
 		}
 		b.mu.Lock()
 		err := b.tick()

@@ -57,6 +57,7 @@ type Table struct {
 	links   atomic.Pointer[[]Link]
 	counts  counts
 	closing chan struct{}
+	claimed chan struct{} // one slot, filled with each claim
 
 	mu     sync.Mutex // guards the fields below
 	claims map[netip.Addr]*Handle
@@ -71,7 +72,7 @@ func Open(cfg Config) (*Table, error) {
 	}
 	t := &Table{
 		kernel: cfg.Kernel, wire: cfg.Announcer, clock: cfg.Clock, log: cfg.Logger, times: defaultTimes(),
-		closing: make(chan struct{}), claims: map[netip.Addr]*Handle{},
+		closing: make(chan struct{}), claimed: make(chan struct{}, 1), claims: map[netip.Addr]*Handle{},
 	}
 	if t.clock == nil {
 		t.clock = bootClock{}
@@ -99,16 +100,29 @@ func (t *Table) Check() error {
 	return errors.Join(t.kernel.Check(), t.wire.Check())
 }
 
-// Run sees what others change of interfaces and addresses, until ctx ends or Close is called. Without it that is seen late.
+// Run sees what others change of interfaces and addresses, until ctx ends or Close is called. Without it that is seen late. As long as nothing is
+// claimed it does nothing.
 func (t *Table) Run(ctx context.Context) error {
 	const pause = time.Second // after an error
 	for {
+		for t.idle() {
+			select {
+			case <-t.claimed:
+			case <-ctx.Done():
+				return nil
+			case <-t.closing:
+				return nil
+			}
+		}
 		changed, stop, err := t.kernel.Watch()
 		if err != nil {
 			t.log.Warn("changes of addresses cannot be watched", "err", err)
 			changed, stop = nil, func() {}
 		}
-		for err == nil {
+		for err == nil && !t.idle() {
+			if lerr := t.look(); lerr != nil { // the first time for what came before the watch
+				t.log.Warn("interfaces and addresses cannot be listed", "err", lerr)
+			}
 			var broken bool
 			select {
 			case _, ok := <-changed:
@@ -121,14 +135,14 @@ func (t *Table) Run(ctx context.Context) error {
 				stop()
 				return nil
 			}
-			if lerr := t.look(); lerr != nil {
-				t.log.Warn("interfaces and addresses cannot be listed", "err", lerr)
-			}
 			if broken {
 				break
 			}
 		}
 		stop()
+		if t.idle() {
+			continue
+		}
 		select {
 		case <-time.After(pause):
 			_ = t.look() // the next round says why it fails, if it does
@@ -138,6 +152,13 @@ func (t *Table) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// idle reports whether nothing is claimed.
+func (t *Table) idle() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.claims) == 0
 }
 
 // look takes in what the kernel has, and pokes the claims that are concerned.
@@ -253,6 +274,10 @@ func (t *Table) claim(c Claim) (h, former *Handle, err error) {
 	h = newHandle(t, c, l)
 	t.claims[c.Addr] = h
 	t.wg.Go(h.run)
+	select {
+	case t.claimed <- struct{}{}:
+	default:
+	}
 	return h, nil, nil
 }
 

@@ -53,7 +53,9 @@ type LBService struct {
 	DrainMS    int64    `json:"drain_ms,omitempty" doc:"How long connections of a backend that is taken out may go on"`
 	NoQuorum   string   `json:"no_quorum,omitempty" doc:"What becomes of the VIP when no duty can be granted: drop or keep"`
 
-	Holder *LBHolder `json:"holder,omitempty" doc:"Absent while no node is known to hold the VIP"`
+	Holder  *LBHolder `json:"holder,omitempty" doc:"Absent while no node is known to hold the VIP"`
+	Refusal string    `json:"refusal,omitempty" doc:"Where nobody holds the VIP: why the answering node does not; absent when it offers itself"`
+	Trial   bool      `json:"trial,omitempty" doc:"True where the answering node is on loopback, to try things: nobody will hold the VIP, and nothing is to be waited for"`
 	// By is the node whose table this is.
 	By      *NodeName `json:"by,omitempty" doc:"The node whose table of backends this is: the holder's, or, where that cannot be had, what the answering node plans"`
 	NotHeld string    `json:"not_held,omitempty" doc:"Why this is not the holder's table; absent when it is"`
