@@ -42,6 +42,7 @@ type bench struct {
 	nat      nft.Table
 	natErr   error
 	fitErr   error
+	fitAsked int // how often
 	proxied  []*plan.Service
 	checks   map[string]report.Check
 	specs    []check.Spec
@@ -196,7 +197,12 @@ func (b *bench) grant(n uint64) (l *viptest.Lease, end context.CancelCauseFunc, 
 
 type benchNAT struct{ b *bench }
 
-func (n benchNAT) Check() error { return n.b.fitErr }
+func (n benchNAT) Check() error {
+	n.b.mu.Lock()
+	defer n.b.mu.Unlock()
+	n.b.fitAsked++
+	return n.b.fitErr
+}
 
 func (n benchNAT) Apply(_ context.Context, t nft.Table) error {
 	if n.b.natErr != nil {

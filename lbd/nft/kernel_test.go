@@ -395,3 +395,36 @@ func TestAnyTableAfterAnyOther(t *testing.T) {
 		t.Errorf("%+v", b.counts)
 	}
 }
+
+// TestAsleep: the kernel is asked nothing while there is no service.
+func TestAsleep(t *testing.T) {
+	b, _ := open(t)
+	is := func(idle bool, when string) {
+		t.Helper()
+		if b.idle() != idle {
+			t.Errorf("%s: idle is %t", when, !idle)
+		}
+	}
+	is(true, "nothing was applied")
+	for range 2 {
+		if err := b.Apply(t.Context(), Table{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.tick(); err != nil {
+			t.Fatal(err)
+		}
+		is(true, "no service")
+		if err := b.Apply(t.Context(), sample()); err != nil {
+			t.Fatal(err)
+		}
+		is(false, "services")
+		if err := b.Apply(t.Context(), Table{}); err != nil {
+			t.Fatal(err)
+		}
+		is(false, "flows of what was there are gone through once more")
+		if err := b.tick(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is(true, "no service any more")
+}
