@@ -248,7 +248,9 @@ func (s *shell) check(c command) {
 		}
 		return nil
 	}
-	repeat := strings.HasPrefix(c.text, "dig ") || strings.HasPrefix(c.text, "hostmesh status") || strings.HasPrefix(c.text, "hostmesh members")
+	repeat := slices.ContainsFunc([]string{"dig ", "hostmesh status", "hostmesh members", "hostmesh lb list", "hostmesh lb show", "hostmesh lb explain"}, func(read string) bool {
+		return strings.HasPrefix(c.text, read)
+	})
 	err := try()
 	for begin := time.Now(); err != nil && repeat && time.Since(begin) < eventually; err = try() {
 		time.Sleep(50 * time.Millisecond)

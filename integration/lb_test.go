@@ -1,5 +1,3 @@
-//go:build balance
-
 package integration
 
 import (
@@ -58,7 +56,6 @@ type lbSite struct {
 }
 
 func newLBSite(t *testing.T, agents int, modes ...string) *lbSite {
-	t.Setenv("HOSTMESH_LB_ENABLED", "true")
 	s := &lbSite{w: wires{t}, modes: modes, macs: map[string]*box{}, spaces: map[*box]string{}, disk: map[*box]*smallDisk{}}
 	addrs := map[string]string{"c1": "10.77.0.61", "c2": "10.77.0.62"}
 	for i := range agents {

@@ -1,5 +1,3 @@
-//go:build balance
-
 package integration
 
 import (
