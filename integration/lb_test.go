@@ -3,6 +3,7 @@ package integration
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -18,7 +19,7 @@ import (
 	"hostmesh/node/api"
 )
 
-// lbRuns is how often each fault is made.
+// lbRuns is how often each fault is made: once, unless make balance says otherwise.
 const lbRuns = "HOSTMESH_TEST_LB_RUNS"
 
 // TestBalancedUnderFaults has five agents, three members and two clients, each in a network namespace of its own. The agent that holds two virtual
@@ -56,13 +57,25 @@ type lbSite struct {
 }
 
 func newLBSite(t *testing.T, agents int, modes ...string) *lbSite {
-	s := &lbSite{w: wires{t}, modes: modes, macs: map[string]*box{}, spaces: map[*box]string{}, disk: map[*box]*smallDisk{}}
 	addrs := map[string]string{"c1": "10.77.0.61", "c2": "10.77.0.62"}
-	for i := range agents {
-		addrs[fmt.Sprintf("a%d", i+1)] = fmt.Sprintf("10.77.0.%d", i+1)
-	}
 	for i := range 3 {
 		addrs[fmt.Sprintf("w%d", i+1)] = fmt.Sprintf("10.77.0.%d", i+51)
+	}
+	s := newBalancers(t, agents, addrs)
+	s.modes = modes
+	for i := range 3 {
+		name := fmt.Sprintf("w%d", i+1)
+		s.members = append(s.members, newMember(t, name, addrs[name], 7000))
+	}
+	return s
+}
+
+// newBalancers has agents, and others, each in a namespace. Nothing runs yet.
+func newBalancers(t *testing.T, agents int, others map[string]string) *lbSite {
+	s := &lbSite{w: wires{t}, macs: map[string]*box{}, spaces: map[*box]string{}, disk: map[*box]*smallDisk{}}
+	addrs := maps.Clone(others)
+	for i := range agents {
+		addrs[fmt.Sprintf("a%d", i+1)] = fmt.Sprintf("10.77.0.%d", i+1)
 	}
 	s.w.lay(addrs)
 	s.w.ip("link", "add", "br1", "type", "bridge")
@@ -76,10 +89,6 @@ func newLBSite(t *testing.T, agents int, modes ...string) *lbSite {
 		s.spaces[b] = name
 		s.macs[s.mac(name)] = b
 	}
-	for i := range 3 {
-		name := fmt.Sprintf("w%d", i+1)
-		s.members = append(s.members, newMember(t, name, addrs[name], 7000))
-	}
 	return s
 }
 
@@ -88,10 +97,9 @@ func (s *lbSite) mac(space string) string {
 	return strings.TrimSpace(s.must(exec.Command("ip", "netns", "exec", space, "cat", "/sys/class/net/eth0/address")))
 }
 
-// begin starts the agents, writes what is to be balanced, and has clients use it.
-func (s *lbSite) begin() {
-	t := s.t
-	t.Helper()
+// launch starts the agents, and waits until they see each other.
+func (s *lbSite) launch() {
+	s.t.Helper()
 	s.boxes[0].found()
 	for i, b := range s.boxes {
 		if i > 0 {
@@ -106,6 +114,13 @@ func (s *lbSite) begin() {
 		b.ready()
 	}
 	s.allAlive()
+}
+
+// begin starts the agents, writes what is to be balanced, and has clients use it.
+func (s *lbSite) begin() {
+	t := s.t
+	t.Helper()
+	s.launch()
 	for i := range s.members {
 		s.puts(fmt.Sprintf("hosts/w%d", i+1), fmt.Sprintf("Network: {IP: 10.77.0.%d}\n", i+51))
 	}
