@@ -5,6 +5,7 @@ set -euo pipefail
 
 build="gcc libc6-dev"                         # libvirt's binding is C; its headers come with it
 demo="$build bind9-dnsutils curl ca-certificates"
+[[ $(id -u) -ne 0 ]] || demo="$demo iproute2 unbound" # a network of its own, and resolvers in it
 test="$demo bind9-utils iproute2 libvirt0 git" # named-checkzone; network namespaces; libvirt's own test driver; histories
 test="$test nsd knot knot-dnssecutils bind9 unbound" # secondaries and a resolver; nsd-checkzone, kzonecheck
 test="$test slapd"                            # a directory to log in by

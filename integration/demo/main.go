@@ -26,7 +26,11 @@ func main() {
 	defer cancel()
 
 	err := d.open(*binary, *inventory)
-	if err == nil {
+	switch {
+	case err != nil:
+	case os.Getenv(sceneVariable) != "":
+		err = playResolvers(ctx, &d)
+	default:
 		err = d.run(ctx)
 	}
 	err = errors.Join(err, d.close(err))

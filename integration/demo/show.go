@@ -25,6 +25,7 @@ func (d *demo) run(ctx context.Context) error {
 	fmt.Println("hostmesh: three agents, one database, no server")
 	for _, step := range []func(context.Context) error{
 		d.formMesh, d.importInventory, d.askEach, d.writeOnce, d.lookBack, d.loseOne, d.bringBack,
+		d.showResolvers,
 	} {
 		if err := step(ctx); err != nil {
 			return err
