@@ -19,7 +19,7 @@ build: ## bin/hostmesh: one binary for boxes with and without libvirt; bin/hostd
 	$(GO) build -tags '$(TAGS)' -trimpath -ldflags '$(LDFLAGS)' -o bin/hostmesh ./cmd/hostmesh
 	@ln -sf hostmesh bin/hostdb
 
-demo: ## three agents on this machine: import, answer, lose one, get it back
+demo: ## three agents on this machine: import, answer, lose one, get it back; as root also resolvers behind one address
 	@packaging/deps.sh demo
 	@$(MAKE) --no-print-directory build
 	@$(GO) run -tags '$(TAGS)' ./integration/demo -hostmesh bin/hostmesh -inventory examples/inventory $(if $(KEEP),-keep)
