@@ -34,8 +34,8 @@ race: ## the packages where goroutines meet, under the race detector
 	@packaging/deps.sh test
 	$(GO) test -race -tags '$(TAGS)' -timeout 20m ./hostdb/... ./mesh/... ./dnsd/... ./lbd/... ./vmd/... ./node/...
 
-bench: ## the table of budgets; BENCH=short for a quick look, ONLY=takeover,commit,duties for some rows
-	@packaging/deps.sh test
+bench: ## the table of budgets; BENCH=short for a quick look, ONLY=takeover,commit,duties for some rows (lbchange, lbforward: as root)
+	@packaging/deps.sh bench
 	@$(MAKE) --no-print-directory build
 	@$(GO) run -tags '$(TAGS)' ./integration/bench -hostmesh bin/hostmesh $(if $(filter short,$(BENCH)),-short) $(if $(ONLY),-only $(ONLY))
 

@@ -15,7 +15,7 @@ test="$test nftables"                         # rules of the kernel, as people r
 test="$test qemu-system-x86 busybox-static"   # a machine whose power is cut; what lives in small ones
 test="$test libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-utils genisoimage" # machines that come and go
 
-bench="$test nsd knot dnsperf"                # name servers to be compared with
+bench="$test nsd knot dnsperf wrk"            # name servers to be compared with; clients
 
 case "${1:-}" in
 build) want=$build ;;

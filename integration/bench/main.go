@@ -111,6 +111,8 @@ func (b *bench) measurements() []measurement {
 		{"vmcreate", b.vmCreate},
 		{"vmplace", b.vmPlace},
 		{"vmname", b.vmName},
+		{"lbchange", b.lbChange},
+		{"lbforward", b.lbForward},
 		{"nameservers", b.nameservers}, // this and what follows only when asked for: make bench-dns
 		{"dnsload", b.underLoad},
 	}

@@ -83,6 +83,18 @@ func runChild(name string, args []string) error {
 			return err
 		}
 		return createVMs(args[0], args[1], turns)
+	case name == "reply" && len(args) == 1:
+		return serveReply(args[0])
+	case name == "balance" && len(args) == 5:
+		turns, err := strconv.Atoi(args[3])
+		if err != nil {
+			return err
+		}
+		turn, err := time.ParseDuration(args[4])
+		if err != nil {
+			return err
+		}
+		return balanceChild(args[0], args[1], args[2], turns, turn)
 	case name == "batches" && len(args) == 1:
 		return serveBatches(args[0])
 	}
