@@ -52,7 +52,11 @@ func TestOrphaned(t *testing.T) {
 		b.mu.Lock()
 		b.fitErr = context.Canceled
 		b.mu.Unlock()
-		b.until("what it lacks is told", func() bool { time.Sleep(time.Second); v := b.d.State().VIPs[0]; return v.Lacking && v.Refusal == "context canceled" })
+		b.until("what it lacks is told", func() bool {
+			time.Sleep(time.Second)
+			v := b.d.State().VIPs[0]
+			return v.Lacking && v.Refusal == "context canceled"
+		})
 	})
 }
 
