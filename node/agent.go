@@ -58,6 +58,7 @@ type Agent struct {
 	vms       *vmd.Box
 	virt      *libvirt.Hypervisor // nil where there is none
 	lb        balancing
+	mysql     databases
 	placer    *vmd.Placer
 	// retention drops old history, where the configuration says so.
 	retention *retention
@@ -266,7 +267,13 @@ func (a *Agent) openDaemons() error {
 	if err := a.openVM(); err != nil {
 		return err
 	}
+	if err := a.openAddresses(); err != nil {
+		return err
+	}
 	if err := a.openLB(); err != nil {
+		return err
+	}
+	if err := a.openMySQL(); err != nil {
 		return err
 	}
 	return a.openDNS()
@@ -385,8 +392,14 @@ func (a *Agent) services() *services {
 		s.add("vm", a.vms.Run)
 	}
 	s.add("vm-placer", a.runPlacer)
+	if !a.cfg.Observe {
+		s.add("addresses", a.lb.addresses.Run) // what hands addresses over ends before
+	}
+	s.add("mysql", a.mysql.daemon.Run)
+	if b := a.mysql.beside; b != nil {
+		s.add("mysql-local", b.host.Run)
+	}
 	if !a.cfg.Observe && a.lb.daemon != nil {
-		s.add("addresses", a.lb.addresses.Run)
 		s.add("nat", a.lb.nat.Run)
 		if a.lb.proxy != nil {
 			s.add("haproxy", a.lb.proxy.Run)

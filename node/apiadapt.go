@@ -25,7 +25,7 @@ func (a *Agent) handler() http.Handler {
 			History: a.history(), Restorer: a.history(), Conflicts: a.history(), ReadOnly: a.history(),
 			Zones: a.zones(), DNSKeys: dnsKeys{a.tsigKeys()}, DNSDesk: a.dnsDesk(), DNSQueries: a.dnsQueries(), Query: a.store,
 			Objects: a.store, Watchers: a.watchers,
-			VMs: machines, VMCommands: machines, VMPlanner: machines, LB: a.lbDesk(),
+			VMs: machines, VMCommands: machines, VMPlanner: machines, LB: a.lbDesk(), MySQL: a.mysqlDesk(),
 			Identify:       a.identify,
 			ReplicaVersion: func() string { return a.store.View().Version().String() },
 		}),

@@ -57,6 +57,8 @@ type Config struct {
 	VM VMConfig
 	// LB is what this box balances load with.
 	LB LBConfig
+	// MySQL is what this box leads databases with.
+	MySQL MySQLConfig
 	// Labels tell where the box stands, until HostDB's Physical Location says otherwise.
 	Labels LabelsConfig
 	// Duties are what this box may be elected for: lb, mysql, group, mirror, vm. Empty: all it can do.
@@ -178,6 +180,12 @@ type LBConfig struct {
 	Certificates string
 	// HAProxy is the program for the modes tcp and http. Empty: haproxy of the path.
 	HAProxy string
+}
+
+// MySQLConfig is what a box leads databases with.
+type MySQLConfig struct {
+	// Credentials has the accounts of clusters, NAME.yaml; only root may have put them there: HostDB names one, no more. Empty: credentialsDir.
+	Credentials string
 }
 
 const (
@@ -340,7 +348,7 @@ func (c *Config) validate() error {
 	if c.VM.Dir != "" && !filepath.IsAbs(c.VM.Dir) {
 		bad("vm.dir %s: want an absolute path", c.VM.Dir)
 	}
-	for _, k := range []struct{ name, dir string }{{"lb.checks", c.LB.Checks}, {"lb.certificates", c.LB.Certificates}} {
+	for _, k := range []struct{ name, dir string }{{"lb.checks", c.LB.Checks}, {"lb.certificates", c.LB.Certificates}, {"mysql.credentials", c.MySQL.Credentials}} {
 		if k.dir != "" && !filepath.IsAbs(k.dir) {
 			bad("%s %s: want an absolute path", k.name, k.dir)
 		}

@@ -78,6 +78,7 @@ func knobs() []knob {
 		text("lb-checks", "lb.checks", "DIR", "where the programs are by which members of balanced tags are tried (default: /etc/hostmesh/checks.d)", func(c *Config) *string { return &c.LB.Checks }),
 		text("lb-certificates", "lb.certificates", "DIR", "where the certificates are that clients of balanced tags are shown (default: /etc/hostmesh/balancer.d)", func(c *Config) *string { return &c.LB.Certificates }),
 		text("lb-haproxy", "lb.haproxy", "FILE", "the program for balanced tags of the modes tcp and http (default: haproxy of the path)", func(c *Config) *string { return &c.LB.HAProxy }),
+		text("mysql-credentials", "mysql.credentials", "DIR", "where the accounts of database clusters are (default: /etc/hostmesh/credentials.d)", func(c *Config) *string { return &c.MySQL.Credentials }),
 		text("datacenter", "labels.datacenter", "NAME", "datacenter of the box, until HostDB says otherwise", func(c *Config) *string { return &c.Labels.Datacenter }),
 		text("rack", "labels.rack", "NAME", "rack of the box, until HostDB says otherwise", func(c *Config) *string { return &c.Labels.Rack }),
 		list("duties", "duties", "A,B", "what this box may be elected for: lb, mysql, group, mirror, vm (default: all it can do)", func(c *Config) *[]string { return &c.Duties }),

@@ -26,6 +26,7 @@ type balancing struct {
 	daemon *lbd.Daemon
 	// addresses are all that any daemon claims.
 	addresses *vip.Table
+	scratch   string // under --observe: a directory in place of the data directory
 	nat       *nft.Balancer
 	proxy     *haproxy.Balancer // nil where it cannot be
 	checks    *check.Runner
@@ -34,8 +35,40 @@ type balancing struct {
 // haproxyDir is where HAProxy's file and sockets are, in the data directory. Its name is short: paths of sockets are bounded.
 const haproxyDir = "haproxy"
 
-// openLB makes the table of virtual addresses, and the daemon that balances what arrives at them. That this box may not change
-// addresses is no reason not to run: it is not eligible, and says why.
+// openAddresses makes the table of virtual addresses. That this box may not change addresses is no reason not to run: it is not eligible for what
+// needs one, and says why.
+func (a *Agent) openAddresses() error {
+	claims, err := a.claimsDir()
+	if err != nil {
+		return err
+	}
+	wire := vip.OpenNeighbours(nil, a.log)
+	a.closers = append(a.closers, wire.Close)
+	if a.lb.addresses, err = vip.Open(vip.Config{Dir: claims, Kernel: a.openKernel(), Announcer: wire, Logger: a.log}); err != nil {
+		return err
+	}
+	a.closers = append(a.closers, a.lb.addresses.Close)
+	return nil
+}
+
+// claimsDir is where it is kept what this box claimed. Under --observe that is nowhere: what an earlier run claimed is left where it is, so its file is not
+// looked at.
+func (a *Agent) claimsDir() (string, error) {
+	if !a.cfg.Observe {
+		return a.dir.path, nil
+	}
+	if a.lb.scratch == "" {
+		dir, err := os.MkdirTemp("", "hostmesh-observe-")
+		if err != nil {
+			return "", err
+		}
+		a.closers = append(a.closers, func() error { return os.RemoveAll(dir) })
+		a.lb.scratch = dir
+	}
+	return a.lb.scratch, nil
+}
+
+// openLB makes the daemon that balances what arrives at virtual addresses.
 func (a *Agent) openLB() error {
 	if !a.cfg.LB.Enabled {
 		return nil
@@ -53,24 +86,10 @@ func (a *Agent) openLB() error {
 	case !a.cfg.may(lbDuty):
 		cfg.Unfit = "duties in its configuration leaves lb out"
 	}
-	claims := a.dir.path
-	if a.cfg.Observe {
-		// What an earlier run claimed is left where it is, so its file is not looked at.
-		var err error
-		if claims, err = os.MkdirTemp("", "hostmesh-observe-"); err != nil {
-			return err
-		}
-		a.closers = append(a.closers, func() error { return os.RemoveAll(claims) })
-		cfg.Dir = claims
-	}
-	kernel := a.openAddresses()
-	wire := vip.OpenNeighbours(nil, a.log)
-	a.closers = append(a.closers, wire.Close)
 	var err error
-	if a.lb.addresses, err = vip.Open(vip.Config{Dir: claims, Kernel: kernel, Announcer: wire, Logger: a.log}); err != nil {
+	if cfg.Dir, err = a.claimsDir(); err != nil {
 		return err
 	}
-	a.closers = append(a.closers, a.lb.addresses.Close)
 	nc := nft.DefaultConfig()
 	nc.Logger = a.log
 	if a.lb.nat, err = nft.Open(nc); err != nil {
@@ -101,8 +120,8 @@ func (a *Agent) onLoopback() bool {
 	return err == nil && addr.IsLoopback()
 }
 
-// openAddresses opens the kernel's doors; where they stay shut, what is behind them fails with the reason.
-func (a *Agent) openAddresses() vip.Kernel {
+// openKernel opens the kernel's doors; where they stay shut, what is behind them fails with the reason.
+func (a *Agent) openKernel() vip.Kernel {
 	kernel, err := vip.OpenLinux(nil)
 	if err != nil {
 		a.log.Error("this node can hold no virtual address", "err", err)
@@ -190,7 +209,7 @@ func (b *balancing) collectors() []prometheus.Collector {
 	if b.daemon == nil {
 		return nil
 	}
-	list := []prometheus.Collector{b.addresses.Collector(), b.nat.Collector(), b.checks.Collector(), b.daemon.Collector()}
+	list := []prometheus.Collector{b.nat.Collector(), b.checks.Collector(), b.daemon.Collector()}
 	if b.proxy != nil {
 		list = append(list, b.proxy.Collectors()...)
 	}

@@ -29,7 +29,9 @@ func (a *Agent) register() {
 	a.metrics.MustRegister(a.retention.dropped)
 	a.metrics.MustRegister(a.keeper.collectors()...)
 	a.metrics.MustRegister(a.images.collectors()...)
+	a.metrics.MustRegister(a.lb.addresses.Collector())
 	a.metrics.MustRegister(a.lb.collectors()...)
+	a.metrics.MustRegister(a.mysql.collectors()...)
 	if a.cfg.Libvirt != "" {
 		a.metrics.MustRegister(a.vms.Collector())
 	}

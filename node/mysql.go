@@ -71,7 +71,7 @@ func (a *Agent) openMySQL() error {
 		cfg.Lease = clusterGrants{a.lease}
 	}
 	switch {
-	case a.onLoopback() && !a.cfg.MySQL.Loopback:
+	case a.onLoopback():
 		cfg.Unfit = "its own address is a loopback one, so it watches over no database of a network"
 	case !a.cfg.may(mysqlDuty):
 		cfg.Unfit = "duties in its configuration leaves mysql out"

@@ -32,6 +32,12 @@ func (a *Agent) Status() api.Status {
 		if a.lb.daemon != nil && d.Name == a.lb.daemon.Name() {
 			x.Note, x.Idle = a.lbNote()
 		}
+		if a.mysql.daemon != nil && d.Name == a.mysql.daemon.Name() {
+			x.Note, x.Idle = a.mysqlNote()
+		}
+		if a.mysql.beside != nil && d.Name == a.mysql.beside.Name() {
+			x.Note, x.Idle = a.besideNote()
+		}
 		s.Daemons = append(s.Daemons, x)
 	}
 	if a.mirror != nil {
@@ -43,6 +49,7 @@ func (a *Agent) Status() api.Status {
 	s.Problems = append(s.Problems, a.dnsProblems()...)
 	s.Problems = append(s.Problems, a.images.problems()...)
 	s.Problems = append(s.Problems, a.lbProblems()...)
+	s.Problems = append(s.Problems, a.mysqlProblems()...)
 	s.Problems = append(s.Problems, a.vmProblems()...)
 	s.Problems = append(s.Problems, a.removals().problems()...)
 	s.Problems = append(s.Problems, lostProblems(a.replica.Status().Lost)...)
