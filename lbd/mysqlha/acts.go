@@ -74,7 +74,7 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		if err := do(openBound, func(ctx context.Context) error { return server.SetAcker(ctx, false) }); err != nil {
 			return err
 		}
-		if err := do(cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Uncut(ctx, order, m.Source()) }); err != nil {
+		if err := do(cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Uncut(ctx, order, m.anything()) }); err != nil {
 			return err
 		}
 		return r.store(ctx, func(rec *Record) { rec.Shut = without2(rec.Shut, a.Host) })
@@ -84,6 +84,8 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		old := m
 		each(everybody(c, old.Host), func(m Member) {
 			_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(m).Uncut(ctx, order, old.Source()) })
+			// Whom it was to hear nothing of, as the primary, it may hear when it is one again. Where that fails it is seen to when it matters.
+			_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Uncut(ctx, order, m.anything()) })
 		})
 		return r.store(ctx, func(rec *Record) {
 			delete(rec.Fenced, a.Host)
@@ -132,7 +134,7 @@ func (r *Runner) writable(ctx context.Context, c *Cluster, m Member) error {
 	server, local, order := r.cfg.World.Server(m), r.cfg.World.Local(m), r.order()
 	for _, host := range rec.Shut {
 		if shut, ok := c.Known(host); ok {
-			if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Cut(ctx, order, shut.Source()) }); err != nil {
+			if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Cut(ctx, order, shut.anything()) }); err != nil {
 				return fmt.Errorf("keep %s, which does not count, from acknowledging: %w", host, err)
 			}
 		}
@@ -195,7 +197,7 @@ func (r *Runner) shut(ctx context.Context, c *Cluster, m, primary Member) error 
 	}); err != nil {
 		return err
 	}
-	if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Cut(ctx, order, m.Source()) }); err != nil {
+	if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Cut(ctx, order, m.anything()) }); err != nil {
 		return err
 	}
 	// What it may have acknowledged until now, another must have before it counts no more.

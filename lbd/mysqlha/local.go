@@ -38,7 +38,8 @@ var (
 type Local interface {
 	// State tells how the process stands.
 	State(ctx context.Context, tag string) (LocalState, error)
-	// Cut has this host receive nothing from a source any more: established connections are reset, new ones refused. Uncut takes that back.
+	// Cut has this host receive nothing from a source any more: established connections are reset, new ones refused. Uncut takes that back. With Port 0 the server
+	// here is heard by nobody on that host any more, from whatever port: connections to the port of the own server are reset and refused.
 	Cut(ctx context.Context, o Order, source Source) error
 	Uncut(ctx context.Context, o Order, source Source) error
 	// Kill ends the process at once (SIGKILL), marks it not to start, and returns when it is gone.

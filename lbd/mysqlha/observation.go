@@ -60,6 +60,9 @@ func find(list []Member, host string) (Member, bool) {
 // Source is how replicas reach a host.
 func (m Member) Source() Source { return Source{Host: m.Addr.String(), Port: m.Port, Name: m.Host} }
 
+// anything is a source that stands for whatever comes from a host: what a primary is to hear nothing of.
+func (m Member) anything() Source { return Source{Host: m.Addr.String(), Name: m.Host} }
+
 // Cause is why a server did not answer; "" = it did.
 type Cause string
 

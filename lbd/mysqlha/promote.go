@@ -109,7 +109,26 @@ func (r *Runner) apply(ctx context.Context, to Member, position string) error {
 	if !has.Reaches(want) {
 		return permanent{fmt.Errorf("%s had %s, and has %s: it was started anew, and has dropped what it had not applied", to.Host, position, has)}
 	}
-	return r.bounded(ctx, applyBound, func(ctx context.Context) error { return r.cfg.World.Server(to).WaitApplied(ctx, position) })
+	server := r.cfg.World.Server(to)
+	for end := time.Now().Add(applyBound); ; {
+		werr := r.bounded(ctx, applyLook, func(ctx context.Context) error { return server.WaitApplied(ctx, position) })
+		if werr == nil {
+			return nil
+		}
+		if err := r.ok(ctx); err != nil {
+			return err
+		}
+		f, err := r.observe(ctx, to)
+		switch {
+		case err != nil:
+			return err
+		case f.Replica != nil && !f.Replica.SQL:
+			// Its other thread is stopped, too: to start this one would drop what it has not applied.
+			return permanent{fmt.Errorf("%s has stopped applying what it received: %w", to.Host, werr)}
+		case time.Now().After(end):
+			return permanent{werr}
+		}
+	}
 }
 
 // promote has the new primary follow nobody, and wait for acknowledgements once it takes writes. It is read-only.
@@ -346,6 +365,9 @@ func (r *Runner) withdraw(ctx context.Context, c *Cluster, old Member) (func(*Re
 func (r *Runner) back(ctx context.Context, c *Cluster, m, primary Member) error {
 	server, local, order := r.cfg.World.Server(m), r.cfg.World.Local(m), r.order()
 	_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Uncut(ctx, order, primary.Source()) })
+	if !slices.Contains(c.Record.Shut, m.Host) {
+		_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Uncut(ctx, order, m.anything()) })
+	}
 	f, err := r.observe(ctx, m)
 	if err != nil {
 		return err

@@ -76,6 +76,7 @@ const (
 	planBound    = 5 * time.Second  // of a step of a planned change
 	startBound   = 10 * time.Minute // recovery after a crash, while there is nothing else to be done
 	applyBound   = 10 * time.Minute
+	applyLook    = time.Second // between two looks whether it still applies
 	storeBound   = 5 * time.Second
 	retryFor     = 3 * time.Second // a step of a failover, before another is chosen
 	retryPause   = 50 * time.Millisecond

@@ -74,6 +74,7 @@ type Watch struct {
 	busy   map[string]string
 	rest   map[string]time.Time
 	tries  map[string]int
+	last   map[string]Act // of a host
 	tasks  []*Task
 	story  []Line
 	recErr string
@@ -129,7 +130,7 @@ const (
 func NewWatch(cfg WatchConfig) *Watch {
 	w := &Watch{
 		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, poke: make(chan struct{}, 1), orders: make(chan order), ended: make(chan struct{}),
-		busy: map[string]string{}, rest: map[string]time.Time{}, tries: map[string]int{},
+		busy: map[string]string{}, rest: map[string]time.Time{}, tries: map[string]int{}, last: map[string]Act{},
 	}
 	if w.log == nil {
 		w.log = slog.Default()
@@ -352,6 +353,13 @@ func (w *Watch) did(a Action, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.acted = time.Now()
+	if err == nil && key != restIntent && w.last[key] == a.Act {
+		// It went well, and had to be done again: others come first, the longer the oftener it was.
+		w.tries[key]++
+		w.rest[key] = time.Now().Add(min(100*time.Millisecond<<min(w.tries[key], 10), 10*time.Second))
+		return
+	}
+	w.last[key] = a.Act
 	if err == nil {
 		delete(w.tries, key)
 		delete(w.rest, key)

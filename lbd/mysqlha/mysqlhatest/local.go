@@ -57,15 +57,17 @@ func (l *local) State(ctx context.Context, _ string) (st mysqlha.LocalState, err
 	return st, err
 }
 
+func key(s mysqlha.Source) string { return fmt.Sprintf("%s:%d", s.Host, s.Port) }
+
 // Cut implements mysqlha.Local.
 func (l *local) Cut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) error {
 	return l.tell(ctx, "cut", &o, func(b *box) error {
-		b.nft[s.Host] = true
-		if src := l.w.boxes[b.source]; src != nil && src.addr.String() == s.Host && b.ioState == "Yes" {
+		b.nft[key(s)] = true
+		if src := l.w.boxes[b.source]; src != nil && src.addr.String() == s.Host && s.Port != 0 && b.ioState == "Yes" {
 			b.ioState, b.ackConnected = "Connecting", false
 		}
 		for _, x := range l.w.boxes { // what it serves hears of the reset, too
-			if x.addr.String() == s.Host && x.source == b.name && x.ioState == "Yes" {
+			if x.addr.String() == s.Host && s.Port == 0 && x.source == b.name && x.ioState == "Yes" {
 				x.ioState, x.ackConnected = "Connecting", false
 			}
 		}
@@ -75,7 +77,7 @@ func (l *local) Cut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) erro
 
 // Uncut implements mysqlha.Local.
 func (l *local) Uncut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) error {
-	return l.tell(ctx, "uncut", &o, func(b *box) error { delete(b.nft, s.Host); return nil })
+	return l.tell(ctx, "uncut", &o, func(b *box) error { delete(b.nft, key(s)); return nil })
 }
 
 // Kill implements mysqlha.Local.

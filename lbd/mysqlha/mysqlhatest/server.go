@@ -212,6 +212,9 @@ func (s *server) SetReadOnly(ctx context.Context, on bool) error {
 // SetSource implements mysqlha.Server.
 func (s *server) SetSource(ctx context.Context, on bool) error {
 	return s.ask(ctx, "source", func(b *box) error {
+		if on && b.source != "" {
+			return fmt.Errorf("%s follows another: its applying thread would hang", s.host)
+		}
 		if b.semi && !on {
 			for i := range b.log {
 				if !b.log[i].committed {
@@ -305,14 +308,14 @@ func (s *server) Leave(ctx context.Context) error {
 // Follow implements mysqlha.Server.
 func (s *server) Follow(ctx context.Context, source mysqlha.Source, _ bool) error {
 	return s.ask(ctx, "follow", func(b *box) error {
+		if b.semi {
+			return fmt.Errorf("%s waits for acknowledgements: its applying thread would hang", s.host)
+		}
 		if b.source == source.Name && b.io && b.sql {
 			return nil
 		}
 		b.relay, b.source, b.io, b.sql, b.ioErrno, b.sqlErrno = nil, source.Name, true, true, 0, 0
 		b.ioState, b.ackConnected, b.triedAt = "Connecting", false, time.Time{}
-		if b.semi {
-			s.w.fault("%s follows %s and waits for acknowledgements: its applying thread hangs", s.host, source.Name)
-		}
 		return nil
 	})
 }

@@ -94,7 +94,7 @@ type box struct {
 	processAt time.Time
 	marked    string
 	markedAt  uint64          // epoch
-	nft       map[string]bool // addresses that nothing is received from
+	nft       map[string]bool // address:port that nothing is received from
 	epoch     uint64
 	fence     uint64
 	tenure    *mysqlha.Tenure
@@ -222,6 +222,11 @@ func (w *World) move() {
 	w.judge()
 }
 
+// cutOff reports whether a replica and its source are kept from each other by the box of one.
+func cutOff(replica, source *box) bool {
+	return replica.nft[source.addr.String()+":3306"] || source.nft[replica.addr.String()+":0"]
+}
+
 func (w *World) names() []string { return w.sorted }
 
 // receive is the thread that receives.
@@ -231,7 +236,7 @@ func (w *World) receive(b *box, now time.Time) {
 		return
 	}
 	src := w.boxes[b.source]
-	reset := src == nil || b.nft[src.addr.String()] || src.nft[b.addr.String()] || !src.running && !src.dead && w.link(b.name, src.name)
+	reset := src == nil || cutOff(b, src) || !src.running && !src.dead && w.link(b.name, src.name)
 	silent := !reset && (!w.link(b.name, src.name) || src.dead || src.frozen)
 	switch {
 	case reset:
@@ -370,7 +375,7 @@ func (w *World) Write(ctx context.Context, host string) (id int, ok bool) {
 // ackable reports whether somebody could acknowledge what a server writes. mu is held.
 func (w *World) ackable(b *box) bool {
 	for _, x := range w.boxes {
-		if x.running && !x.frozen && x.source == b.name && x.ioState == "Yes" && x.ackConnected && w.link(x.name, b.name) && !b.nft[x.addr.String()] && !x.nft[b.addr.String()] {
+		if x.running && !x.frozen && x.source == b.name && x.ioState == "Yes" && x.ackConnected && w.link(x.name, b.name) && !cutOff(x, b) {
 			return true
 		}
 	}
