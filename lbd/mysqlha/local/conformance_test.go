@@ -34,7 +34,10 @@ func conformance(t *testing.T, local func(*box) mysqlha.Local) {
 		b.dir = t.TempDir()
 		mustDo(t, chmodPrivate(b.dir))
 		t.Cleanup(func() { b.clean(); b.dir = fresh })
-		until(t, "the former server is gone", func() bool { _, err := find(*b.server.Accounts.Server, true); return err != nil })
+		until(t, "the former server is gone", func() bool {
+			_, err := find(*b.server.Accounts.Server, true)
+			return err != nil && !b.server.Running()
+		})
 		mustDo(t, rulesOfBox(b))
 		b.server.Restart("--read-only=1", "--skip-slave-start")
 		b.open()

@@ -134,6 +134,7 @@ func TestPositions(t *testing.T) {
 			t.Errorf("%s: %q, %v, want %q", name, got, err, c.want)
 		}
 	}
+	mustDo(t, os.Remove(filepath.Join(dir, "xtrabackup_slave_info")))
 	mustDo(t, os.WriteFile(filepath.Join(dir, "xtrabackup_binlog_info"), []byte("binlog.000001\t330\t'; DROP\n"), 0o600))
 	if _, err := positionOf(dir); err == nil {
 		t.Error("a position that is none is taken")

@@ -274,6 +274,9 @@ func (r *Remote) HandOverVIP(ctx context.Context, o mysqlha.Order) error {
 
 // Clone implements mysqlha.Local. A host that is silent for a while is asked again: the clone goes on there, and whoever asks joins it.
 func (r *Remote) Clone(ctx context.Context, o mysqlha.Order, from string, progress func(mysqlha.CloneProgress)) (string, error) {
+	if progress != nil {
+		progress(mysqlha.CloneProgress{Step: stepBackup})
+	}
 	for tries := 1; ; {
 		asked, cancel := context.WithTimeout(ctx, cloneWait+remoteShort)
 		a, err := r.ask(asked, request{What: askClone, Order: o, From: from})
