@@ -298,9 +298,15 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 	if err != nil {
 		return err
 	}
+	lost, err := Forgotten(f, of)
+	if err != nil {
+		return err
+	}
 	why := ""
 	if !extra.Empty() {
 		why = "it has what the primary never had: " + extra.String()
+	} else if !lost.Empty() {
+		why = "it has dropped what others have kept, up to " + lost.String() + ", and would skip that, because it wrote it itself"
 	} else if err := r.attach(ctx, c, m, server, true); errors.Is(err, ErrMissingLog) {
 		why = err.Error()
 	} else if err != nil {
