@@ -41,8 +41,8 @@ type cluster struct {
 	watch   *mysqlha.Watch
 
 	nextID atomic.Int64
-	told   map[int64]string // ids that a client was told of, and where; guarded by mu
-	last   time.Time        // when one was last told through the address
+	told   map[int64]string  // ids that a client was told of, and where; guarded by mu
+	first  map[int]time.Time // when one was first told, through the address, by a box, since it was asked for; guarded by mu
 }
 
 // newCluster makes n boxes; db1 has a table of the clients, and the others are new members.
@@ -311,7 +311,9 @@ func (c *cluster) write() (stop func()) {
 			for ctx.Err() == nil {
 				if i := c.address(); i != 0 && try(dbs[i], vipAddr) {
 					c.mu.Lock()
-					c.last = time.Now()
+					if c.first != nil && c.first[i].IsZero() {
+						c.first[i] = time.Now()
+					}
 					c.mu.Unlock()
 				}
 				pause(5 * time.Millisecond)
@@ -321,17 +323,30 @@ func (c *cluster) write() (stop func()) {
 	return func() { cancel(); wg.Wait() }
 }
 
-// wrote waits until a client was told of a write, begun after a moment, through the address, and returns how long after that moment it was told.
-func (c *cluster) wrote(since time.Time, what string) time.Duration {
+// moving has it noted from now on who tells clients of writes.
+func (c *cluster) moving() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.first = map[int]time.Time{}
+	return time.Now()
+}
+
+// wrote waits until a client was told of a write, through the address, by another than the old primary, and returns how long after a moment that was.
+func (c *cluster) wrote(since time.Time, old *box, what string) time.Duration {
 	c.t.Helper()
-	var at time.Time
+	var took time.Duration
 	c.settles(what+": a write through the address", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		at = c.last
-		return at.After(since.Add(time.Millisecond))
+		for i, at := range c.first {
+			if i != old.i {
+				took = at.Sub(since).Round(time.Millisecond)
+				return true
+			}
+		}
+		return false
 	})
-	return at.Sub(since)
+	return took
 }
 
 func (c *cluster) settles(what string, ok func() bool) {
@@ -456,10 +471,10 @@ func TestCluster(t *testing.T) {
 	fault := func(what string, begin, undo func(b *box)) {
 		t.Helper()
 		old := primary()
-		at := time.Now()
+		at := c.moving()
 		begin(old)
 		c.settles(what+": another is promoted", func() bool { return c.rec().Primary != old.name() })
-		t.Logf("%s: first write through the address %s after it", what, c.wrote(at, what).Round(time.Millisecond))
+		t.Logf("%s: first write through the address %s after it", what, c.wrote(at, old, what))
 		if undo != nil {
 			undo(old)
 		}
@@ -475,12 +490,12 @@ func TestCluster(t *testing.T) {
 	fault("link down", func(b *box) { c.link(b.i, false) }, func(b *box) { c.link(b.i, true) })
 
 	old := primary()
-	at := time.Now()
+	at := c.moving()
 	done, err := w.Switchover(t.Context(), "", "a test", "it is one")
 	if err != nil || done.Primary == old.name() {
 		t.Fatalf("switchover: %+v, %v", done, err)
 	}
-	t.Logf("switchover: took %s, first write through the address %s after it was asked for", done.Took.Round(time.Millisecond), c.wrote(at.Add(done.Took), "switchover").Round(time.Millisecond)+done.Took)
+	t.Logf("switchover: took %s, first write through the address %s after it was asked for", done.Took.Round(time.Millisecond), c.wrote(at, old, "switchover"))
 	c.whole("switchover")
 
 	// Whoever carries a failover out is ended at each step in turn, and another goes on.
@@ -497,7 +512,7 @@ func TestCluster(t *testing.T) {
 			}
 		}
 		c.mu.Unlock()
-		old, at := primary(), time.Now()
+		old, at := primary(), c.moving()
 		kill(old)
 		select {
 		case <-reached:
@@ -506,7 +521,7 @@ func TestCluster(t *testing.T) {
 		}
 		w, end = c.hold()
 		c.settles(what+": another is promoted", func() bool { return c.rec().Primary != old.name() })
-		t.Logf("%s: first write through the address %s after it", what, c.wrote(at, what).Round(time.Millisecond))
+		t.Logf("%s: first write through the address %s after it", what, c.wrote(at, old, what))
 		c.whole(what)
 		c.acked(w)
 	}
