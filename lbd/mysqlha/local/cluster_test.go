@@ -302,7 +302,7 @@ func (c *cluster) write() (stop func()) {
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				try(own, b.name())
-				pause(30 * time.Millisecond)
+				pause(100 * time.Millisecond)
 			}
 		})
 	}
@@ -316,7 +316,7 @@ func (c *cluster) write() (stop func()) {
 					}
 					c.mu.Unlock()
 				}
-				pause(5 * time.Millisecond)
+				pause(20 * time.Millisecond)
 			}
 		})
 	}
