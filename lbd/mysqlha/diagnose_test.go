@@ -375,7 +375,7 @@ func TestExplains(t *testing.T) {
 func TestChecks(t *testing.T) {
 	good := map[string]string{
 		"log_bin": "ON", "server_id": "1", "binlog_format": "ROW", "log_slave_updates": "ON", "sync_binlog": "1", "innodb_flush_log_at_trx_commit": "1",
-		"rpl_semi_sync_master_wait_point": "AFTER_SYNC", "rpl_semi_sync_master_timeout": "18446744073709551615", "rpl_semi_sync_master_wait_no_slave": "ON", "skip_slave_start": "ON",
+		"rpl_semi_sync_master_wait_point": "AFTER_SYNC", "rpl_semi_sync_master_timeout": "18446744073709551615", "rpl_semi_sync_master_wait_no_slave": "ON",
 		"slave_net_timeout": "60", "sync_relay_log": "10000", "max_connections": "151", "skip_name_resolve": "ON", "gtid_strict_mode": "ON", "read_only": "OFF",
 		"rpl_semi_sync_master_enabled": "ON", "rpl_semi_sync_slave_enabled": "OFF",
 	}

@@ -123,6 +123,20 @@ func (s *server) observe(ctx context.Context) {
 			s.mu.Unlock()
 			s.poke()
 		}
+		s.mu.Lock()
+		was := s.full
+		s.mu.Unlock()
+		if now := full(was, m.Server.Datadir); now != was {
+			s.mu.Lock()
+			s.full = now
+			s.mu.Unlock()
+			s.poke()
+			if now != "" {
+				s.h.cfg.Logger.Error("disk of a database server is full", "tag", s.tag, "reason", now)
+			} else {
+				s.h.cfg.Logger.Info("disk of a database server has room again", "tag", s.tag)
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -177,7 +191,7 @@ func (s *server) report() report.MySQL {
 	defer s.mu.Unlock()
 	r := report.MySQL{
 		Process: string(s.status), Since: s.since.UnixMilli(), Epoch: st.Epoch, Port: s.member.Server.Port, VIP: s.vip.phase(),
-		Role: s.view.role, Reads: s.view.in && s.status == mysqlha.ProcessRuns,
+		Role: s.view.role, Reads: s.view.in && s.status == mysqlha.ProcessRuns, Full: s.full,
 	}
 	switch {
 	case damaged != nil:

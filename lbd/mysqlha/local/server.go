@@ -35,6 +35,7 @@ type server struct {
 	why     string
 	unruled string // why the kernel does not have the rules; "" = it does
 	view    reading
+	full    string        // what is the matter with the disk; "" = it has room
 	changed chan struct{} // one slot: run is to publish
 	closed  bool
 	stopped chan struct{} // closed by close
