@@ -138,7 +138,7 @@ func (r *Runner) returned(ctx context.Context, c *Cluster, old Member) string {
 	}
 	var st LocalState
 	err := r.bounded(ctx, cutBound, func(ctx context.Context) (err error) { st, err = r.cfg.World.Local(old).State(ctx, c.Tag); return err })
-	if err == nil && (st.Process == ProcessDied || st.Process == ProcessStopped) && !r.unwilling[old.Host] {
+	if err == nil && (st.Process == ProcessDied || st.Process == ProcessStopped) {
 		return "the agent of the old primary, " + old.Host + ", answers: its server, which has all, is started again"
 	}
 	return ""

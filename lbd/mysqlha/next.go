@@ -74,6 +74,15 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 				}
 			}
 		}
+		// A failover that is taken back needs its old primary, as the one who keeps what was not acknowledged: nobody else has taken a write. That may take long.
+		if i.Step == StepWithdraw && i.Kind == Failover {
+			switch old := o.Servers[i.Old]; {
+			case o.Busy[i.Old] != "":
+				return nothing(o.Busy[i.Old])
+			case !old.answers(o.Now) && old.Agent && old.down() && !resting(o, i.Old):
+				return Action{Act: ActStart, Host: i.Old, As: AsPrimary, For: head.Name, Why: "the failover is taken back, and its server was ended"}
+			}
+		}
 		if until := o.Rest[restIntent]; o.Now.Before(until) {
 			return nothing("the change is tried again soon: " + i.Stopped)
 		}

@@ -351,3 +351,46 @@ func TestMembersComeAndGo(t *testing.T) {
 		}
 	})
 }
+
+// TestTakenBackBeside: a failover that stops, because a replica that acknowledges went away meanwhile, goes back to the server that it has killed. That is
+// started beside: whoever watches goes on watching, as recovery may take long.
+func TestTakenBackBeside(t *testing.T) {
+	in(t, 3, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+		c := write(t, w)
+		time.Sleep(time.Second)
+		var starts []time.Time // when it was begun, of the picture
+		w.OnEffect(func(host, what string) {
+			if what == "kill" {
+				w.Isolate("c", true)
+			}
+			if host == "a" && what == "start-server" {
+				starts = append(starts, h.Picture().At)
+			}
+		})
+		w.Freeze("a", true)
+		settle(t, w, 60*time.Second, "it was stopped, and is taken back", func() bool {
+			i := w.Record().Intent
+			return i != nil && i.Step == mysqlha.StepWithdraw
+		})
+		busy := map[time.Time]bool{}
+		settle(t, w, 60*time.Second, "a takes writes again", func() bool {
+			if p := h.Picture(); p.Observations.Busy["a"] != "" {
+				busy[p.At] = true
+			}
+			return slices.Equal(w.Writable(), []string{"a"})
+		})
+		if len(busy) < 2 {
+			t.Errorf("while a was started, it was looked %d times: who watches waited for it", len(busy))
+		}
+		if len(starts) != 1 {
+			t.Errorf("a was started %d times", len(starts))
+		}
+		w.Isolate("c", false)
+		settle(t, w, 60*time.Second, "a whole cluster again", whole(w, 3))
+		c.end()
+		nothingLost(t, w)
+		if r := w.Record(); r.Primary != "a" || !r.LastFailover.IsZero() {
+			t.Errorf("the record is %+v", r)
+		}
+	})
+}

@@ -53,8 +53,6 @@ type Runner struct {
 	rec     Record
 	version uint64
 	loaded  bool
-	// unwilling are old primaries whose agents do not start them as primaries again.
-	unwilling map[string]bool
 
 	wg sync.WaitGroup // what goes on beside the steps: fences, addresses
 
@@ -73,8 +71,7 @@ const (
 	addressWait  = 300 * time.Millisecond // for the address, before a change ends without it
 	openBound    = 3 * time.Second
 	ackerBound   = 3 * time.Second
-	planBound    = 5 * time.Second  // of a step of a planned change
-	startBound   = 10 * time.Minute // recovery after a crash, while there is nothing else to be done
+	planBound    = 5 * time.Second // of a step of a planned change
 	applyBound   = 10 * time.Minute
 	applyLook    = time.Second // between two looks whether it still applies
 	storeBound   = 5 * time.Second
@@ -85,7 +82,7 @@ const (
 
 // NewRunner makes one.
 func NewRunner(cfg RunnerConfig) *Runner {
-	r := &Runner{cfg: cfg, log: cfg.Logger, clock: cfg.Clock, fenced: map[uint64]string{}, unwilling: map[string]bool{}}
+	r := &Runner{cfg: cfg, log: cfg.Logger, clock: cfg.Clock, fenced: map[uint64]string{}}
 	if r.log == nil {
 		r.log = slog.Default()
 	}
