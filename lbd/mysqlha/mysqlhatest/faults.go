@@ -14,6 +14,20 @@ func (w *World) with(host string, f func(b *box)) {
 	}
 }
 
+// Reaches reports whether a program on one host is served by the server of another.
+func (w *World) Reaches(from, to string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a, b := w.boxes[from], w.boxes[to]
+	return b != nil && b.running && !b.frozen && w.link(from, to) && (a == nil || !cutOff(a, b))
+}
+
+// Position is what the server of a host has.
+func (w *World) Position(host string) (p string) {
+	w.with(host, func(b *box) { p = position(b.log) })
+	return p
+}
+
 // Kill ends the server of a host, as SIGKILL or a crash does. Its agent notices at once.
 func (w *World) Kill(host string) {
 	w.with(host, func(b *box) { b.end(mysqlha.ProcessDied, "killed") })
@@ -24,7 +38,7 @@ func (b *box) end(as mysqlha.Process, why string) {
 	if !b.running {
 		return
 	}
-	b.running, b.frozen = false, false
+	b.running, b.frozen, b.lastPID, b.pid = false, false, b.pid, 0
 	close(b.died)
 	b.waiting = map[int]chan bool{}
 	b.io, b.sql, b.ioState, b.ackConnected = false, false, "No", false
@@ -47,6 +61,7 @@ func (b *box) begin(as mysqlha.Role) {
 	}
 	b.running, b.frozen, b.readOnly, b.semi, b.acker, b.stuck = true, false, true, false, false, false
 	b.io, b.sql, b.ioState, b.ackConnected, b.ioErrno, b.sqlErrno = false, false, "No", false, 0, 0
+	b.pid, b.ended = b.lastPID+100, ""
 	b.died, b.began, b.beats = make(chan struct{}), time.Now(), 0
 	b.process, b.processAt = mysqlha.ProcessRuns, time.Now()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -18,6 +19,9 @@ type local struct {
 
 // tell has the agent of the host do something.
 func (l *local) tell(ctx context.Context, what string, o *mysqlha.Order, f func(b *box) error) error {
+	if o != nil && o.Tag != l.w.Tag {
+		return fmt.Errorf("%s: %w: %q", l.host, mysqlha.ErrNotHere, o.Tag)
+	}
 	if o != nil {
 		l.w.effect(l.host, what)
 	}
@@ -45,9 +49,15 @@ func (l *local) tell(ctx context.Context, what string, o *mysqlha.Order, f func(
 }
 
 // State implements mysqlha.Local.
-func (l *local) State(ctx context.Context, _ string) (st mysqlha.LocalState, err error) {
+func (l *local) State(ctx context.Context, tag string) (st mysqlha.LocalState, err error) {
+	if tag != l.w.Tag {
+		return st, fmt.Errorf("%s: %w: %q", l.host, mysqlha.ErrNotHere, tag)
+	}
 	err = l.tell(ctx, "state", nil, func(b *box) error {
-		st = mysqlha.LocalState{Process: b.process, PID: 1, Since: b.processAt, Why: b.ended, Marked: b.marked, Epoch: b.epoch, Fence: b.fence}
+		st = mysqlha.LocalState{Process: b.process, PID: b.pid, Since: b.processAt, Why: b.ended, Marked: b.marked, Epoch: b.epoch, Fence: b.fence}
+		if b.tenure != nil && b.tenure.Valid() {
+			st.VIP = "held"
+		}
 		for a := range b.nft {
 			st.CutFrom = append(st.CutFrom, a)
 		}
@@ -61,6 +71,9 @@ func key(s mysqlha.Source) string { return fmt.Sprintf("%s:%d", s.Host, s.Port) 
 
 // Cut implements mysqlha.Local.
 func (l *local) Cut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) error {
+	if _, err := netip.ParseAddr(s.Host); err != nil {
+		return fmt.Errorf("%s: cut: %w", l.host, err)
+	}
 	return l.tell(ctx, "cut", &o, func(b *box) error {
 		b.nft[key(s)] = true
 		if src := l.w.boxes[b.source]; src != nil && src.addr.String() == s.Host && s.Port != 0 && b.ioState == "Yes" {
@@ -92,12 +105,18 @@ func (l *local) Kill(ctx context.Context, o mysqlha.Order, why string) error {
 
 // Start implements mysqlha.Local.
 func (l *local) Start(ctx context.Context, o mysqlha.Order, as mysqlha.Role) error {
+	if as != mysqlha.AsPrimary && as != mysqlha.AsReplica {
+		return fmt.Errorf("%s: start as %q: there is no such role", l.host, as)
+	}
 	if err := pass(ctx, 200*time.Millisecond); err != nil {
 		return err
 	}
 	return l.tell(ctx, "start-server", &o, func(b *box) error {
 		if as == mysqlha.AsPrimary && b.marked != "" && o.Epoch <= b.markedAt {
 			return mysqlha.ErrMarked
+		}
+		if b.marked != "" {
+			b.end(mysqlha.ProcessStopped, b.marked) // somebody started what was fenced
 		}
 		b.marked = ""
 		b.begin(as)
@@ -113,6 +132,9 @@ func (l *local) Stop(ctx context.Context, o mysqlha.Order) error {
 // TakeVIP implements mysqlha.Local: a tenure, as the real one has it, and no second box on the same wire.
 func (l *local) TakeVIP(ctx context.Context, o mysqlha.Order) error {
 	err := l.tell(ctx, "take-address", &o, func(b *box) error {
+		if b.marked != "" {
+			return fmt.Errorf("%s: %w: %s", l.host, mysqlha.ErrMarked, b.marked)
+		}
 		b.refusing = false
 		if b.tenure != nil && b.tenure.Why() == "" {
 			b.tenure.Order(o.Epoch)
@@ -188,6 +210,9 @@ func (l *local) HandOverVIP(ctx context.Context, o mysqlha.Order) error {
 // Clone implements mysqlha.Local.
 func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progress func(mysqlha.CloneProgress)) (string, error) {
 	err := l.tell(ctx, "clone", &o, func(b *box) error {
+		if l.w.boxes[from] == nil || from == l.host {
+			return fmt.Errorf("%s: clone from %s: no other host of that name has a server of the cluster", l.host, from)
+		}
 		b.end(mysqlha.ProcessStopped, "its data is replaced")
 		b.relay, b.source, b.log, b.lasts = nil, "", nil, nil
 		return nil
@@ -196,6 +221,9 @@ func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progres
 		return "", err
 	}
 	for i := range 4 {
+		if progress == nil {
+			break
+		}
 		progress(mysqlha.CloneProgress{Step: "backup", Bytes: int64(i) << 20, Total: 4 << 20})
 		if err := pass(ctx, 100*time.Millisecond); err != nil {
 			return "", err

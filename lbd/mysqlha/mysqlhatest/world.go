@@ -76,6 +76,7 @@ type box struct {
 	running, frozen       bool
 	died                  chan struct{} // closed when the process ends
 	began                 time.Time
+	pid, lastPID          int // another for each process; 0 = none runs
 	readOnly, semi, acker bool
 	io, sql               bool // threads are wanted
 	ioState               string
@@ -115,7 +116,7 @@ func New(tag string, n int, strict bool) *World {
 	for i := range n {
 		b := &box{
 			name: string(rune('a' + i)), addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), id: uint32(i + 1), running: true, died: make(chan struct{}), began: now,
-			readOnly: i > 0, waiting: map[int]chan bool{}, process: mysqlha.ProcessRuns, processAt: now, nft: map[string]bool{}, ioState: "No",
+			readOnly: i > 0, waiting: map[int]chan bool{}, process: mysqlha.ProcessRuns, processAt: now, pid: i + 1, nft: map[string]bool{}, ioState: "No",
 		}
 		if i == 0 {
 			b.semi = true

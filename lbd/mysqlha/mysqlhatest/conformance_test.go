@@ -1,0 +1,27 @@
+package mysqlhatest_test
+
+import (
+	"testing"
+
+	"hostmesh/lbd/mysqlha/localtest"
+	"hostmesh/lbd/mysqlha/mysqlhatest"
+)
+
+// TestLocalContract has the agents of the fake world keep what those of real servers do.
+func TestLocalContract(t *testing.T) {
+	localtest.Test(t, func(t *testing.T) *localtest.World {
+		w := mysqlhatest.New("shop-db", 2, false)
+		t.Cleanup(w.Close)
+		members := w.Members()
+		return &localtest.World{
+			Local: w.At("watcher").Local(members[0]), Tag: w.Tag, Host: "a", Donor: "b",
+			Die:      func(*testing.T) { w.Kill("a") },
+			Source:   members[1].Source(),
+			Reaches:  func() bool { return w.Reaches("a", "b") },
+			Heard:    func() bool { return w.Reaches("b", "a") },
+			Served:   func() bool { return w.Reaches("watcher", "a") },
+			Here:     func() bool { return w.Address() == "a" },
+			Position: func() string { return w.Position("b") },
+		}
+	})
+}
