@@ -5,7 +5,22 @@ import (
 
 	"hostmesh/lbd/mysqlha/localtest"
 	"hostmesh/lbd/mysqlha/mysqlhatest"
+	"hostmesh/lbd/mysqlha/servertest"
 )
+
+// singles make servers of one fake world.
+type singles struct{ w *mysqlhatest.World }
+
+func (s singles) Add(*testing.T) servertest.Member { return s.w.Add() }
+
+// TestServerContract has the servers of the fake world do what real ones do.
+func TestServerContract(t *testing.T) {
+	servertest.Run(t, func(t *testing.T) servertest.World {
+		w := mysqlhatest.New("shop-db", 0, true)
+		t.Cleanup(w.Close)
+		return singles{w}
+	})
+}
 
 // TestLocalContract has the agents of the fake world keep what those of real servers do.
 func TestLocalContract(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"hostmesh/lbd/mysqlha"
@@ -18,8 +19,10 @@ type view struct {
 	node string
 }
 
-func (v view) Server(m mysqlha.Member) mysqlha.Server { return &server{v.w, v.node, m.Host} }
-func (v view) Local(m mysqlha.Member) mysqlha.Local   { return &local{v.w, v.node, m.Host} }
+func (v view) Server(m mysqlha.Member) mysqlha.Server {
+	return &server{w: v.w, node: v.node, host: m.Host, closed: make(chan struct{})}
+}
+func (v view) Local(m mysqlha.Member) mysqlha.Local { return &local{v.w, v.node, m.Host} }
 
 // DestroyVM implements mysqlha.World.
 func (v view) DestroyVM(ctx context.Context, host string, _ mysqlha.Order) error {
@@ -63,6 +66,9 @@ func pass(ctx context.Context, d time.Duration) error {
 type server struct {
 	w          *World
 	node, host string
+	denied     bool // its password is wrong
+	once       sync.Once
+	closed     chan struct{} // by Close
 }
 
 // ask runs a statement on the server, or fails as a client would.
@@ -80,8 +86,12 @@ func (s *server) ask(ctx context.Context, what string, f func(b *box) error) err
 		var err error
 		switch {
 		case silent:
+		case isClosed(s.closed):
+			err = fmt.Errorf("%s: %w: its connections were closed by us", s.host, mysqlha.ErrUnreachable)
 		case !b.running:
 			err = fmt.Errorf("%s: %w: connection refused", s.host, mysqlha.ErrUnreachable)
+		case s.denied:
+			err = fmt.Errorf("%s: %w", s.host, mysqlha.ErrDenied)
 		case what == "ping" && b.saturated:
 			err = fmt.Errorf("%s: %w", s.host, mysqlha.ErrSaturated)
 		default:
@@ -126,7 +136,7 @@ func (s *server) Observe(ctx context.Context) (f mysqlha.Facts, err error) {
 	err = s.ask(ctx, "observe", func(b *box) error {
 		f = mysqlha.Facts{
 			Version: "10.11.19-MariaDB", Flavour: mysqlha.MariaDB, ServerID: b.id, Uptime: time.Since(b.began).Truncate(time.Second), ReadOnly: b.readOnly,
-			Binlog: b.state(), Current: position(b.log), MaxConnections: 100, Clients: len(b.waiting), Settings: map[string]string{"log_bin": "ON"},
+			Binlog: b.state(), Current: position(b.log), MaxConnections: 100, Clients: len(b.waiting) + len(b.clients), Connections: 1 + b.held + len(b.waiting) + len(b.clients), Settings: map[string]string{"log_bin": "ON"},
 			Semi: mysqlha.SemiSync{Source: b.semi, Acker: b.acker, Active: b.semi, Waiting: len(b.waiting)},
 		}
 		for _, x := range s.w.boxes {
@@ -165,15 +175,18 @@ func (s *server) Ping(ctx context.Context) error {
 // Hold implements mysqlha.Server.
 func (s *server) Hold(ctx context.Context) error {
 	var died chan struct{}
-	if err := s.ask(ctx, "ping", func(b *box) error { died = b.died; return nil }); err != nil {
+	if err := s.ask(ctx, "ping", func(b *box) error { died = b.died; b.held++; return nil }); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
 		return err
 	}
+	defer s.w.with(s.host, func(b *box) { b.held-- })
 	select {
 	case <-ctx.Done():
 		return nil
+	case <-s.closed:
+		return fmt.Errorf("%s: %w: its connections were closed by us", s.host, mysqlha.ErrUnreachable)
 	case <-died:
 	}
 	s.w.mu.Lock()
@@ -297,6 +310,9 @@ func (s *server) WaitApplied(ctx context.Context, position string) error {
 		err := s.ask(ctx, "ping", func(b *box) error {
 			has, err := mysqlha.ParseGTIDs(mysqlha.MariaDB, b.state())
 			done = has.Reaches(want)
+			if err == nil && !done && !b.sql {
+				err = fmt.Errorf("%s: it has not applied that, and nothing applies there", s.host)
+			}
 			return err
 		})
 		if err != nil || done {
@@ -321,7 +337,7 @@ func (s *server) Leave(ctx context.Context) error {
 
 // Follow implements mysqlha.Server.
 func (s *server) Follow(ctx context.Context, source mysqlha.Source, _ bool) error {
-	return s.ask(ctx, "follow", func(b *box) error {
+	err := s.ask(ctx, "follow", func(b *box) error {
 		if b.semi {
 			return fmt.Errorf("%s waits for acknowledgements: its applying thread would hang", s.host)
 		}
@@ -332,6 +348,39 @@ func (s *server) Follow(ctx context.Context, source mysqlha.Source, _ bool) erro
 		b.ioState, b.ackConnected, b.triedAt = "Connecting", false, time.Time{}
 		return nil
 	})
+	// It returns when the source has let it in, or not, or cannot be reached.
+	for end := time.Now().Add(followPatience); err == nil; {
+		settled := false
+		err = s.ask(ctx, "ping", func(b *box) error {
+			settled = b.ioState == "Yes"
+			if b.ioErrno == 1236 {
+				return fmt.Errorf("%s: %w", s.host, mysqlha.ErrMissingLog)
+			}
+			return nil
+		})
+		if settled || err != nil {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%s: %w: source %s cannot be reached", s.host, mysqlha.ErrUnreachable, source.Name)
+		}
+		if perr := pass(ctx, tick); perr != nil {
+			return fmt.Errorf("%s: %w: %w", s.host, mysqlha.ErrUnreachable, perr)
+		}
+	}
+	return err
+}
+
+// followPatience is how long the source may not be reached before Follow says so.
+const followPatience = 3 * time.Second
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // EndClients implements mysqlha.Server.
@@ -340,6 +389,11 @@ func (s *server) EndClients(ctx context.Context) (n int, err error) {
 		if n = len(b.waiting); n > 0 && !b.readOnly {
 			s.w.fault("clients of %s were ended while they waited for an acknowledgement: that commits", s.host)
 		}
+		n += len(b.clients)
+		for _, c := range b.clients {
+			close(c)
+		}
+		b.clients = nil
 		return nil
 	})
 	return n, err
@@ -357,13 +411,24 @@ func (s *server) Apply(ctx context.Context, want []mysqlha.Setting) (restart []m
 }
 
 // Checksum implements mysqlha.Server.
-func (s *server) Checksum(ctx context.Context, _ []string, _ uint64) (out map[string]string, err error) {
+func (s *server) Checksum(ctx context.Context, tables []string, _ uint64) (out map[string]string, err error) {
+	for _, table := range tables {
+		if table != ledgerTable {
+			return nil, fmt.Errorf("%s: there is no table %s", s.host, table)
+		}
+	}
 	err = s.ask(ctx, "ping", func(b *box) error {
-		out = map[string]string{"ledger.writes": position(b.log)}
+		out = map[string]string{ledgerTable: position(b.log)}
 		return nil
 	})
 	return out, err
 }
 
+// ledgerTable is the one table that there is.
+const ledgerTable = "ledger.writes"
+
 // Close implements mysqlha.Server.
-func (s *server) Close() error { return nil }
+func (s *server) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	return nil
+}

@@ -89,6 +89,9 @@ type box struct {
 	saturated, stuck      bool
 	slow                  int // transactions applied a tick; 0 = many
 	ended                 string
+	held                  int             // connections of Hold
+	clients               []chan struct{} // connections of clients that do nothing; closed when they are ended
+	purged                int             // transactions that the log has forgotten
 
 	// Of the agent.
 	process   mysqlha.Process
@@ -256,7 +259,7 @@ func (w *World) receive(b *box, now time.Time) {
 			return
 		}
 		b.triedAt = now
-		if !src.has(b.received()) {
+		if !src.has(b.received()) || src.index(b.received())+1 < src.purged {
 			b.io, b.ioState, b.ioErrno = false, "No", 1236
 			return
 		}
@@ -352,17 +355,23 @@ func (w *World) Write(ctx context.Context, host string) (id int, ok bool) {
 	w.mu.Lock()
 	w.nextID++
 	id = w.nextID
+	w.mu.Unlock()
+	return id, w.write(ctx, host, id)
+}
+
+func (w *World) write(ctx context.Context, host string, id int) (ok bool) {
+	w.mu.Lock()
 	b := w.boxes[host]
 	if b == nil || !b.running || b.frozen || b.dead || b.readOnly || b.refusing {
 		w.mu.Unlock()
-		return id, false
+		return false
 	}
 	b.log = append(b.log, txn{server: b.id, seq: b.last().seq + 1, id: id})
 	i := len(b.log) - 1
 	if !b.semi || !w.Strict && !w.ackable(b) {
 		b.commit(w, i)
 		w.mu.Unlock()
-		return id, true
+		return true
 	}
 	c := make(chan bool, 1)
 	b.waiting[i] = c
@@ -373,7 +382,7 @@ func (w *World) Write(ctx context.Context, host string) (id int, ok bool) {
 	case <-died:
 	case <-ctx.Done():
 	}
-	return id, ok
+	return ok
 }
 
 // ackable reports whether somebody could acknowledge what a server writes. mu is held.
