@@ -81,7 +81,7 @@ step fails before the next one is promoted, the primary goes on.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeMySQLTags,
 		RunE: a.mysqlAsk(func(ctx context.Context, c *api.Client, args []string) error {
-			d, err := c.SwitchoverMySQL(ctx, args[0], api.MySQLChange{To: to, Log: orCommand(message, "hostmesh mysql switchover "+args[0])})
+			d, err := c.SwitchoverMySQL(ctx, args[0], api.MySQLSwitchover{To: to, Log: orCommand(message, "hostmesh mysql switchover "+args[0])})
 			a.mysqlDone(d)
 			return err
 		}),
@@ -92,7 +92,7 @@ step fails before the next one is promoted, the primary goes on.`,
 }
 
 func (a *app) mysqlFailoverCommand() *cobra.Command {
-	var message, to string
+	var message string
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "failover TAG",
@@ -113,12 +113,11 @@ may have been is printed, and stands in the cluster's history.`,
 					return err
 				}
 			}
-			d, err := c.FailoverMySQL(ctx, args[0], api.MySQLChange{To: to, Force: force, Log: orCommand(message, "hostmesh mysql failover "+args[0])})
+			d, err := c.FailoverMySQL(ctx, args[0], api.MySQLFailover{Force: force, Log: orCommand(message, "hostmesh mysql failover "+args[0])})
 			a.mysqlDone(d)
 			return err
 		}),
 	}
-	cmd.Flags().StringVar(&to, "to", "", "`HOST` that is to take the writes (default: the one that has most)")
 	cmd.Flags().BoolVar(&force, "force", false, "accept that transactions are lost; needs -m")
 	messageFlag(cmd, &message, "why, for those who read the history (default: the command)")
 	return cmd
