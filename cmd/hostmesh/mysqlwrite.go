@@ -164,7 +164,8 @@ of the primary that has begun is finished.`,
 }
 
 func (a *app) mysqlResumeCommand() *cobra.Command {
-	return a.mysqlNoteCommand("resume", "Let the agents act by themselves again", "",
+	return a.mysqlNoteCommand("resume", "Let the agents act by themselves again",
+		`Takes "pause" back: the agents act by themselves on the cluster again.`,
 		func(c *api.Client) func(context.Context, string, api.MySQLNote) (api.MySQLDone, error) {
 			return c.ResumeMySQL
 		})
@@ -203,9 +204,10 @@ func (a *app) mysqlCloneCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clone TAG FROM TO",
 		Short: "Make a server a copy of another",
-		Long: `Replaces the data of TO by a copy of FROM, and has it replicate from the primary.
-FROM should be a replica: a copy of the primary makes its writes wait. FROM may be
-"-": the best replica. TO must be a member of the tag, and not the primary.`,
+		Long: `Replaces the data of TO by a copy of FROM, and has it replicate from the
+primary. FROM should be a replica: a copy of the primary makes its writes wait.
+FROM may be "-": the best replica. TO must be a member of the tag, and not the
+primary.`,
 		Example:           `  hostmesh mysql clone shop-db - db4.dc1.example.com`,
 		Args:              cobra.ExactArgs(3),
 		ValidArgsFunction: a.completeMySQLTags,
