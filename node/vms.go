@@ -198,8 +198,8 @@ func (d *vmDesk) UndeleteVM(ctx context.Context, who api.Identity, name string, 
 		kept, known := d.keeps(strings.ToLower(del.UUID), host.VM.Box)
 		switch {
 		case known && !kept:
-			return api.VMWritten{}, fmt.Errorf("%w: %s has nothing of %s any more: its disks are gone; the entry alone comes back with hostmesh db undo %s, and another machine is made with hostmesh vm create",
-				hostdb.ErrGone, host.VM.Box, name, del.Revision.ID)
+			return api.VMWritten{}, fmt.Errorf("%w: %s never made %s, or has removed it since; the entry alone comes back with hostmesh db undo %s, and another machine is made with hostmesh vm create",
+				api.ErrVMGone, host.VM.Box, name, del.Revision.ID)
 		case !known:
 			warnings = append(warnings, fmt.Sprintf("%s does not answer: whether it still has the disks shows when it is back", host.VM.Box))
 		}
