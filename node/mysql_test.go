@@ -136,7 +136,9 @@ func TestFence(t *testing.T) {
 		{"an older epoch", func(_ *mysqlha.Record, q *fenceRequest) { q.Order.Epoch = 3 }, "another agent decides"},
 		{"a later one", func(_ *mysqlha.Record, q *fenceRequest) { q.Order.Epoch = 5 }, "another agent decides"},
 		{"it is not replaced", func(r *mysqlha.Record, _ *fenceRequest) { r.Intent = nil }, "does not replace hosts/db1"},
-		{"it hands over", func(r *mysqlha.Record, _ *fenceRequest) { r.Intent.Kind, r.Intent.Step = mysqlha.Switchover, mysqlha.Steps(mysqlha.Switchover)[0] }, "does not replace hosts/db1"},
+		{"it hands over", func(r *mysqlha.Record, _ *fenceRequest) {
+			r.Intent.Kind, r.Intent.Step = mysqlha.Switchover, mysqlha.Steps(mysqlha.Switchover)[0]
+		}, "does not replace hosts/db1"},
 		{"another is", func(r *mysqlha.Record, _ *fenceRequest) { r.Intent.Old = "db3" }, "does not replace hosts/db1"},
 		{"another machine", func(_ *mysqlha.Record, q *fenceRequest) { q.UUID = "u2" }, `is the machine "u1" here, and not "u2"`},
 		{"no machine", func(_ *mysqlha.Record, q *fenceRequest) { q.Host, q.UUID = "db2", "" }, "is the machine"},
