@@ -89,7 +89,6 @@ func TestReviewDeadAndRefused(t *testing.T) {
 		}
 		clock.after(2 * badTime)
 		wait(t, "the service", func() bool {
-			clock.after(time.Second) // the next try may have been put off after the step above
 			s := h.b.Status()
 			return s.Pid != 0 && len(s.Services) == len(all) && len(s.Refused) == 0
 		})
