@@ -121,6 +121,36 @@ func TestClusterGuard(t *testing.T) {
 	expect("a record that cannot be read, and the tag is gone", "box2", "")
 }
 
+// TestMemberProblems: what the doctor says of members on which no agent leads a server.
+func TestMemberProblems(t *testing.T) {
+	s, _, _ := guarded(t)
+	s.put("db3", "{Network: {IP: 10.1.0.13}}")
+	members, err := hostdb.ParseMembers("box1\nbox2\ndb3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.store.Update(t.Context(), hostdb.Request{User: "a", Log: "x"}, func(tx *hostdb.Tx) error { return tx.SetMembers(hostdb.Tags, "shop-db", members) }); err != nil {
+		t.Fatal(err)
+	}
+	s.says("box1", "primary")
+	var got []string
+	for _, p := range memberProblems(s.store.View(), s.mv) {
+		got = append(got, p.Text)
+	}
+	if len(got) != 1 || !strings.Contains(got[0], "hosts/db3") || !strings.Contains(got[0], "no agent of the mesh") {
+		t.Errorf("one that has not reported yet is not judged, one without an agent is: %q", got)
+	}
+	s.report("box2", nil)
+	problems := memberProblems(s.store.View(), s.mv)
+	if len(problems) != 2 || !strings.Contains(problems[1].Text, "hosts/box2 knows of no server") || !strings.Contains(problems[1].Remedy, "credentials.d/shop.yaml") {
+		t.Errorf("%+v", problems)
+	}
+	s.says("box2", "replica")
+	if problems := memberProblems(s.store.View(), s.mv); len(problems) != 1 {
+		t.Errorf("%+v", problems)
+	}
+}
+
 // TestPrimaryIsNotStopped: by none of the ways that people have, unless they say why.
 func TestPrimaryIsNotStopped(t *testing.T) {
 	root := api.Identity{User: "root", Admin: true}
