@@ -27,7 +27,7 @@ type examiner struct {
 }
 
 func (a *Agent) doctor(machines *vmDesk) *examiner {
-	return &examiner{view: a.store.View, status: a.Status, duties: a.dutyProblems, vms: machines.problems, lb: a.lbCandidates, dbs: func() []api.Problem { return memberProblems(a.store.View(), a.mesh.View()) }, domain: a.cfg.DNS.Domain, turn: make(chan struct{}, 1)}
+	return &examiner{view: a.store.View, status: a.Status, duties: a.dutyProblems, vms: machines.problems, lb: a.lbCandidates, dbs: a.memberProblems, domain: a.cfg.DNS.Domain, turn: make(chan struct{}, 1)}
 }
 
 func (x *examiner) Examine(ctx context.Context, opts api.DoctorOptions) (api.DoctorReport, error) {

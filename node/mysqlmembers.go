@@ -11,6 +11,14 @@ import (
 	"hostmesh/node/api"
 )
 
+// memberProblems are those of what this node has of HostDB and the mesh. An agent on loopback is there to try things: no host of HostDB has an agent then.
+func (a *Agent) memberProblems() []api.Problem {
+	if a.onLoopback() {
+		return nil
+	}
+	return memberProblems(a.store.View(), a.mesh.View())
+}
+
 // memberProblems are members of database clusters of which the mesh knows no agent, or one that knows of no server: nobody watches their process, ends it, or has the VIP
 // there. It is a pure function of the two views.
 func memberProblems(db hostdb.View, mv mesh.View) (list []api.Problem) {
