@@ -65,9 +65,16 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 			}
 		})
 	case ActSpeak:
+		// Why it does not is unknown: it may have been started anew. That it has all is to be established again.
+		if err := r.store(ctx, func(rec *Record) { delete(rec.Starts, a.Host) }); err != nil {
+			return err
+		}
 		return r.speak(ctx, m)
 	case ActDismiss:
 		if err := r.silence(ctx, m); err != nil {
+			return err
+		}
+		if err := r.spared(ctx, c, a.Host); err != nil {
 			return err
 		}
 		if err := r.store(ctx, func(rec *Record) { rec.Ackers = without2(rec.Ackers, a.Host) }); err != nil {
@@ -206,24 +213,30 @@ func (r *Runner) shut(ctx context.Context, c *Cluster, m, primary Member) error 
 	if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Cut(ctx, order, m.anything()) }); err != nil {
 		return err
 	}
-	// What it may have acknowledged until now, another must have before it counts no more.
+	if err := r.spared(ctx, c, m.Host); err != nil {
+		return err
+	}
+	return r.store(ctx, func(rec *Record) { rec.Ackers = without2(rec.Ackers, m.Host) })
+}
+
+// spared waits until an acker that acknowledges no more can be counted no more: what it may have acknowledged until now, another must have.
+func (r *Runner) spared(ctx context.Context, c *Cluster, host string) error {
 	cc := *c
 	cc.Record = r.rec
 	for end := time.Now().Add(planBound); ; {
 		o := r.look(ctx, everybody(&cc), &Observations{})
 		o = r.look(ctx, everybody(&cc), o) // the primary's answer of the first is before those of the second
-		if others(&cc, o, m.Host) {
-			break
+		if spare(&cc, o, host) {
+			return nil
 		}
 		if err := r.ok(ctx); err != nil {
 			return err
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("no other replica has all that %s may have acknowledged", m.Host)
+			return fmt.Errorf("no other replica has all that %s may have acknowledged", host)
 		}
 		time.Sleep(retryPause)
 	}
-	return r.store(ctx, func(rec *Record) { rec.Ackers = without2(rec.Ackers, m.Host) })
 }
 
 // clone makes a host's server a copy of another's, and has it follow the primary.

@@ -48,7 +48,7 @@ func Choose(c *Cluster, o *Observations) Choice {
 			unsure = append(unsure, fmt.Sprintf("%s: %s", host, err))
 		default:
 			need = need.Further(pos)
-			if !sameStart(c.Record.Starts[host], o.began(s)) {
+			if !o.same(&c.Record, host) {
 				unsure = append(unsure, host+" was started anew and has not caught up since: what it had acknowledged it may have dropped")
 			}
 		}

@@ -30,6 +30,10 @@ func TestChooses(t *testing.T) {
 		{"one is away, available", func(x *seen) { x.silent("db3"); x.c.MySQL.Durability = section.Available }, "db2", "", "db3 does not answer"},
 		{"one is away, forced", func(x *seen) { x.silent("db3"); x.c.Record.Intent.Forced = true }, "db2", "", "db3 does not answer"},
 		{"one was started anew", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Uptime = time.Second }) }, "", "db3 was started anew", ""},
+		{"one was started anew within the same seconds", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Semi.Acker = false }) }, "", "db3 was started anew", ""},
+		{"one had been promoted already", func(x *seen) {
+			x.edit("db3", func(s *Sight) { s.Facts.Semi.Acker, s.Facts.Semi.Source, s.Facts.Replica = false, true, nil })
+		}, "db2", "", ""},
 		{"one is not cut, and there is no fence", func(x *seen) { x.c.Record.Intent.Cut = []string{"db2"} }, "", "db3 could not be cut from db1", ""},
 		{"one is not cut, and the old primary was killed", func(x *seen) {
 			x.c.Record.Intent.Cut, x.c.Record.Intent.FenceConfirmed = []string{"db2"}, "its agent killed it"

@@ -259,6 +259,9 @@ func (w *Watch) background(ctx context.Context, a Action, mark bool) (Done, erro
 			} else if c.Strict() && !o.Servers[a.Host].down() {
 				return cannotDo("%s acknowledges, and does not answer: stop its server first", a.Host)
 			}
+			if err := w.runner.spared(w.run, c, a.Host); err != nil {
+				return cannotDo("%v: try again when one has, see hostmesh mysql status %s", err, c.Tag)
+			}
 		}
 		if slices.Contains(c.Record.Ackers, a.Host) || mark && c.Record.Fenced[a.Host] == "" {
 			if err := w.runner.store(w.run, func(rec *Record) {

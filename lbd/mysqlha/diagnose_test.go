@@ -261,11 +261,25 @@ var cases = []struct {
 			s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "No", 1236, "could not find next log"
 		})
 	}},
+	{"a replica cannot follow, and acknowledges, and the other has not got all", ReplicaLost, ActNone, func(x *seen) {
+		x.edit("db2", func(s *Sight) {
+			s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "No", 1236, "could not find next log"
+		})
+		x.edit("db3", func(s *Sight) { s.Facts.Received, s.Facts.Current, s.Facts.Binlog = "0-1-890", "0-1-890", "0-1-890" })
+	}},
+	{"the only one that acknowledges cannot follow", ReplicaLost, ActDismiss, func(x *seen) {
+		x.edit("db2", func(s *Sight) {
+			s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "No", 1236, "could not find next log"
+		})
+		x.c.Record.Ackers = []string{"db2"}
+		x.edit("db3", func(s *Sight) { s.Facts.Semi.Acker = false })
+	}},
 	{"a replica cannot follow", ReplicaLost, ActClone, func(x *seen) {
 		x.edit("db2", func(s *Sight) {
 			s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "No", 1236, "could not find next log"
 		})
 		x.c.Record.Ackers = []string{"db3"}
+		x.edit("db2", func(s *Sight) { s.Facts.Semi.Acker = false })
 	}},
 	{"a replica died", ReplicaDown, ActStart, func(x *seen) { x.died("db2") }},
 	{"both replicas died", ReplicaDown, ActStart, func(x *seen) { x.died("db2"); x.died("db3") }},

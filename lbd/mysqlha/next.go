@@ -183,7 +183,7 @@ func cannot(c *Cluster, o *Observations) string {
 	for _, host := range r.Ackers {
 		if s := o.Servers[host]; !s.answers(o.Now) {
 			return fmt.Sprintf("%s acknowledges, and does not answer: only it may have the last transactions, and Durability is strict", host)
-		} else if !sameStart(r.Starts[host], o.began(s)) {
+		} else if !o.same(r, host) {
 			return fmt.Sprintf("%s was started anew, and has not caught up since: what it had acknowledged it may have dropped, and Durability is strict", host)
 		}
 	}
@@ -274,6 +274,9 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 			return Action{}, false
 		}
 		if slices.Contains(r.Ackers, host) {
+			if !spare(c, o, host) {
+				return Action{}, false // it alone may have what was acknowledged last, beside the primary
+			}
 			return act(ActDismiss, d.Text+"; it counts no more")
 		}
 		if d.Name == ReplicaNew && s.Facts.Current != "" && s.Facts.Binlog != "" {
@@ -304,6 +307,12 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		}
 	}
 	return Action{}, false
+}
+
+// spare reports whether an acker can be counted no more without that a failover loses what it acknowledged: another has all, or nobody is counted then,
+// so that there is no failover.
+func spare(c *Cluster, o *Observations, host string) bool {
+	return !c.Strict() || len(c.Record.Ackers) == 1 && c.Record.Ackers[0] == host || others(c, o, host)
 }
 
 // others reports whether the primary has no other ackers connected than those that are counted beside host, and one of these has all.

@@ -198,6 +198,13 @@ func (o *Observations) began(s Sight) time.Time {
 // sameStart reports whether two estimates are of one process.
 func sameStart(a, b time.Time) bool { return a.Sub(b).Abs() <= startSlack }
 
+// same reports whether it is still the process of a counted acker of which it was established that it has all. Two starts within startSlack cannot be told apart by
+// when they were: but a server that starts has forgotten that it was told to acknowledge.
+func (o *Observations) same(r *Record, host string) bool {
+	s := o.Servers[host]
+	return sameStart(r.Starts[host], o.began(s)) && (s.Facts.Semi.Acker || s.Facts.Semi.Source)
+}
+
 // follows reports whether a server replicates from a host.
 func (c *Cluster) follows(f Facts, host string) bool {
 	m, ok := c.Known(host)

@@ -1,8 +1,10 @@
 package mysqlha_test
 
 import (
+	"context"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hostmesh/lbd/mysqlha/mysqlhatest"
@@ -27,6 +29,52 @@ func TestReviewOneThatComesBackDoesNotAcknowledgeUncounted(t *testing.T) {
 		w.Isolate("c", false)
 		settle(t, w, 60*time.Second, "a whole cluster", whole(w, 4))
 		time.Sleep(time.Second)
+		c.end()
+		nothingLost(t, w)
+	})
+}
+
+// A person has an acker made a copy of another, while the other acker is behind: what only it has acknowledged must not be forgotten.
+func TestReviewAnAckerIsNotReplacedWhileItAloneHasAll(t *testing.T) {
+	in(t, 3, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+		c := write(t, w)
+		time.Sleep(time.Second)
+		w.Link("a", "b", false) // b receives nothing: all is acknowledged by c alone
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+		defer cancel()
+		if _, err := h.Clone(ctx, "a", "c", "somebody"); err == nil {
+			t.Errorf("c became a copy, and the record counts %v", w.Record().Ackers)
+		}
+		if !slices.Contains(w.Record().Ackers, "c") {
+			t.Errorf("c is not counted any more: %v", w.Record().Ackers)
+		}
+		w.Link("a", "b", true)
+		settle(t, w, 60*time.Second, "a whole cluster", whole(w, 3))
+		c.end()
+		nothingLost(t, w)
+	})
+}
+
+// An acker that dies and is started again within the seconds that two starts may differ has dropped what it had not applied all the same.
+func TestReviewTwoStartsWithinSecondsAreTwo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := mysqlhatest.New("shop-db", 2, true)
+		defer w.Close()
+		w.Hold("watcher", nil, nil, logger())
+		time.Sleep(300 * time.Millisecond)
+		c := write(t, w)
+		w.Stick("b", true)
+		time.Sleep(200 * time.Millisecond)
+		w.Kill("b")
+		w.Power("a", false)
+		time.Sleep(10 * time.Second)
+		if r := w.Record(); r.Primary != "a" {
+			t.Errorf("promoted: %+v", r)
+		}
+		w.Stick("b", false)
+		w.Power("a", true)
+		settle(t, w, 90*time.Second, "a whole cluster", whole(w, 2))
 		c.end()
 		nothingLost(t, w)
 	})
