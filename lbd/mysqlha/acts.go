@@ -36,6 +36,9 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 	case ActReadOnly:
 		return do(openBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, true) })
 	case ActSource:
+		if err := r.patient(ctx, c, m); err != nil {
+			return err
+		}
 		return do(openBound, func(ctx context.Context) error { return server.SetSource(ctx, wanted(c, len(c.Record.Ackers))) })
 	case ActAddress:
 		return do(addressBound, func(ctx context.Context) error { return local.TakeVIP(ctx, order) })
@@ -152,10 +155,38 @@ func (r *Runner) writable(ctx context.Context, c *Cluster, m Member) error {
 			}
 		}
 	}
+	if err := r.patient(ctx, c, m); err != nil {
+		return err
+	}
 	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetSource(ctx, wanted(c, len(rec.Ackers))) }); err != nil {
 		return err
 	}
 	return r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, false) })
+}
+
+// patient has a server wait for acknowledgements as long as Durability wants it, once it is the primary: one that became a member later may have what its file says.
+func (r *Runner) patient(ctx context.Context, c *Cluster, m Member) error {
+	f, err := r.observe(ctx, m)
+	if err != nil {
+		return err
+	}
+	list := hurried(f, c.Strict())
+	if len(list) == 0 {
+		return nil
+	}
+	var file []Setting
+	err = r.bounded(ctx, openBound, func(ctx context.Context) (err error) {
+		file, err = r.cfg.World.Server(m).Apply(ctx, list)
+		return err
+	})
+	for _, s := range file {
+		err = errors.Join(err, fmt.Errorf("%s must be %s, and our account may not set it: set it in the server's file", s.Name, s.Want))
+	}
+	if err != nil {
+		return fmt.Errorf("have %s wait for acknowledgements as Durability wants it: %w", m.Host, err)
+	}
+	r.log.Info("how long a primary waits for acknowledgements was set", "host", m.Host, "settings", len(list))
+	return nil
 }
 
 // speak has a replica that is counted acknowledge: that holds from the next start of its receiving thread. The other thread is never stopped.

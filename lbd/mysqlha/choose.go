@@ -56,6 +56,9 @@ func Choose(c *Cluster, o *Observations) Choice {
 	if len(c.Record.Ackers) == 0 {
 		unsure = append(unsure, "no replica was known to have all that was acknowledged")
 	}
+	if why := asynchronous(i.Old, o.Servers[i.Old], o.Now); why != "" {
+		unsure = append(unsure, why)
+	}
 	gate := ""
 	if len(uncut) > 0 && i.FenceConfirmed == "" {
 		gate = fmt.Sprintf("%s could not be cut from %s, which was not killed either: the two may go on together", strings.Join(uncut, ", "), i.Old)

@@ -55,6 +55,11 @@ func TestChooses(t *testing.T) {
 			x.c.Record.Ackers = []string{"db2"}
 			x.silent("db3")
 		}, "", "db3 does not answer", ""},
+		{"the old one did not wait", func(x *seen) { x.edit("db1", func(s *Sight) { s.Facts.Semi.Source = false }) }, "", "db1 did not wait for acknowledgements", ""},
+		{"the old one had waited long enough, available", func(x *seen) {
+			x.edit("db1", func(s *Sight) { s.Facts.Semi.Active = false })
+			x.c.MySQL.Durability = section.Available
+		}, "db2", "", "db1 did not wait for acknowledgements"},
 		{"nobody is known to have all", func(x *seen) {
 			x.c.Record.Ackers = nil
 			for _, h := range []string{"db2", "db3"} {

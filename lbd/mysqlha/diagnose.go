@@ -258,6 +258,12 @@ func (d *diagnosing) primary() {
 	}
 	if !f.Semi.Source && (c.Strict() || len(r.Ackers) > 0) {
 		d.add(PrimaryAsync, host, host+" does not wait for acknowledgements (semi-synchronous replication is off)", nil, "")
+	} else if list := hurried(f, c.Strict()); f.Semi.Source && len(list) > 0 {
+		var evidence []string
+		for _, s := range list {
+			evidence = append(evidence, fmt.Sprintf("%s is %s, and is to be %s: %s", s.Name, s.Have, s.Want, s.Why))
+		}
+		d.add(PrimaryAsync, host, host+" does not wait for acknowledgements as Durability wants it", evidence, "")
 	}
 	if s.Agent && s.VIP == "" && !f.ReadOnly {
 		d.add(AddressAway, host, fmt.Sprintf("%s is not at %s", c.MySQL.VIP, host), nil, "")

@@ -237,6 +237,16 @@ var cases = []struct {
 	{"its disk is full", PrimaryFull, ActNone, func(x *seen) { x.edit("db1", func(s *Sight) { s.DiskFull = "0 of 100 GiB are free" }) }},
 	{"its agent is gone", PrimaryAlone, ActNone, func(x *seen) { x.agentGone("db1") }},
 	{"the address is away", AddressAway, ActAddress, func(x *seen) { x.edit("db1", func(s *Sight) { s.VIP = "" }) }},
+	{"the primary waits for ten seconds only", PrimaryAsync, ActSource, func(x *seen) {
+		x.edit("db1", func(s *Sight) {
+			s.Facts.Settings = map[string]string{"log_bin": "ON", "rpl_semi_sync_master_timeout": "10000", "rpl_semi_sync_master_wait_no_slave": "ON"}
+		})
+	}},
+	{"silent; it did not wait for acknowledgements", PrimarySilent, ActPage, func(x *seen) {
+		x.silent("db1")
+		x.frozen("db2", "db3")
+		x.edit("db1", func(s *Sight) { s.Facts.Semi.Active = false })
+	}},
 	{"wrong accounts at a replica", WrongAccount, ActNone, func(x *seen) {
 		x.edit("db2", func(s *Sight) { s.Cause, s.Error = CauseDenied, "server refuses the account: 1045" })
 	}},

@@ -180,6 +180,9 @@ func cannot(c *Cluster, o *Observations) string {
 	if len(r.Ackers) == 0 {
 		return "no replica is known to have all that was acknowledged"
 	}
+	if why := asynchronous(r.Primary, o.Servers[r.Primary], o.Now); why != "" {
+		return why + ", and Durability is strict"
+	}
 	for _, host := range r.Ackers {
 		if s := o.Servers[host]; !s.answers(o.Now) {
 			return fmt.Sprintf("%s acknowledges, and does not answer: only it may have the last transactions, and Durability is strict", host)

@@ -138,6 +138,7 @@ func (r *Runner) promote(ctx context.Context, c *Cluster, to Member) error {
 		"have it refuse writes", func(ctx context.Context) error { return server.SetReadOnly(ctx, true) },
 		"end its replication", server.Leave,
 		"have it not acknowledge", func(ctx context.Context) error { return server.SetAcker(ctx, false) },
+		"have it wait long enough", func(ctx context.Context) error { return r.patient(ctx, c, to) },
 		"have it wait for acknowledgements", func(ctx context.Context) error {
 			return server.SetSource(ctx, wanted(c, len(everybody(c, to.Host, c.Record.Intent.Old))))
 		},

@@ -79,3 +79,24 @@ func TestReviewTwoStartsWithinSecondsAreTwo(t *testing.T) {
 		nothingLost(t, w)
 	})
 }
+
+// A server that became a member later waits as long for acknowledgements as its own file says: as the primary of a strict cluster it must wait for ever.
+func TestReviewANewPrimaryWaitsForEver(t *testing.T) {
+	in(t, 2, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+		w.Hurry("b")
+		c := write(t, w)
+		time.Sleep(time.Second)
+		w.Kill("a")
+		settle(t, w, 60*time.Second, "b as the primary of a whole cluster", func() bool { return w.Record().Primary == "b" && whole(w, 2)() })
+		w.Isolate("a", true)
+		time.Sleep(time.Second)
+		before := w.Acknowledged()
+		time.Sleep(30 * time.Second)
+		if n := w.Acknowledged() - before; n > 0 {
+			t.Errorf("b has told clients of %d writes that nobody acknowledged", n)
+		}
+		w.Isolate("a", false)
+		settle(t, w, 60*time.Second, "a whole cluster", whole(w, 2))
+		c.end()
+	})
+}
