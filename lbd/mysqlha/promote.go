@@ -71,6 +71,26 @@ func (r *Runner) catchUp(ctx context.Context, to Member, position string) error 
 	return r.bounded(ctx, planBound, func(ctx context.Context) error { return r.cfg.World.Server(to).WaitApplied(ctx, position) })
 }
 
+// untouched tells why the old primary of a planned change is not as it was left: some accounts are not held by read_only. What they wrote since would be left
+// behind. One that has died since has nothing more than was waited for.
+func (r *Runner) untouched(ctx context.Context, old Member, position string) error {
+	f, err := r.observe(ctx, old)
+	if err != nil {
+		return nil
+	}
+	has, err := ParseGTIDs(f.Flavour, f.Current)
+	left, err2 := ParseGTIDs(f.Flavour, position)
+	switch {
+	case err != nil || err2 != nil:
+		return errors.Join(err, err2)
+	case !f.ReadOnly:
+		return permanent{fmt.Errorf("%s takes writes again: somebody has cleared read_only", old.Host)}
+	case !left.Reaches(has):
+		return permanent{fmt.Errorf("%s had %s when it was set read-only, and has %s: an account that read_only does not hold has written", old.Host, position, has)}
+	}
+	return nil
+}
+
 // address moves the address to the new primary, which refuses writes. In a failover the rest does not wait for it: whoever opens asks again.
 func (r *Runner) address(ctx context.Context, old, to Member) error {
 	order := r.order()

@@ -3,6 +3,7 @@ package mysqlha_test
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -98,5 +99,65 @@ func TestReviewANewPrimaryWaitsForEver(t *testing.T) {
 		w.Isolate("a", false)
 		settle(t, w, 60*time.Second, "a whole cluster", whole(w, 2))
 		c.end()
+	})
+}
+
+// Somebody whom read_only does not hold writes on the old primary after its position was taken: what that client was told of must not be left behind.
+func TestReviewASwitchoverLeavesNothingBehind(t *testing.T) {
+	in(t, 3, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+		c := write(t, w)
+		time.Sleep(time.Second)
+		told := make(chan bool, 1)
+		w.OnEffect(func(host, what string) {
+			if host == "c" && what == "take-address" {
+				w.OnEffect(nil)
+				w.Stick("c", true)
+				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+				defer cancel()
+				_, ok := w.Override(ctx, "a")
+				told <- ok
+			}
+		})
+		_, err := h.Switchover(t.Context(), "c", "somebody", "a test")
+		if !<-told {
+			t.Fatal("nobody was told of anything")
+		}
+		if err == nil {
+			t.Errorf("it handed over all the same")
+		}
+		w.Stick("c", false)
+		settle(t, w, 60*time.Second, "a whole cluster", whole(w, 3))
+		c.end()
+		nothingLost(t, w)
+	})
+}
+
+// A planned change is being taken back, and the old primary does not answer for a moment: it is not killed for that.
+func TestReviewAMomentDoesNotMakeAFailoverOfASwitchover(t *testing.T) {
+	in(t, 3, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+		c := write(t, w)
+		time.Sleep(time.Second)
+		var killed atomic.Bool
+		w.OnEffect(func(host, what string) {
+			if host == "c" && what == "leave" {
+				w.OnEffect(func(host, what string) {
+					if host == "a" && what == "kill" {
+						killed.Store(true)
+					}
+				})
+				w.Kill("c")
+				w.Freeze("a", true)
+				go func() { time.Sleep(1500 * time.Millisecond); w.Freeze("a", false) }()
+			}
+		})
+		if done, err := h.Switchover(t.Context(), "c", "somebody", "a test"); err == nil {
+			t.Errorf("a switchover to a dead server: %+v", done)
+		}
+		settle(t, w, 60*time.Second, "a whole cluster", whole(w, 3))
+		c.end()
+		nothingLost(t, w)
+		if r := w.Record(); r.Primary != "a" || killed.Load() {
+			t.Errorf("a was killed: %v; %+v", killed.Load(), r)
+		}
 	})
 }

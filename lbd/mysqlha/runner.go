@@ -286,7 +286,7 @@ func (r *Runner) Continue(ctx context.Context, c *Cluster, o *Observations) erro
 			failing = began
 		}
 		var final permanent
-		if time.Since(failing) < retryFor && i.Kind == Failover && !errors.As(err, &final) {
+		if time.Since(failing) < retryFor && (i.Kind == Failover || i.Step == StepWithdraw) && !errors.As(err, &final) {
 			select {
 			case <-time.After(retryPause):
 			case <-ctx.Done():
@@ -362,6 +362,11 @@ func (r *Runner) carry(ctx context.Context, c *Cluster, o *Observations) (func(*
 	case StepApply:
 		return nil, r.apply(ctx, to, i.Position)
 	case StepPromote:
+		if i.Kind == Switchover {
+			if err := r.untouched(ctx, old, i.Position); err != nil {
+				return nil, err
+			}
+		}
 		return nil, r.promote(ctx, c, to)
 	case StepRepoint:
 		return r.repoint(ctx, c, o, old, to)
