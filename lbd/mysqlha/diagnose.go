@@ -335,6 +335,12 @@ func (d *diagnosing) suspicion() (text string, name Name, evidence []string) {
 			continue
 		}
 		switch io := x.Facts.Replica.IO; {
+		case io != "Yes" && !s.down() && refusals[x.Facts.Replica.IOErrno]:
+			evidence = append(evidence, fmt.Sprintf("%s: %s has answered its receiving thread, with a refusal%s: that says nothing", m.Host, host, errno(x.Facts.Replica)))
+		case io != "Yes" && !s.down() && slices.Contains(c.Record.Shut, m.Host):
+			evidence = append(evidence, fmt.Sprintf("%s: it was shut out at %s, and says nothing", m.Host, host))
+		case io != "Yes" && !s.down() && !c.Strict() && x.IORan.Before(s.heard().Add(-recently)):
+			evidence = append(evidence, fmt.Sprintf("%s: its receiving thread did not run while %s still answered, and says nothing", m.Host, host))
 		case io == "Connecting" || io == "Preparing":
 			agree++
 			evidence = append(evidence, fmt.Sprintf("%s: its receiving thread cannot connect (%s)%s", m.Host, io, errno(x.Facts.Replica)))
@@ -359,6 +365,9 @@ func (d *diagnosing) suspicion() (text string, name Name, evidence []string) {
 	}
 	return text, PrimarySilent, evidence
 }
+
+// refusals are errors of a receiving thread that only a source which lives can have said: it has no connection left, or refuses the account or the host.
+var refusals = map[int]bool{1040: true, 1044: true, 1045: true, 1129: true, 1130: true, 1203: true, 1226: true, 1227: true, 1236: true}
 
 func errno(r *Replication) string {
 	if r.IOErrno == 0 {

@@ -146,6 +146,35 @@ var cases = []struct {
 		}
 	}},
 	{"it is silent to this node alone, replicas are well", PrimarySuspect, ActProbe, func(x *seen) { x.silent("db1") }},
+	{"it is silent to this node, and has refused replicas the account", PrimarySuspect, ActProbe, func(x *seen) {
+		x.silent("db1")
+		x.io("Connecting", "db2", "db3")
+		for _, h := range []string{"db2", "db3"} {
+			x.edit(h, func(s *Sight) { s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = 1045, "Access denied for user 'repl'" })
+		}
+	}},
+	{"it is silent to this node, and who cannot connect was shut out", PrimarySuspect, ActProbe, func(x *seen) {
+		x.c.MySQL.Durability = section.Available
+		x.c.Record.Ackers, x.c.Record.Shut = []string{"db3"}, []string{"db2"}
+		x.silent("db1")
+		x.silent("db3")
+		x.io("Connecting", "db2")
+	}},
+	{"it is silent to this node, and replicas could not connect while it was not, available", PrimarySuspect, ActProbe, func(x *seen) {
+		x.c.MySQL.Durability = section.Available
+		x.silent("db1")
+		x.io("Connecting", "db2", "db3")
+		for _, h := range []string{"db2", "db3"} {
+			x.edit(h, func(s *Sight) { s.IORan = now.Add(-time.Minute) })
+		}
+	}},
+	{"the same, strict: nobody acknowledges what it writes", PrimarySilent, ActFailover, func(x *seen) {
+		x.silent("db1")
+		x.io("Connecting", "db2", "db3")
+		for _, h := range []string{"db2", "db3"} {
+			x.edit(h, func(s *Sight) { s.IORan = now.Add(-time.Minute) })
+		}
+	}},
 	{"it answers, and replicas do not see it", Well, ActNone, func(x *seen) { x.io("Connecting", "db2", "db3") }},
 	{"it is saturated, and replicas are frozen", PrimarySatiated, ActNone, func(x *seen) {
 		x.edit("db1", func(s *Sight) { s.Cause, s.Error = CauseSaturated, "server has too many connections: 1040" })
