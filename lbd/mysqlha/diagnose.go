@@ -166,7 +166,8 @@ func (d *diagnosing) foreign() {
 	for _, m := range d.c.Members {
 		s := d.o.Servers[m.Host]
 		if m.Unfit != "" {
-			d.add(NoPlace, m.Host, m.Host+" cannot be a member: "+m.Unfit, nil, "give the host a Network/IP")
+			d.add(NoPlace, m.Host, m.Host+" cannot be a member: "+m.Unfit, nil, "give the host a Network/IP of its own")
+			continue
 		}
 		if s.Cause == CauseDenied {
 			d.add(WrongAccount, m.Host, m.Host+" refuses our account", []string{s.Error}, "make the grants that hostmesh mysql setup prints, or correct the file in credentials.d")
@@ -180,7 +181,7 @@ func (d *diagnosing) foreign() {
 			}
 		}
 		if why != "" {
-			d.add(WrongFlavour, m.Host, m.Host+" cannot be led together with the others: "+why, nil, "take the tag from it, or install what the others have")
+			d.add(WrongFlavour, m.Host, m.Host+" cannot be led together with the others: "+why, nil, "take the tag from it, or install what the others have, with a server_id of its own")
 		}
 		if !s.answers(d.o.Now) {
 			continue
@@ -203,7 +204,12 @@ func (d *diagnosing) mixed(host string, f Facts) string {
 		}
 	}
 	s := d.o.Servers[reference]
-	if !s.Known || host == reference || s.Facts.Flavour == f.Flavour {
+	switch {
+	case !s.Known || host == reference:
+		return ""
+	case s.Facts.ServerID == f.ServerID:
+		return fmt.Sprintf("its server_id is %d, as that of %s: their transactions cannot be told apart", f.ServerID, reference)
+	case s.Facts.Flavour == f.Flavour:
 		return ""
 	}
 	return fmt.Sprintf("it is %s, and %s is %s", f.Flavour, reference, s.Facts.Flavour)
@@ -213,7 +219,7 @@ func (d *diagnosing) mixed(host string, f Facts) string {
 func (d *diagnosing) writable() []string {
 	var out []string
 	for _, m := range d.c.Members {
-		if s := d.o.Servers[m.Host]; s.answers(d.o.Now) && !s.Facts.ReadOnly {
+		if s := d.o.Servers[m.Host]; s.answers(d.o.Now) && !s.Facts.ReadOnly && m.Unfit == "" {
 			out = append(out, fmt.Sprintf("%s: read_only is off, its log has %s, %d clients", m.Host, cmp.Or(s.Facts.Binlog, "nothing"), s.Facts.Clients))
 		}
 	}

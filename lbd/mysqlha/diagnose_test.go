@@ -150,7 +150,9 @@ var cases = []struct {
 		x.silent("db1")
 		x.io("Connecting", "db2", "db3")
 		for _, h := range []string{"db2", "db3"} {
-			x.edit(h, func(s *Sight) { s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = 1045, "Access denied for user 'repl'" })
+			x.edit(h, func(s *Sight) {
+				s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = 1045, "Access denied for user 'repl'"
+			})
 		}
 	}},
 	{"it is silent to this node, and who cannot connect was shut out", PrimarySuspect, ActProbe, func(x *seen) {
@@ -289,6 +291,18 @@ var cases = []struct {
 		x.edit("db2", func(s *Sight) { s.Facts.Settings = map[string]string{"log_bin": "OFF"} })
 	}},
 	{"a replica without GTID", NoGTID, ActNone, func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Replica.UsesGTID = false }) }},
+	{"a new server has the number of the primary", WrongFlavour, ActNone, func(x *seen) {
+		x.c.Record.Ackers = []string{"db2"}
+		x.edit("db3", func(s *Sight) {
+			s.Facts.ServerID, s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = 1, nil, "0-1-5", "0-1-5", ""
+		})
+	}},
+	{"a member has the address of the primary", NoPlace, ActNone, func(x *seen) {
+		x.c.Record.Ackers = []string{"db2"}
+		x.c.Members[2].Addr = x.c.Members[0].Addr
+		x.o.Servers["db3"] = x.o.Servers["db1"]
+		x.c.distinct()
+	}},
 	{"a member without address", NoPlace, ActNone, func(x *seen) { x.c.Members[2].Unfit = "it has no Network/IP" }},
 	{"a replica is broken", ReplicaBroken, ActNone, func(x *seen) {
 		x.edit("db2", func(s *Sight) {

@@ -138,7 +138,8 @@ func (d *diagnosing) ackers() {
 		if m.Host == r.Primary || fenced || m.Drained != "" || slices.Contains(r.Ackers, m.Host) || o.Busy[m.Host] != "" || !caughtUp(c, o, m.Host) || !s.Facts.ReadOnly {
 			continue
 		}
-		if _, errant := has(d.out, ErrantFound, m.Host); errant {
+		_, errant := has(d.out, ErrantFound, m.Host)
+		if _, foreign := has(d.out, WrongFlavour, m.Host); errant || foreign {
 			continue
 		}
 		d.add(AckerDue, m.Host, m.Host+" has all that the primary has: it is to acknowledge", nil, "")

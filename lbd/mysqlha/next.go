@@ -234,6 +234,9 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		return Action{}, false
 	}
 	_, errant := has(list, ErrantFound, host)
+	if _, foreign := has(list, WrongFlavour, host); foreign && host != "" && host != r.Primary && d.Name != ReplicaWritable {
+		return Action{}, false
+	}
 	open := p.Facts.Replica == nil && !p.Facts.ReadOnly
 	act := func(a Act, why string) (Action, bool) { return Action{Act: a, Host: host, Why: why}, true }
 	switch d.Name {

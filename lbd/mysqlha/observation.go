@@ -3,8 +3,10 @@ package mysqlha
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"hostmesh/hostdb/section"
@@ -55,6 +57,24 @@ func find(list []Member, host string) (Member, bool) {
 		return Member{}, false
 	}
 	return list[i], true
+}
+
+// distinct makes members unfit whose address is another's, but for the primary: what they would be told to do, that one would do.
+func (c *Cluster) distinct() {
+	at := map[string][]string{}
+	for _, m := range slices.Concat(c.Members, c.Others) {
+		if m.Unfit == "" {
+			at[m.Source().String()] = append(at[m.Source().String()], m.Host)
+		}
+	}
+	for _, list := range [][]Member{c.Members, c.Others} {
+		for i := range list {
+			m := &list[i]
+			if same := at[m.Source().String()]; m.Unfit == "" && len(same) > 1 && m.Host != c.Record.Primary {
+				m.Unfit = fmt.Sprintf("its address, %s, is that of another host: %s", m.Source(), strings.Join(without2(same, m.Host), ", "))
+			}
+		}
+	}
 }
 
 // Source is how replicas reach a host.

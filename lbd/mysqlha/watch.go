@@ -244,6 +244,8 @@ func (w *Watch) look() (*Cluster, *Observations) {
 		i, _ := slices.BinarySearchFunc(c.Others, host, func(m Member, h string) int { return compareText(m.Host, h) })
 		c.Others = slices.Insert(c.Others, i, m)
 	}
+	c.Members = slices.Clone(c.Members)
+	c.distinct()
 	o.Servers = w.monitor.seen()
 	for host, a := range scene.Agents {
 		s := o.Servers[host]
