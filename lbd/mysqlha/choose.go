@@ -68,6 +68,7 @@ func Choose(c *Cluster, o *Observations) Choice {
 		sight   Sight
 		pos     GTIDs
 		trapped bool
+		lacks   GTIDs
 	}
 	var list []candidate
 	old := o.Servers[i.Old]
@@ -103,11 +104,12 @@ func Choose(c *Cluster, o *Observations) Choice {
 			x.trapped = true
 			x.pos, _ = ParseGTIDs(s.Facts.Flavour, s.Facts.Current)
 		}
+		x.lacks = lacks(s.Facts, need, x.trapped)
 		list = append(list, x)
 		ch.Evidence = append(ch.Evidence, fmt.Sprintf("%s: has %s%s", m.Host, cmp.Or(x.pos.String(), "nothing"), map[bool]string{true: " that it can still apply, and received " + s.Facts.Received}[x.trapped]))
 	}
 	slices.SortStableFunc(list, func(a, b candidate) int {
-		if d := cmp.Compare(b.pos.Count(), a.pos.Count()); d != 0 {
+		if d := cmp.Or(boolFirst(a.lacks.Empty(), b.lacks.Empty()), cmp.Compare(b.pos.Count(), a.pos.Count())); d != 0 {
 			return d
 		}
 		return cmp.Or(boolFirst(a.Drained == "", b.Drained == ""), boolFirst(!Unapplied(a.sight.Facts), !Unapplied(b.sight.Facts)),
@@ -123,8 +125,8 @@ func Choose(c *Cluster, o *Observations) Choice {
 		losses = append(losses, gate)
 	}
 	losses = append(losses, unsure...)
-	if !best.pos.Reaches(need) {
-		losses = append(losses, fmt.Sprintf("%s, the furthest that can be promoted, has %s, and %s was received", best.Host, cmp.Or(best.pos.String(), "nothing"), need))
+	if !best.lacks.Empty() {
+		losses = append(losses, fmt.Sprintf("%s, the furthest that can be promoted, has %s, and has not got %s, which was received", best.Host, cmp.Or(best.pos.String(), "nothing"), best.lacks))
 	}
 	if len(losses) > 0 && c.Strict() && !i.Forced {
 		ch.Stop = strings.Join(losses, "; ")

@@ -40,8 +40,8 @@ func TestChooses(t *testing.T) {
 		}, "db2", "", ""},
 		{"the furthest cannot apply what it has received", func(x *seen) {
 			at(x, "db3", "0-1-950")
-			x.edit("db3", func(s *Sight) { s.Facts.Current, s.Facts.Replica.SQL = "0-1-900", false })
-		}, "", "0-1-950 was received", ""},
+			x.edit("db3", func(s *Sight) { s.Facts.Current, s.Facts.Binlog, s.Facts.Replica.SQL = "0-1-900", "0-1-900", false })
+		}, "", "has not got 0-1-950", ""},
 		{"one that others are as far as cannot apply: it does not matter", func(x *seen) {
 			x.edit("db3", func(s *Sight) { s.Facts.Current, s.Facts.Replica.SQL, s.Facts.Replica.IO = "0-1-880", false, "No" })
 		}, "db2", "", ""},
@@ -49,6 +49,25 @@ func TestChooses(t *testing.T) {
 			at(x, "db3", "0-1-900")
 			x.edit("db3", func(s *Sight) { s.Facts.Binlog = "0-1-900,0-3-7" })
 		}, "db2", "", ""},
+		{"numbers are the same, transactions are not, and the old one was never seen", func(x *seen) {
+			delete(x.o.Servers, "db1")
+			at(x, "db3", "0-1-901")
+			x.edit("db2", func(s *Sight) {
+				s.Facts.Received, s.Facts.Current, s.Facts.Binlog, s.Facts.Replica.SQL = "0-1-900", "0-2-901", "0-1-900,0-2-901", false
+			})
+		}, "", "has not got", ""},
+		{"one that is not counted has a higher number, and not the transaction", func(x *seen) {
+			delete(x.o.Servers, "db1")
+			x.c.Record.Ackers = []string{"db3"}
+			at(x, "db3", "0-1-901")
+			x.edit("db2", func(s *Sight) {
+				s.Facts.Received, s.Facts.Current, s.Facts.Binlog, s.Facts.Semi.Acker = "0-1-900", "0-2-905", "0-1-900,0-2-905", false
+			})
+		}, "db3", "", ""},
+		{"it has come further in another domain", func(x *seen) {
+			at(x, "db2", "0-1-950,1-1-20")
+			at(x, "db3", "0-1-900,1-1-30")
+		}, "", "has not got 1-1-30", ""},
 		{"the furthest is too old", func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Version = "10.3.1-MariaDB" }) }, "db3", "", ""},
 		{"one is being made a copy", func(x *seen) { x.o.Busy = map[string]string{"db2": "clone is under way"} }, "db3", "", ""},
 		{"one acknowledges that is not counted, and is away", func(x *seen) {
