@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -317,13 +318,18 @@ func (r *Runner) open(ctx context.Context, c *Cluster, to Member) (func(*Record)
 	if err := r.bounded(ctx, addressWait, func(ctx context.Context) error { return local.TakeVIP(ctx, order) }); err != nil {
 		r.log.Warn("the new primary takes writes, and the address is not there yet", "host", to.Host, "err", err)
 	}
+	r.mergeFence(&rec)
 	i := rec.Intent
+	loss := i.Loss
+	if i.Kind == Failover && !c.Strict() && i.FenceConfirmed == "" {
+		loss = strings.TrimPrefix(loss+fmt.Sprintf("; %s had not been killed when %s took over: what it goes on to tell clients, once it waits for acknowledgements no longer, is lost", i.Old, i.To), "; ")
+	}
 	now := r.clock.Now()
 	what := fmt.Sprintf("%s from %s to %s: %s", i.Kind, i.Old, i.To, i.Why)
-	r.log.Info("the primary has changed", "kind", i.Kind, "old", i.Old, "to", i.To, "epoch", epoch, "took", now.Sub(i.Began).Round(time.Millisecond).String(), "loss", i.Loss)
+	r.log.Info("the primary has changed", "kind", i.Kind, "old", i.Old, "to", i.To, "epoch", epoch, "took", now.Sub(i.Began).Round(time.Millisecond).String(), "loss", loss)
 	return func(rec *Record) {
 		rec.Intent = nil
-		rec.Note(Event{At: now, Epoch: epoch, What: what, Took: now.Sub(i.Began), By: i.By, Loss: i.Loss})
+		rec.Note(Event{At: now, Epoch: epoch, What: what, Took: now.Sub(i.Began), By: i.By, Loss: loss})
 	}, nil
 }
 

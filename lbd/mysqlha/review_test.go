@@ -2,7 +2,9 @@ package mysqlha_test
 
 import (
 	"context"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -161,3 +163,86 @@ func TestReviewAMomentDoesNotMakeAFailoverOfASwitchover(t *testing.T) {
 		}
 	})
 }
+
+// The record is gone and made anew, as after the loss of the quorum for good: hosts remember later epochs, and must take orders all the same.
+func TestReviewARecordThatIsMadeAnewIsObeyed(t *testing.T) {
+	in(t, 3, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+		for _, to := range []string{"b", "a", "b"} {
+			if _, err := h.Switchover(t.Context(), to, "somebody", "a test"); err != nil {
+				t.Fatal(err)
+			}
+			settle(t, w, 30*time.Second, "a whole cluster", whole(w, 3))
+		}
+		w.NoRecord()
+		time.Sleep(3 * time.Second)
+		if _, err := h.Setup(t.Context(), "", true, "somebody"); err != nil {
+			t.Fatal(err)
+		}
+		settle(t, w, 30*time.Second, "a whole cluster", whole(w, 3))
+		w.Kill("b")
+		settle(t, w, 30*time.Second, "another primary", func() bool { return w.Record().Primary != "b" && w.Record().Intent == nil })
+		settle(t, w, 60*time.Second, "a whole cluster", whole(w, 3))
+	})
+}
+
+// An old primary that nobody could kill goes on without acknowledgements in durability available: that what it writes is lost is announced.
+func TestReviewAvailableAnnouncesWhatAnOldPrimaryGoesOnToWrite(t *testing.T) {
+	in(t, 3, false, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+		w.Isolate("a", true)
+		settle(t, w, 30*time.Second, "another primary", func() bool { return w.Record().Primary == "b" && w.Record().Intent == nil })
+		if e := w.Record().History; len(e) == 0 || !strings.Contains(e[0].Loss, "a had not been killed") {
+			t.Errorf("the loss was not announced: %+v", e)
+		}
+		w.Isolate("a", false)
+		settle(t, w, 90*time.Second, "a whole cluster", whole(w, 3))
+	})
+}
+
+// What lasts is said once, not with each look: neither in the log nor in the story that people are shown.
+func TestReviewWhatLastsIsSaidOnce(t *testing.T) {
+	for name, fault := range map[string]func(w *mysqlhatest.World, h *mysqlhatest.Holder){
+		"stopped": func(w *mysqlhatest.World, h *mysqlhatest.Holder) {
+			w.OnEffect(func(host, what string) {
+				if what == "cut" {
+					w.OnEffect(nil)
+					w.Power("c", false)
+				}
+			})
+			w.Power("a", false)
+		},
+		"one an hour": func(w *mysqlhatest.World, h *mysqlhatest.Holder) {
+			w.Kill("a")
+			time.Sleep(20 * time.Second)
+			w.Isolate("b", true)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := mysqlhatest.New("shop-db", 3, true)
+				defer w.Close()
+				var lines atomic.Int64
+				h := w.Hold("watcher", nil, nil, slog.New(counting{&lines}))
+				settle(t, w, 10*time.Second, "a whole cluster", whole(w, 3))
+				fault(w, h)
+				time.Sleep(30 * time.Second)
+				lines.Store(0)
+				story := h.Picture().Story
+				time.Sleep(10 * time.Minute)
+				if n := lines.Load(); n > 30 {
+					t.Errorf("%d lines were logged in ten minutes in which nothing happened", n)
+				}
+				if now := h.Picture().Story; len(now) > len(story)+15 {
+					t.Errorf("the story has grown by %d lines: %+v", len(now)-len(story), now[len(now)-3:])
+				}
+			})
+		})
+	}
+}
+
+// counting counts what is logged, but for details.
+type counting struct{ n *atomic.Int64 }
+
+func (c counting) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
+func (c counting) Handle(context.Context, slog.Record) error    { c.n.Add(1); return nil }
+func (c counting) WithAttrs([]slog.Attr) slog.Handler           { return c }
+func (c counting) WithGroup(string) slog.Handler                { return c }

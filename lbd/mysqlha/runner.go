@@ -181,6 +181,24 @@ func (r *Runner) bounded(ctx context.Context, limit time.Duration, f func(ctx co
 	return f(ctx)
 }
 
+// seen is the highest epoch that hosts have seen of a cluster that has no record: a record before it may have been lost, and they refuse what is older.
+func (r *Runner) seen(ctx context.Context, c *Cluster) (epoch uint64) {
+	var mu sync.Mutex
+	each(everybody(c), func(m Member) {
+		err := r.bounded(ctx, fenceWait, func(ctx context.Context) error {
+			st, err := r.cfg.World.Local(m).State(ctx, c.Tag)
+			mu.Lock()
+			defer mu.Unlock()
+			epoch = max(epoch, st.Epoch)
+			return err
+		})
+		if err != nil {
+			r.log.Warn("which epoch a host has seen is not known; it refuses orders if that is a later one", "host", m.Host, "err", err)
+		}
+	})
+	return epoch
+}
+
 // each does something with members in parallel, and waits for all.
 func each(list []Member, f func(m Member)) {
 	var wg sync.WaitGroup
@@ -267,13 +285,14 @@ func (r *Runner) Continue(ctx context.Context, c *Cluster, o *Observations) erro
 			r.log.Info("a step of a change of the primary is done", "kind", i.Kind, "step", step, "epoch", r.rec.Epoch, "old", i.Old, "to", i.To, "took", time.Since(began).Round(time.Millisecond).String())
 			continue
 		}
-		r.log.Warn("a step of a change of the primary did not succeed", "kind", i.Kind, "step", step, "epoch", r.rec.Epoch, "old", i.Old, "to", i.To, "err", err)
+		var stop stopped
+		stays := errors.As(err, &stop) && i.Stopped == stop.why // it was said when it stopped
+		r.log.Log(ctx, again(stays, slog.LevelWarn), "a step of a change of the primary did not succeed", "kind", i.Kind, "step", step, "epoch", r.rec.Epoch, "old", i.Old, "to", i.To, "err", err)
 		if errors.Is(err, ErrOvertaken) || errors.Is(err, ErrChanged) || r.ok(ctx) != nil {
 			r.loaded = false
 			return err
 		}
-		var stop stopped
-		if errors.As(err, &stop) {
+		if stop.why != "" {
 			if i.Stopped != stop.why {
 				if err := r.store(ctx, func(rec *Record) { r.mergeFence(rec); rec.Intent.Stopped = stop.why }); err != nil {
 					return err
@@ -298,6 +317,14 @@ func (r *Runner) Continue(ctx context.Context, c *Cluster, o *Observations) erro
 		}
 		failing = time.Time{}
 	}
+}
+
+// again is the level of a line, which is a detail where it was said before.
+func again(said bool, level slog.Level) slog.Level {
+	if said {
+		return slog.LevelDebug
+	}
+	return level
 }
 
 // stopped is an error that a person has to decide about, permanent one that trying again does not mend.
