@@ -65,6 +65,8 @@ var formats = map[string]string{
 	"replica.historyName":    `"hostdb.history.1"`,
 	"replica.baseName":       `"hostdb.base.1"`, // what history behind a horizon is built on
 	"node.callLB":            `"lb.state.1"`,
+	"node.callMySQL":         `"mysql.desk.1"`,  // what is asked of who watches over a database cluster
+	"node.callFence":         `"mysql.fence.1"`, // the power of a machine whose database is replaced
 	"local.CallLocal":        `"mysql.local.1"`, // orders for a database server
 	"local.CallClone":        `"mysql.clone.1"`, // a copy of one, in pieces
 	// Of virtual machines.

@@ -105,7 +105,7 @@ func TestVirtualMachineRefused(t *testing.T) {
 	}
 	image("forged", strings.Repeat("0", 64))
 	first.says(nil, append(createArgs("web2.lab.test"), "--image", "forged", "--disk", "32MiB")...)
-	fails("web2.lab.test", "pending", "checksum", strings.Repeat("0", 64), b.name)
+	fails("web2.lab.test", "failed", "checksum", strings.Repeat("0", 64), b.name)
 
 	mu.Lock()
 	stall = make(chan struct{})

@@ -289,7 +289,7 @@ func (d *Daemon) refit() {
 	}
 	d.mu.Unlock()
 	seen := was.look(vips, time.Now()) // it asks the kernel: not under the lock
-	if seen.addresses == "" {
+	if seen.removes {
 		// What somebody added by hand, or another program. Those that are claimed are left alone.
 		_, err := d.cfg.Addresses.Clean(free)
 		if text := textOf(err); text != d.cleaned {

@@ -1,17 +1,20 @@
 package lbd
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 
 	"hostmesh/lbd/plan"
+	"hostmesh/lbd/vip"
 )
 
 // fitness is what this box can do, as of its last look. It is immutable.
 type fitness struct {
 	cfg         *Config
 	addresses   string // why it can hold no address at all
+	removes     bool   // it may remove addresses all the same
 	nat, proxy  string // why it cannot divide
 	home, known bool
 	links       map[netip.Addr]link
@@ -52,7 +55,8 @@ func (f fitness) look(vips []plan.VIP, now time.Time) fitness {
 	}
 	well := f.addresses == "" && f.nat == "" && f.proxy == ""
 	if age := now.Sub(f.tried); !f.cfg.Observe && (f.tried.IsZero() || age > tryAgain || !well && age > trySoon) {
-		next.addresses, next.tried = textOf(f.cfg.Addresses.Check()), now
+		err := f.cfg.Addresses.Check()
+		next.addresses, next.removes, next.tried = textOf(err), err == nil || errors.Is(err, vip.ErrUnread), now
 		next.nat, next.proxy = textOf(f.cfg.NAT.Check()), textOf(f.cfg.Proxy.Check())
 	}
 	for _, v := range vips {

@@ -56,11 +56,21 @@ func (d *dnsDesk) enter(ctx context.Context) (done func(), err error) {
 	}
 }
 
-// now are the zones of the present.
+// deskWait is how long is waited for the zones of what this replica has when it is asked: who has just written looks for it.
+const deskWait = 500 * time.Millisecond
+
+// now are the zones of the present: of all that this replica had when it was asked, unless compiling takes longer than deskWait.
 func (d *dnsDesk) now() *zone.Zones {
 	if d.served != nil {
-		if z := d.served(); z != nil {
-			return z
+		want := d.store.View().Version().String()
+		for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+			z := d.served()
+			if z != nil && (z.Version() == want || z.Version() == d.store.View().Version().String() || time.Since(began) >= deskWait) {
+				return z
+			}
+			if time.Since(began) >= deskWait {
+				break
+			}
 		}
 	}
 	return zone.Compile(d.store.View(), d.mesh(), d.opts)

@@ -21,12 +21,13 @@ type examiner struct {
 	duties func(ctx context.Context) []api.Problem // nil = nobody is asked
 	vms    func() []api.Problem                    // nil = nobody is asked
 	lb     func(ctx context.Context) []api.Problem // nil = nobody is asked
+	dbs    func() []api.Problem                    // of members of database clusters; nil = nobody is asked
 	domain string                                  // of the mesh
 	turn   chan struct{}
 }
 
 func (a *Agent) doctor(machines *vmDesk) *examiner {
-	return &examiner{view: a.store.View, status: a.Status, duties: a.dutyProblems, vms: machines.problems, lb: a.lbCandidates, domain: a.cfg.DNS.Domain, turn: make(chan struct{}, 1)}
+	return &examiner{view: a.store.View, status: a.Status, duties: a.dutyProblems, vms: machines.problems, lb: a.lbCandidates, dbs: a.memberProblems, domain: a.cfg.DNS.Domain, turn: make(chan struct{}, 1)}
 }
 
 func (x *examiner) Examine(ctx context.Context, opts api.DoctorOptions) (api.DoctorReport, error) {
@@ -57,6 +58,9 @@ func (x *examiner) Examine(ctx context.Context, opts api.DoctorOptions) (api.Doc
 		}
 		if x.lb != nil {
 			out.Node = append(out.Node, x.lb(ctx)...)
+		}
+		if x.dbs != nil {
+			out.Node = append(out.Node, x.dbs()...)
 		}
 		slices.SortStableFunc(out.Node, func(a, b api.Problem) int { return rank(a) - rank(b) })
 	}

@@ -52,7 +52,8 @@ func (a *Agent) lbProblems() []api.Problem {
 	mv := a.mesh.View()
 	f := lbFacts{
 		state: a.lb.daemon.State(), self: a.dir.nodeID, datacenter: a.cfg.Labels.Datacenter, trial: a.onLoopback(), now: a.clock.Now(),
-		name: func(id string) string { return cmp.Or(nodeName(mv, id), id) },
+		unread: a.lb.addresses.Unread() != nil,
+		name:   func(id string) string { return cmp.Or(nodeName(mv, id), id) },
 		said: func(id string, addr netip.Addr) report.VIP {
 			r, _ := mv.Report(id)
 			if r.LB == nil {
@@ -64,6 +65,21 @@ func (a *Agent) lbProblems() []api.Problem {
 	return f.problems()
 }
 
+// addressProblems is what keeps every virtual address from this node, until a person has dealt with it.
+func (a *Agent) addressProblems() []api.Problem {
+	if a.lb.addresses == nil {
+		return nil
+	}
+	err := a.lb.addresses.Unread()
+	if err == nil {
+		return nil
+	}
+	return []api.Problem{{
+		Severity: api.SeverityError, Subject: "vip", Text: "this node holds no virtual address: " + err.Error(),
+		Remedy: "see with ip address whether this box has one that it should not, and remove that; then remove the file: the agent goes on by itself",
+	}}
+}
+
 // orphanGrace is how long an address may be without a holder before that is told: longer than the worst take-over.
 const orphanGrace = 10 * time.Second
 
@@ -72,6 +88,7 @@ type lbFacts struct {
 	state            lbd.State
 	self, datacenter string // of this node
 	trial            bool   // on loopback, where nobody waits for an address to be held
+	unread           bool   // addressProblems tells why it holds none
 	now              time.Time
 	name             func(id string) string                      // of a node
 	said             func(id string, addr netip.Addr) report.VIP // of an address, by a node's report
@@ -112,7 +129,7 @@ func (f lbFacts) problems() (list []api.Problem) {
 		}
 		f.claim(v, add)
 	}
-	if lacking > 0 && !f.trial {
+	if lacking > 0 && !f.trial && !f.unread {
 		add(api.SeverityNotice, fmt.Sprintf("this node cannot hold %d of %s: %s", lacking, countOf(len(f.state.VIPs), "virtual address", "virtual addresses"), lacks),
 			"give the box what it lacks, or leave it so: others hold them (lb.enabled: false ends this note)")
 	}

@@ -60,6 +60,7 @@ func TestLBProblems(t *testing.T) {
 
 		{"this box cannot, and others can", state(lbd.VIPState{Holder: box("box2"), Refusal: "no nft", Lacking: true}), nil,
 			"notice this node cannot hold 1 of 1 virtual address: no nft | give the box what it lacks, or leave it so: others hold them (lb.enabled: false ends this note)"},
+		{"this box cannot because of a file, of which is told elsewhere", state(lbd.VIPState{Holder: box("box2"), Refusal: "no file", Lacking: true}), func(f *lbFacts) { f.unread = true }, ""},
 		{"it is not in that network, and others are", state(lbd.VIPState{Holder: box("box2"), Refusal: "no interface"}), nil, ""},
 		{"nobody holds it for a moment", state(lbd.VIPState{Orphaned: now.Add(-9 * time.Second), Refusal: "no interface"}), nil, ""},
 		{"nobody can", state(lbd.VIPState{Orphaned: long, Refusal: "no interface"}), nil,

@@ -48,6 +48,7 @@ func (a *Agent) Status() api.Status {
 	}
 	s.Problems = append(s.Problems, a.dnsProblems()...)
 	s.Problems = append(s.Problems, a.images.problems()...)
+	s.Problems = append(s.Problems, a.addressProblems()...)
 	s.Problems = append(s.Problems, a.lbProblems()...)
 	s.Problems = append(s.Problems, a.mysqlProblems()...)
 	s.Problems = append(s.Problems, a.vmProblems()...)

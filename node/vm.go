@@ -78,6 +78,7 @@ func (a *Agent) openVM() error {
 	cfg.Keep, _ = a.cfg.VM.keep() // validate has seen them
 	cfg.Shutdown, _ = a.cfg.VM.shutdown()
 	cfg.Bridges = a.cfg.VM.Bridges
+	cfg.Leads = a.clusterGuard().leads
 	if a.lease != nil {
 		cfg.Records = a.lease
 		cfg.Group = func() string {

@@ -174,6 +174,9 @@ func (d *vmDesk) RebootVM(ctx context.Context, who api.Identity, name string, o 
 	if vm.Protected && o.Override == "" {
 		return api.VMDone{}, fmt.Errorf("hosts/%s is %w: to reboot it, give an override with the reason, or end the protection first", name, hostdb.ErrProtected)
 	}
+	if _, err := d.needed(ctx, name, "reboot", o.Override); err != nil {
+		return api.VMDone{}, err
+	}
 	var answer vmd.Done
 	if err := d.tell(ctx, vm, vmd.CallReboot, vmd.Reboot{UUID: vm.UUID, Hard: o.Hard, By: who.User, Override: o.Override}, &answer); err != nil {
 		return api.VMDone{}, err

@@ -46,6 +46,8 @@ type vmDesk struct {
 	records    func() (vmRecords, error)
 	leaseError func(error) error
 	datacenter string
+	// leads tells why a machine must not be stopped although it is not Protected; "" = it may. nil = nothing speaks against any.
+	leads func(ctx context.Context, host string) string
 
 	mu    sync.Mutex // guards table
 	table vmTable
@@ -64,8 +66,26 @@ func (a *Agent) vmDesk() *vmDesk {
 			}
 			return l, nil
 		},
-		leaseError: duties{a}.of,
+		leaseError: duties{a}.of, leads: a.clusterGuard().leads,
 	}
+}
+
+// needed refuses to have something done to a machine that others depend on, without an override. With one lifted says, for the history, what was overridden: "" = nothing.
+func (d *vmDesk) needed(ctx context.Context, name, what, override string) (lifted string, err error) {
+	if d.leads == nil {
+		return "", nil
+	}
+	if _, err := vmd.Machine(d.db.View(), name); err != nil {
+		return "", nil // what follows says so
+	}
+	why := d.leads(ctx, name)
+	switch {
+	case why == "":
+		return "", nil
+	case override == "":
+		return "", fmt.Errorf("hosts/%s is %w: %s; to %s it all the same, give an override with the reason", name, hostdb.ErrProtected, why, what)
+	}
+	return " (although " + why + "; overridden: " + override + ")", nil
 }
 
 // catalog implements vmd.Catalog.
@@ -160,6 +180,13 @@ func (d *vmDesk) SetVMPower(ctx context.Context, who api.Identity, name string, 
 	if host, err := vmd.Machine(d.db.View(), name); err == nil && host.Protected && !p.On && p.Override != "" {
 		req.Log += " (protection lifted: " + p.Override + ")"
 	}
+	if !p.On {
+		lifted, err := d.needed(ctx, name, "stop", p.Override)
+		if err != nil {
+			return api.VMWritten{}, err
+		}
+		req.Log += lifted
+	}
 	return d.written(ctx, req, map[bool]string{true: "machine to be started", false: "machine to be stopped"}[p.On], name, func(tx *hostdb.Tx) (string, error) {
 		if _, err := vmd.SetPower(tx, name, p.On, p.Override); err != nil {
 			return "", err
@@ -172,10 +199,29 @@ func (d *vmDesk) SetVMPower(ctx context.Context, who api.Identity, name string, 
 func (d *vmDesk) DestroyVM(ctx context.Context, who api.Identity, name string, o api.VMOrder) (api.VMWritten, error) {
 	req := request(who, o.Log)
 	req.Override = o.Override
-	return d.written(ctx, req, "machine to be destroyed", name, func(tx *hostdb.Tx) (string, error) {
+	lifted, err := d.needed(ctx, name, "destroy", o.Override)
+	if err != nil {
+		return api.VMWritten{}, err
+	}
+	req.Log += lifted
+	out, err := d.written(ctx, req, "machine to be destroyed", name, func(tx *hostdb.Tx) (string, error) {
 		uuid := tx.View().Data(hostdb.Hosts, name).Text("VM", "UUID")
 		return strings.ToLower(uuid), vmd.Destroy(tx, name)
 	})
+	if err != nil || lifted == "" || out.UUID == "" {
+		return out, err
+	}
+	// Its box would wait for a person, and this one has said it.
+	records, err := d.records()
+	if err == nil {
+		if err = vmd.Approve(ctx, records, []string{out.UUID}, who.User, d.now()); err != nil {
+			err = d.leaseError(err)
+		}
+	}
+	if err != nil {
+		out.Warnings = append(out.Warnings, fmt.Sprintf("that it may go could not be written down (%v): it waits until hostmesh approve %s", err, name))
+	}
+	return out, nil
 }
 
 // UndeleteVM implements api.VMs. Who may is decided by the access list that the host had: it comes back with it.
@@ -198,8 +244,8 @@ func (d *vmDesk) UndeleteVM(ctx context.Context, who api.Identity, name string, 
 		kept, known := d.keeps(strings.ToLower(del.UUID), host.VM.Box)
 		switch {
 		case known && !kept:
-			return api.VMWritten{}, fmt.Errorf("%w: %s has nothing of %s any more: its disks are gone; the entry alone comes back with hostmesh db undo %s, and another machine is made with hostmesh vm create",
-				hostdb.ErrGone, host.VM.Box, name, del.Revision.ID)
+			return api.VMWritten{}, fmt.Errorf("%w: %s never made %s, or has removed it since; the entry alone comes back with hostmesh db undo %s, and another machine is made with hostmesh vm create",
+				api.ErrVMGone, host.VM.Box, name, del.Revision.ID)
 		case !known:
 			warnings = append(warnings, fmt.Sprintf("%s does not answer: whether it still has the disks shows when it is back", host.VM.Box))
 		}

@@ -275,12 +275,15 @@ func TestVMCommands(t *testing.T) {
 		t.Errorf("destroy: %v", err)
 	}
 	// Its access list went with it, and counts all the same.
-	for who, want := range map[*api.Identity]error{&eve: hostdb.ErrDenied, &bob: nil} {
-		if _, err := d.PurgeVM(ctx, *who, "web7", api.VMPurge{}); !errors.Is(err, want) {
-			t.Errorf("purge by %s: %v", who.User, err)
+	for _, c := range []struct {
+		who  api.Identity
+		want error
+	}{{eve, hostdb.ErrDenied}, {bob, nil}} { // in this order: the second brings it back
+		if _, err := d.PurgeVM(ctx, c.who, "web7", api.VMPurge{}); !errors.Is(err, c.want) {
+			t.Errorf("purge by %s: %v", c.who.User, err)
 		}
-		if _, err := d.UndeleteVM(ctx, *who, "web7", api.VMOrder{Log: "x"}); !errors.Is(err, want) {
-			t.Errorf("undelete by %s: %v", who.User, err)
+		if _, err := d.UndeleteVM(ctx, c.who, "web7", api.VMOrder{Log: "x"}); !errors.Is(err, c.want) {
+			t.Errorf("undelete by %s: %v", c.who.User, err)
 		}
 	}
 	if got, _ := s.store.View().Perms(hostdb.Hosts, "web7"); got.YAML() != acl.YAML() {
@@ -303,7 +306,8 @@ func TestVMCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.members(mesh.StateAlive, mesh.StateAlive)
-	if _, err := d.UndeleteVM(ctx, root, "web7", api.VMOrder{Log: "x"}); !errors.Is(err, hostdb.ErrGone) {
+	if _, err := d.UndeleteVM(ctx, root, "web7", api.VMOrder{Log: "x"}); !errors.Is(err, api.ErrVMGone) ||
+		!strings.HasPrefix(err.Error(), "the machine has no disks: box1 never made web7, or has removed it since; ") {
 		t.Errorf("its disks are gone: %v", err)
 	}
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"hostmesh/hostdb"
@@ -34,18 +35,50 @@ func (b *Box) here(uuid string) (Entry, *machine, error) {
 	return e, b.machines[uuid], nil
 }
 
-// unprotected refuses what would harm a protected machine.
-func (b *Box) unprotected(e Entry, what, override string) error {
+// unprotected refuses what would harm a protected machine, or one that others depend on now.
+func (b *Box) unprotected(ctx context.Context, e Entry, what, override string) error {
+	if override != "" {
+		return nil
+	}
 	b.mu.Lock()
-	names := append(b.planner.ByUUID(e.UUID), e.Name)
 	db := b.db
 	b.mu.Unlock()
-	for _, name := range names {
-		if override == "" && section.ProtectedOf(db.Data(hostdb.Hosts, name)) {
+	for _, name := range b.keysOf(e) {
+		if section.ProtectedOf(db.Data(hostdb.Hosts, name)) {
 			return coded(CodeProtected, "hosts/%s is Protected: to %s it, give an override with the reason, or end the protection first", name, what)
 		}
 	}
+	if why := b.leads(ctx, e); why != "" {
+		return coded(CodeProtected, "%s; to %s it all the same, give an override with the reason", why, what)
+	}
 	return nil
+}
+
+// keysOf are the keys in hosts that may be a machine's: of entries with its UUID, and of the one that it was made for.
+func (b *Box) keysOf(e Entry) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append(slices.Clone(b.planner.ByUUID(e.UUID)), e.Name)
+}
+
+// leadsTime bounds how long it is asked whether others depend on a machine.
+const leadsTime = 5 * time.Second
+
+// leads tells why a machine must not go although nobody protects it; "" = nothing speaks against it.
+func (b *Box) leads(ctx context.Context, e Entry) string {
+	if b.cfg.Leads == nil {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, leadsTime)
+	defer cancel()
+	names := b.keysOf(e)
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if why := b.cfg.Leads(ctx, name); why != "" {
+			return fmt.Sprintf("hosts/%s is needed: %s", name, why)
+		}
+	}
+	return ""
 }
 
 // commandError gives an error of the hypervisor its code.
@@ -70,7 +103,7 @@ func (b *Box) reboot(ctx context.Context, from mesh.Caller, req []byte) ([]byte,
 	if err != nil {
 		return nil, err
 	}
-	if err := b.unprotected(e, "reboot", r.Override); err != nil {
+	if err := b.unprotected(ctx, e, "reboot", r.Override); err != nil {
 		return nil, err
 	}
 	if e.Stage != Held {
@@ -99,7 +132,7 @@ func (b *Box) askPurge(ctx context.Context, from mesh.Caller, req []byte) ([]byt
 		b.log.Info("vm is purged that the ledger does not know", "vm", name, "uuid", r.UUID, "by", r.By, "node", from.Name, "override", r.Override)
 		return Encode(Done{Text: fmt.Sprintf("what was left of %s on %s is gone", name, b.cfg.Name)}), nil
 	}
-	if err := b.unprotected(e, "purge", r.Override); err != nil {
+	if err := b.unprotected(ctx, e, "purge", r.Override); err != nil {
 		return nil, err
 	}
 	switch e.Stage {

@@ -84,19 +84,32 @@ func (d *Destroys) take(uuid string, now time.Time) (ok, changed bool) {
 	return true, true
 }
 
+// approved reports whether a person has let a machine go, used or not.
+func (d Destroys) approved(uuid string) bool {
+	return slices.ContainsFunc(d.Approved, func(a Approval) bool { return a.UUID == uuid }) ||
+		slices.ContainsFunc(d.Recent, func(t Ticket) bool { return t.UUID == uuid && t.Approved })
+}
+
 // mayDestroy takes a ticket and writes it down: from then on the machine goes.
 func (b *Box) mayDestroy(ctx context.Context, e Entry) error {
 	if b.cfg.Records == nil {
 		return errNoRecords
 	}
-	granted := false
+	granted, kept := false, false
 	now, _ := b.wall() // others' tickets are by it
+	leads := b.leads(ctx, e)
 	err := changeDestroys(ctx, b.cfg.Records, now, func(d *Destroys) (changed bool) {
+		if kept = leads != "" && !d.approved(e.UUID); kept {
+			return false
+		}
 		granted, changed = d.take(e.UUID, now)
 		return changed
 	})
 	if err != nil {
 		return err
+	}
+	if kept {
+		return fmt.Errorf("%w: %s; or hostmesh approve %s", errTicket, leads, e.Name)
 	}
 	if !granted {
 		return fmt.Errorf("%w: more than %d destroys within an hour: hostmesh approve %s, or --all", errTicket, DestroysPerHour, e.Name)

@@ -119,6 +119,9 @@ type Config struct {
 	Complete func() bool
 	// Bridges are those that machines may be connected to; none = all that the box has.
 	Bridges []string
+	// Leads tells why the machine of a host must not be rebooted or destroyed although it is not Protected, such as that it is the primary of a database
+	// cluster, and what to do; "" = nothing speaks against it. It may ask others, within ctx. nil = nothing ever does.
+	Leads func(ctx context.Context, host string) string
 	// Keep is how long the disks of a deleted machine are kept.
 	Keep time.Duration
 	// Shutdown is how long a guest may take to end before its power is cut.

@@ -483,8 +483,9 @@ type world struct {
 
 	mu      sync.Mutex
 	reports map[string]report.Report
-	frozen  map[string]hostdb.View // of nodes that are cut off from HostDB's news
-	image   string                 // what the catalogue says that debian is; "" = it is not asked
+	frozen  map[string]hostdb.View                        // of nodes that are cut off from HostDB's news
+	image   string                                        // what the catalogue says that debian is; "" = it is not asked
+	leads   func(ctx context.Context, host string) string // of boxes that are opened from now on
 }
 
 // boxRun is one run of a box's agent.
@@ -604,7 +605,7 @@ func (w *world) open(name string, hv *vmdtest.Hypervisor, trip *tripwire) *boxRu
 		return fmt.Sprint("g/", w.group.recovered)
 	}
 	cfg.Reports, cfg.Keep, cfg.Logger = reporter{w, name, trip}, w.keep, quiet
-	cfg.Bridges = w.bridges
+	cfg.Bridges, cfg.Leads = w.bridges, w.leads
 	box, err := vmd.Open(cfg)
 	if err != nil {
 		w.t.Fatal(err)

@@ -362,8 +362,11 @@ more, or would.`,
 
 func (a *app) mysqlHistoryCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:               "history TAG",
-		Short:             "List what was done to a cluster, the newest first",
+		Use:   "history TAG",
+		Short: "List what was done to a cluster, the newest first",
+		Long: `Lists what was done to a cluster, by the agents and by people: changes of the
+primary and how long they took, what may have been lost, pauses. It stands in
+the cluster's record, which keeps the last 20.`,
 		Example:           `  hostmesh mysql history shop-db`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeMySQLTags,

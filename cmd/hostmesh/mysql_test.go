@@ -109,11 +109,11 @@ func (f *fakeMySQL) SetupMySQL(_ context.Context, who api.Identity, tag string, 
 	return f.note(who, "setup %s %+v", tag, o)
 }
 
-func (f *fakeMySQL) SwitchoverMySQL(_ context.Context, who api.Identity, tag string, o api.MySQLChange) (api.MySQLDone, error) {
+func (f *fakeMySQL) SwitchoverMySQL(_ context.Context, who api.Identity, tag string, o api.MySQLSwitchover) (api.MySQLDone, error) {
 	return f.note(who, "switchover %s %+v", tag, o)
 }
 
-func (f *fakeMySQL) FailoverMySQL(_ context.Context, who api.Identity, tag string, o api.MySQLChange) (api.MySQLDone, error) {
+func (f *fakeMySQL) FailoverMySQL(_ context.Context, who api.Identity, tag string, o api.MySQLFailover) (api.MySQLDone, error) {
 	if !o.Force {
 		return api.MySQLDone{}, fmt.Errorf("%w: db4 is not cut from db2", api.ErrMySQLState)
 	}
@@ -173,10 +173,10 @@ func TestMySQLCommands(t *testing.T) {
 		{"history shop-db", 0, "failover from db1 to db2", "", ""},
 		{"setup shop-db", 0, "done", "", "setup shop-db {Primary: Apply:false Log:hostmesh mysql setup shop-db}"},
 		{"setup shop-db --primary db1 --apply -m x", 0, "done", "", "setup shop-db {Primary:db1 Apply:true Log:x}"},
-		{"switchover shop-db --to db3", 0, "done", "", "switchover shop-db {To:db3 Force:false Log:hostmesh mysql switchover shop-db}"},
+		{"switchover shop-db --to db3", 0, "done", "", "switchover shop-db {To:db3 Log:hostmesh mysql switchover shop-db}"},
 		{"failover shop-db", 1, "", "db4 is not cut from db2", ""},
 		{"failover shop-db --force", 2, "", "the message is missing", ""},
-		{"failover shop-db --force -m fire", 0, "done", "possibly lost: 3 rows", "failover shop-db {To: Force:true Log:fire}"},
+		{"failover shop-db --force -m fire", 0, "done", "possibly lost: 3 rows", "failover shop-db {Force:true Log:fire}"},
 		{"ack shop-db", 0, "done", "", "ack shop-db {Log:hostmesh mysql ack shop-db}"},
 		{"pause shop-db -m disks", 0, "done", "", "pause shop-db {Log:disks}"},
 		{"resume shop-db", 0, "done", "", "resume shop-db {Log:hostmesh mysql resume shop-db}"},

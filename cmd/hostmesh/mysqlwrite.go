@@ -81,7 +81,7 @@ step fails before the next one is promoted, the primary goes on.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeMySQLTags,
 		RunE: a.mysqlAsk(func(ctx context.Context, c *api.Client, args []string) error {
-			d, err := c.SwitchoverMySQL(ctx, args[0], api.MySQLChange{To: to, Log: orCommand(message, "hostmesh mysql switchover "+args[0])})
+			d, err := c.SwitchoverMySQL(ctx, args[0], api.MySQLSwitchover{To: to, Log: orCommand(message, "hostmesh mysql switchover "+args[0])})
 			a.mysqlDone(d)
 			return err
 		}),
@@ -92,7 +92,7 @@ step fails before the next one is promoted, the primary goes on.`,
 }
 
 func (a *app) mysqlFailoverCommand() *cobra.Command {
-	var message, to string
+	var message string
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "failover TAG",
@@ -113,12 +113,11 @@ may have been is printed, and stands in the cluster's history.`,
 					return err
 				}
 			}
-			d, err := c.FailoverMySQL(ctx, args[0], api.MySQLChange{To: to, Force: force, Log: orCommand(message, "hostmesh mysql failover "+args[0])})
+			d, err := c.FailoverMySQL(ctx, args[0], api.MySQLFailover{Force: force, Log: orCommand(message, "hostmesh mysql failover "+args[0])})
 			a.mysqlDone(d)
 			return err
 		}),
 	}
-	cmd.Flags().StringVar(&to, "to", "", "`HOST` that is to take the writes (default: the one that has most)")
 	cmd.Flags().BoolVar(&force, "force", false, "accept that transactions are lost; needs -m")
 	messageFlag(cmd, &message, "why, for those who read the history (default: the command)")
 	return cmd
@@ -165,7 +164,8 @@ of the primary that has begun is finished.`,
 }
 
 func (a *app) mysqlResumeCommand() *cobra.Command {
-	return a.mysqlNoteCommand("resume", "Let the agents act by themselves again", "",
+	return a.mysqlNoteCommand("resume", "Let the agents act by themselves again",
+		`Takes "pause" back: the agents act by themselves on the cluster again.`,
 		func(c *api.Client) func(context.Context, string, api.MySQLNote) (api.MySQLDone, error) {
 			return c.ResumeMySQL
 		})
@@ -204,9 +204,10 @@ func (a *app) mysqlCloneCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clone TAG FROM TO",
 		Short: "Make a server a copy of another",
-		Long: `Replaces the data of TO by a copy of FROM, and has it replicate from the primary.
-FROM should be a replica: a copy of the primary makes its writes wait. FROM may be
-"-": the best replica. TO must be a member of the tag, and not the primary.`,
+		Long: `Replaces the data of TO by a copy of FROM, and has it replicate from the
+primary. FROM should be a replica: a copy of the primary makes its writes wait.
+FROM may be "-": the best replica. TO must be a member of the tag, and not the
+primary.`,
 		Example:           `  hostmesh mysql clone shop-db - db4.dc1.example.com`,
 		Args:              cobra.ExactArgs(3),
 		ValidArgsFunction: a.completeMySQLTags,

@@ -136,8 +136,9 @@ func (a *app) vmUndeleteCommand() *cobra.Command {
 		long: `Brings the entries of deleted virtual machines back as they were before their
 deletion, from history: the same data, access list, tags and identity. Their
 boxes take up the same disks and addresses, and start them if they were meant to
-run; --wait waits for that. It is refused when the disks are gone, or when the
-name, the address or the identity is used by another host by now.`,
+run; --wait waits for that. It is refused when the machine has no disks (it was
+never made, or they are gone), or when the name, the address or the identity is
+used by another host by now.`,
 		example: `  hostmesh vm undelete web7 --wait`, goal: "ready", message: true,
 		do: func(ctx context.Context, c *api.Client, name string, o api.VMOrder) (string, error) {
 			w, err := c.UndeleteVM(ctx, name, o)

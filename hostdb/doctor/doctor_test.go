@@ -55,7 +55,7 @@ func broken(t testing.TB) hostdb.View {
 		images/debian-12: {Format: qcow2}
 		hosts/pooled.dc1.example.com: {Network: {IP: 10.1.128.5}}
 		tags/dc1: {DNS: {Zone: dc1.example.com, NS: [ns9], Records: {gone: {CNAME: nobody}, ext: {CNAME: example.org.}, tagged: {CNAME: web.vip.mesh.internal.}, mail: {MX: [10 mx9]}, wildly: {CNAME: a.dev}, "*.dev": {A: 10.1.0.99}, web3: {CNAME: ext}}}}
-		tags/dc1/members: web1.dc1.example.com web2.dc1.example.com web3.dc1.example.com stray.dc2.example.com far.dc1.example.com bad_name.dc1.example.com silent.dc1.example.com box1.dc1.example.com vm1.dc1.example.com vm2.dc1.example.com vm3.dc1.example.com vm4.dc1.example.com vm5.dc1.example.com vm6.dc1.example.com vm7.dc1.example.com pooled.dc1.example.com
+		tags/dc1/members: web1.dc1.example.com web2.dc1.example.com web3.dc1.example.com stray.dc2.example.com far.dc1.example.com bad_name.dc1.example.com silent.dc1.example.com db1.dc1.example.com db2.dc1.example.com db3.dc1.example.com box1.dc1.example.com vm1.dc1.example.com vm2.dc1.example.com vm3.dc1.example.com vm4.dc1.example.com vm5.dc1.example.com vm6.dc1.example.com vm7.dc1.example.com pooled.dc1.example.com
 		tags/dc1-again: {DNS: {Zone: DC1.example.com, Transfer: {Allow: [10.1.0.53], Notify: [10.1.0.54], Key: none}}}
 		tags/prod: {Subnet: {CIDR: 10.1.0.0/16, VIPs: 10.1.0.48/28, Pool: 10.1.128.0/17}}
 		tags/wide: {Subnet: {CIDR: 10.0.0.0/14}}
@@ -66,6 +66,13 @@ func broken(t testing.TB) hostdb.View {
 		tags/balanced: {LB: {VIP: 10.1.0.49, Ports: {80/tcp: 80}}}
 		tags/balanced2: {LB: {VIP: 10.1.0.49, Ports: {80/tcp: 81}}}
 		tags/balanced2/members: web1.dc1.example.com
+		hosts/db1.dc1.example.com: {Network: {IP: 10.9.0.1}}
+		hosts/db2.dc1.example.com: {Interfaces: {eth0: {IP: 10.1.0.22}}}
+		hosts/db3.dc1.example.com: {Network: {IP: 10.9.0.3}, Interfaces: {eth0: {IP: 10.1.0.23}}}
+		tags/alone-db: {MySQL: {VIP: 10.1.0.51, ReadVIP: 10.1.0.250, Credentials: shop}}
+		tags/alone-db/members: web1.dc1.example.com
+		tags/shop-db: {MySQL: {VIP: 10.1.0.52, Credentials: shop}}
+		tags/shop-db/members: db1.dc1.example.com db2.dc1.example.com db3.dc1.example.com
 		tags/outside: {LB: {VIP: 10.1.0.200, Ports: {80/tcp: 80}}}
 		tags/outside/members: web1.dc1.example.com
 		tags/group: {Group: {Min: 1, Max: 2, Name: "g-%d", Template: {Image: debian, Subnet: nowhere}}, Placement: {Apart: {webb: box, web: rack}, Together: {cache: rack}}}

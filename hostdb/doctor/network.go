@@ -14,6 +14,7 @@ func networkChecks() []Check {
 	return []Check{
 		{"subnets", "addresses outside every Subnet, in its Pool or its VIPs, and Subnets that overlap", subnets},
 		{"vips", "virtual IPs outside the VIPs of every Subnet, or used twice", virtualIPs},
+		{"databases", "database clusters with one member, or with members that nobody reaches", databases},
 		{"machines", "virtual machines whose box, subnet or size does not fit", machines},
 	}
 }

@@ -34,9 +34,33 @@ type agent struct {
 	token      string
 }
 
-// freeDNSPort is 53 where this user may have it, which dig asks by default, else 7953.
-func freeDNSPort() string {
-	c, err := net.ListenPacket("udp", "127.0.0.11:53")
+// freeAddresses are three of the loopback interface on which nobody listens where agents do, so that demos may run beside each other.
+func freeAddresses() ([]string, error) {
+	var err error
+	for n := range 16 {
+		var list []string
+		err = nil
+		for _, last := range []int{11, 12, 13} {
+			addr := fmt.Sprintf("127.0.%d.%d", n, last)
+			for _, port := range []string{"7946", "7947", "7950", "7951"} {
+				l, lerr := net.Listen("tcp", net.JoinHostPort(addr, port))
+				if lerr == nil {
+					lerr = l.Close()
+				}
+				err = errors.Join(err, lerr)
+			}
+			list = append(list, addr)
+		}
+		if err == nil {
+			return list, nil
+		}
+	}
+	return nil, fmt.Errorf("there are no three free addresses in 127.0.0.0/20: %w", err)
+}
+
+// freeDNSPort is 53 where this user may have it on an address, which dig asks by default, else 7953.
+func freeDNSPort(addr string) string {
+	c, err := net.ListenPacket("udp", net.JoinHostPort(addr, "53"))
 	if err != nil {
 		return "7953"
 	}
@@ -95,7 +119,11 @@ func (a *agent) start(ctx context.Context, join string) (time.Duration, error) {
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK, nil
 	})
-	return time.Since(begin), err
+	took := time.Since(begin)
+	if _, serr := os.Stat(filepath.Join(a.dir, "agent.sock")); err == nil && serr != nil {
+		return 0, fmt.Errorf("another process answers at %s, and not %s: %w", a.addr, a.name, serr)
+	}
+	return took, err
 }
 
 // until asks again until the answer is yes.

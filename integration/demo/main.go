@@ -68,11 +68,17 @@ func (d *demo) open(binary, inventory string) (err error) {
 		return err
 	}
 	d.keyFile = filepath.Join(d.dir, "mesh.key")
-	d.dnsPort = freeDNSPort()
-	if err := d.writeUsers(); err != nil {
+	return d.writeUsers()
+}
+
+// place says where the agents are to be.
+func (d *demo) place() error {
+	addrs, err := freeAddresses()
+	if err != nil {
 		return err
 	}
-	for i, addr := range []string{"127.0.0.11", "127.0.0.12", "127.0.0.13"} {
+	d.dnsPort = freeDNSPort(addrs[0])
+	for i, addr := range addrs {
 		name := fmt.Sprintf("node%d.demo", i+1)
 		d.agents = append(d.agents, &agent{demo: d, name: name, addr: addr, dir: filepath.Join(d.dir, name)})
 	}

@@ -26,7 +26,7 @@ const sceneVariable = "HOSTMESH_DEMO_SCENE"
 
 // showResolvers shows elastic DNS in namespaces of its own for network, mounts and processes: with the process that has them all of it ends.
 func (d *demo) showResolvers(ctx context.Context) error {
-	title(8, "Elastic DNS: resolvers behind one address, which no single box has to hold")
+	title(9, "Elastic DNS: resolvers behind one address, which no single box has to hold")
 	if os.Geteuid() != 0 {
 		fact("this scene makes a network of its own, and needs root: it is left out")
 		return nil

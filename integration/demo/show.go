@@ -21,6 +21,9 @@ func timed(d time.Duration, what string, args ...any) {
 
 // run is the show, step by step.
 func (d *demo) run(ctx context.Context) error {
+	if err := d.place(); err != nil {
+		return err
+	}
 	begin := time.Now()
 	fmt.Println("hostmesh: three agents, one database, no server")
 	for _, step := range []func(context.Context) error{
@@ -266,8 +269,8 @@ The three agents are left running. To try:
   %[2]s members
   %[2]s db get hosts/%[3]s
   %[2]s db set hosts/%[3]s/Network/IP 10.1.97.1 -m "try it"
-  dig @127.0.0.13%[4]s %[3]s
-  curl http://127.0.0.12:7950/v1/tags/web/members
+  dig @%[7]s%[4]s %[3]s
+  curl http://%[8]s:7950/v1/tags/web/members
   %[2]s dns zone dc1.example.com
   %[2]s vm create web8.demo.example.com --image demo --subnet demo-net --tag demo-web --tag demo-zone --wait
   %[2]s vm list
@@ -275,7 +278,7 @@ The three agents are left running. To try:
 To stop them and remove their data:
 
   kill %[5]s; rm -rf %[6]s
-`, d.agents[0].dir, bin, host, port, strings.Join(pids, " "), d.dir)
+`, d.agents[0].dir, bin, host, port, strings.Join(pids, " "), d.dir, d.agents[2].addr, d.agents[1].addr)
 }
 
 func mustGetwd() string {

@@ -165,11 +165,11 @@ func (b *Balancer) Run(ctx context.Context) error {
 	}
 }
 
-// idle reports whether no process runs, and none should.
+// idle reports whether no process runs, and none should. What was refused should: it is tried again.
 func (b *Balancer) idle() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.now == nil && len(b.old) == 0 && len(b.want) == 0
+	return b.now == nil && len(b.old) == 0 && len(b.asked) == 0
 }
 
 func (b *Balancer) poke() {

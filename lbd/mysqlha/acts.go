@@ -36,6 +36,9 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 	case ActReadOnly:
 		return do(openBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, true) })
 	case ActSource:
+		if err := r.patient(ctx, c, m); err != nil {
+			return err
+		}
 		return do(openBound, func(ctx context.Context) error { return server.SetSource(ctx, wanted(c, len(c.Record.Ackers))) })
 	case ActAddress:
 		return do(addressBound, func(ctx context.Context) error { return local.TakeVIP(ctx, order) })
@@ -58,10 +61,23 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 			return err
 		}
 		return r.speak(ctx, m)
+	case ActCount:
+		return r.store(ctx, func(rec *Record) {
+			if !slices.Contains(rec.Ackers, a.Host) {
+				rec.Ackers = append(rec.Ackers, a.Host) // that it has all is established later
+			}
+		})
 	case ActSpeak:
+		// Why it does not is unknown: it may have been started anew. That it has all is to be established again.
+		if err := r.store(ctx, func(rec *Record) { delete(rec.Starts, a.Host) }); err != nil {
+			return err
+		}
 		return r.speak(ctx, m)
 	case ActDismiss:
 		if err := r.silence(ctx, m); err != nil {
+			return err
+		}
+		if err := r.spared(ctx, c, a.Host); err != nil {
 			return err
 		}
 		if err := r.store(ctx, func(rec *Record) { rec.Ackers = without2(rec.Ackers, a.Host) }); err != nil {
@@ -139,10 +155,38 @@ func (r *Runner) writable(ctx context.Context, c *Cluster, m Member) error {
 			}
 		}
 	}
+	if err := r.patient(ctx, c, m); err != nil {
+		return err
+	}
 	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetSource(ctx, wanted(c, len(rec.Ackers))) }); err != nil {
 		return err
 	}
 	return r.takeWrites(ctx, c, server, len(rec.Ackers))
+}
+
+// patient has a server wait for acknowledgements as long as Durability wants it, once it is the primary: one that became a member later may have what its file says.
+func (r *Runner) patient(ctx context.Context, c *Cluster, m Member) error {
+	f, err := r.observe(ctx, m)
+	if err != nil {
+		return err
+	}
+	list := hurried(f, c.Strict())
+	if len(list) == 0 {
+		return nil
+	}
+	var file []Setting
+	err = r.bounded(ctx, openBound, func(ctx context.Context) (err error) {
+		file, err = r.cfg.World.Server(m).Apply(ctx, list)
+		return err
+	})
+	for _, s := range file {
+		err = errors.Join(err, fmt.Errorf("%s must be %s, and our account may not set it: set it in the server's file", s.Name, s.Want))
+	}
+	if err != nil {
+		return fmt.Errorf("have %s wait for acknowledgements as Durability wants it: %w", m.Host, err)
+	}
+	r.log.Info("how long a primary waits for acknowledgements was set", "host", m.Host, "settings", len(list))
+	return nil
 }
 
 // speak has a replica that is counted acknowledge: that holds from the next start of its receiving thread. The other thread is never stopped.
@@ -200,24 +244,30 @@ func (r *Runner) shut(ctx context.Context, c *Cluster, m, primary Member) error 
 	if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Cut(ctx, order, m.anything()) }); err != nil {
 		return err
 	}
-	// What it may have acknowledged until now, another must have before it counts no more.
+	if err := r.spared(ctx, c, m.Host); err != nil {
+		return err
+	}
+	return r.store(ctx, func(rec *Record) { rec.Ackers = without2(rec.Ackers, m.Host) })
+}
+
+// spared waits until an acker that acknowledges no more can be counted no more: what it may have acknowledged until now, another must have.
+func (r *Runner) spared(ctx context.Context, c *Cluster, host string) error {
 	cc := *c
 	cc.Record = r.rec
 	for end := time.Now().Add(planBound); ; {
 		o := r.look(ctx, everybody(&cc), &Observations{})
 		o = r.look(ctx, everybody(&cc), o) // the primary's answer of the first is before those of the second
-		if others(&cc, o, m.Host) {
-			break
+		if spare(&cc, o, host) {
+			return nil
 		}
 		if err := r.ok(ctx); err != nil {
 			return err
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("no other replica has all that %s may have acknowledged", m.Host)
+			return fmt.Errorf("no other replica has all that %s may have acknowledged", host)
 		}
 		time.Sleep(retryPause)
 	}
-	return r.store(ctx, func(rec *Record) { rec.Ackers = without2(rec.Ackers, m.Host) })
 }
 
 // clone makes a host's server a copy of another's, and has it follow the primary.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // The severities of a Setting.
@@ -138,6 +139,33 @@ func Check(f Facts, role Duty, strict bool) []Setting {
 		out = append(out, s...)
 	}
 	return out
+}
+
+// hurried are the settings by which a primary that is to wait for acknowledgements goes on without, or waits where it should not. What the server did not
+// say is not judged.
+func hurried(f Facts, strict bool) (out []Setting) {
+	waiting := []string{"rpl_semi_sync_master_timeout", "rpl_semi_sync_master_wait_no_slave", "rpl_semi_sync_master_wait_point"}
+	for _, r := range settingRules(f.Flavour, strict) {
+		if !slices.Contains(waiting, r.name) {
+			continue
+		}
+		name := r.name
+		if f.Flavour == MySQL8 {
+			name = r.mysql
+		}
+		if have, said := f.Settings[name]; said && !r.ok(have) {
+			out = append(out, Setting{Name: name, Want: r.want, Have: have, Why: r.why, Severity: r.severity})
+		}
+	}
+	return out
+}
+
+// asynchronous tells why what a primary told clients may stand there alone, by what was last seen of it; "" = it waited for acknowledgements, or took no writes.
+func asynchronous(host string, s Sight, now time.Time) string {
+	if f := s.Facts; !s.Known || f.ReadOnly || f.Semi.Source && f.Semi.Active {
+		return ""
+	}
+	return fmt.Sprintf("%s did not wait for acknowledgements when it was last seen, %s ago: what it told clients then may stand there alone", host, age(now, s.Answered))
 }
 
 // checkReplication looks at what is set by CHANGE MASTER, not by a variable.

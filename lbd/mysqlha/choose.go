@@ -29,7 +29,14 @@ func Choose(c *Cluster, o *Observations) Choice {
 	var ch Choice
 	var unsure, uncut []string
 	need := GTIDs{}
-	for _, host := range c.Record.Ackers {
+	ackers := slices.Clone(c.Record.Ackers)
+	for _, m := range slices.Concat(c.Members, c.Others) {
+		// What one acknowledged that was not counted yet is acknowledged all the same.
+		if s := o.Servers[m.Host]; c.stray(s, m.Host, i.Old) && o.Now.Sub(s.IORan) < recently {
+			ackers = append(ackers, m.Host)
+		}
+	}
+	for _, host := range ackers {
 		s := o.Servers[host]
 		if !slices.Contains(i.Cut, host) {
 			uncut = append(uncut, host)
@@ -41,13 +48,16 @@ func Choose(c *Cluster, o *Observations) Choice {
 			unsure = append(unsure, fmt.Sprintf("%s: %s", host, err))
 		default:
 			need = need.Further(pos)
-			if !sameStart(c.Record.Starts[host], o.began(s)) {
+			if !o.same(&c.Record, host) {
 				unsure = append(unsure, host+" was started anew and has not caught up since: what it had acknowledged it may have dropped")
 			}
 		}
 	}
 	if len(c.Record.Ackers) == 0 {
 		unsure = append(unsure, "no replica was known to have all that was acknowledged")
+	}
+	if why := asynchronous(i.Old, o.Servers[i.Old], o.Now); why != "" {
+		unsure = append(unsure, why)
 	}
 	gate := ""
 	if len(uncut) > 0 && i.FenceConfirmed == "" {
@@ -58,6 +68,7 @@ func Choose(c *Cluster, o *Observations) Choice {
 		sight   Sight
 		pos     GTIDs
 		trapped bool
+		lacks   GTIDs
 	}
 	var list []candidate
 	old := o.Servers[i.Old]
@@ -93,11 +104,12 @@ func Choose(c *Cluster, o *Observations) Choice {
 			x.trapped = true
 			x.pos, _ = ParseGTIDs(s.Facts.Flavour, s.Facts.Current)
 		}
+		x.lacks = lacks(s.Facts, need, x.trapped)
 		list = append(list, x)
 		ch.Evidence = append(ch.Evidence, fmt.Sprintf("%s: has %s%s", m.Host, cmp.Or(x.pos.String(), "nothing"), map[bool]string{true: " that it can still apply, and received " + s.Facts.Received}[x.trapped]))
 	}
 	slices.SortStableFunc(list, func(a, b candidate) int {
-		if d := cmp.Compare(b.pos.Count(), a.pos.Count()); d != 0 {
+		if d := cmp.Or(boolFirst(a.lacks.Empty(), b.lacks.Empty()), cmp.Compare(b.pos.Count(), a.pos.Count())); d != 0 {
 			return d
 		}
 		return cmp.Or(boolFirst(a.Drained == "", b.Drained == ""), boolFirst(!Unapplied(a.sight.Facts), !Unapplied(b.sight.Facts)),
@@ -113,8 +125,8 @@ func Choose(c *Cluster, o *Observations) Choice {
 		losses = append(losses, gate)
 	}
 	losses = append(losses, unsure...)
-	if !best.pos.Reaches(need) {
-		losses = append(losses, fmt.Sprintf("%s, the furthest that can be promoted, has %s, and %s was received", best.Host, cmp.Or(best.pos.String(), "nothing"), need))
+	if !best.lacks.Empty() {
+		losses = append(losses, fmt.Sprintf("%s, the furthest that can be promoted, has %s, and has not got %s, which was received", best.Host, cmp.Or(best.pos.String(), "nothing"), best.lacks))
 	}
 	if len(losses) > 0 && c.Strict() && !i.Forced {
 		ch.Stop = strings.Join(losses, "; ")

@@ -30,14 +30,18 @@ func TestChooses(t *testing.T) {
 		{"one is away, available", func(x *seen) { x.silent("db3"); x.c.MySQL.Durability = section.Available }, "db2", "", "db3 does not answer"},
 		{"one is away, forced", func(x *seen) { x.silent("db3"); x.c.Record.Intent.Forced = true }, "db2", "", "db3 does not answer"},
 		{"one was started anew", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Uptime = time.Second }) }, "", "db3 was started anew", ""},
+		{"one was started anew within the same seconds", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Semi.Acker = false }) }, "", "db3 was started anew", ""},
+		{"one had been promoted already", func(x *seen) {
+			x.edit("db3", func(s *Sight) { s.Facts.Semi.Acker, s.Facts.Semi.Source, s.Facts.Replica = false, true, nil })
+		}, "db2", "", ""},
 		{"one is not cut, and there is no fence", func(x *seen) { x.c.Record.Intent.Cut = []string{"db2"} }, "", "db3 could not be cut from db1", ""},
 		{"one is not cut, and the old primary was killed", func(x *seen) {
 			x.c.Record.Intent.Cut, x.c.Record.Intent.FenceConfirmed = []string{"db2"}, "its agent killed it"
 		}, "db2", "", ""},
 		{"the furthest cannot apply what it has received", func(x *seen) {
 			at(x, "db3", "0-1-950")
-			x.edit("db3", func(s *Sight) { s.Facts.Current, s.Facts.Replica.SQL = "0-1-900", false })
-		}, "", "0-1-950 was received", ""},
+			x.edit("db3", func(s *Sight) { s.Facts.Current, s.Facts.Binlog, s.Facts.Replica.SQL = "0-1-900", "0-1-900", false })
+		}, "", "has not got 0-1-950", ""},
 		{"one that others are as far as cannot apply: it does not matter", func(x *seen) {
 			x.edit("db3", func(s *Sight) { s.Facts.Current, s.Facts.Replica.SQL, s.Facts.Replica.IO = "0-1-880", false, "No" })
 		}, "db2", "", ""},
@@ -45,9 +49,42 @@ func TestChooses(t *testing.T) {
 			at(x, "db3", "0-1-900")
 			x.edit("db3", func(s *Sight) { s.Facts.Binlog = "0-1-900,0-3-7" })
 		}, "db2", "", ""},
+		{"numbers are the same, transactions are not, and the old one was never seen", func(x *seen) {
+			delete(x.o.Servers, "db1")
+			at(x, "db3", "0-1-901")
+			x.edit("db2", func(s *Sight) {
+				s.Facts.Received, s.Facts.Current, s.Facts.Binlog, s.Facts.Replica.SQL = "0-1-900", "0-2-901", "0-1-900,0-2-901", false
+			})
+		}, "", "has not got", ""},
+		{"one that is not counted has a higher number, and not the transaction", func(x *seen) {
+			delete(x.o.Servers, "db1")
+			x.c.Record.Ackers = []string{"db3"}
+			at(x, "db3", "0-1-901")
+			x.edit("db2", func(s *Sight) {
+				s.Facts.Received, s.Facts.Current, s.Facts.Binlog, s.Facts.Semi.Acker = "0-1-900", "0-2-905", "0-1-900,0-2-905", false
+			})
+		}, "db3", "", ""},
+		{"it has come further in another domain", func(x *seen) {
+			at(x, "db2", "0-1-950,1-1-20")
+			at(x, "db3", "0-1-900,1-1-30")
+		}, "", "has not got 1-1-30", ""},
 		{"the furthest is too old", func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Version = "10.3.1-MariaDB" }) }, "db3", "", ""},
 		{"one is being made a copy", func(x *seen) { x.o.Busy = map[string]string{"db2": "clone is under way"} }, "db3", "", ""},
-		{"nobody is known to have all", func(x *seen) { x.c.Record.Ackers = nil }, "", "no replica was known", ""},
+		{"one acknowledges that is not counted, and is away", func(x *seen) {
+			x.c.Record.Ackers = []string{"db2"}
+			x.silent("db3")
+		}, "", "db3 does not answer", ""},
+		{"the old one did not wait", func(x *seen) { x.edit("db1", func(s *Sight) { s.Facts.Semi.Source = false }) }, "", "db1 did not wait for acknowledgements", ""},
+		{"the old one had waited long enough, available", func(x *seen) {
+			x.edit("db1", func(s *Sight) { s.Facts.Semi.Active = false })
+			x.c.MySQL.Durability = section.Available
+		}, "db2", "", "db1 did not wait for acknowledgements"},
+		{"nobody is known to have all", func(x *seen) {
+			x.c.Record.Ackers = nil
+			for _, h := range []string{"db2", "db3"} {
+				x.edit(h, func(s *Sight) { s.Facts.Semi.Acker = false })
+			}
+		}, "", "no replica was known", ""},
 		{"nobody can be", func(x *seen) { x.silent("db2"); x.silent("db3") }, "", "no replica can be promoted", ""},
 	} {
 		x := healthySeen()

@@ -259,6 +259,9 @@ func (w *Watch) background(ctx context.Context, a Action, mark bool) (Done, erro
 			} else if c.Strict() && !o.Servers[a.Host].down() {
 				return cannotDo("%s acknowledges, and does not answer: stop its server first", a.Host)
 			}
+			if err := w.runner.spared(w.run, c, a.Host); err != nil {
+				return cannotDo("%v: try again when one has, see hostmesh mysql status %s", err, c.Tag)
+			}
 		}
 		if slices.Contains(c.Record.Ackers, a.Host) || mark && c.Record.Fenced[a.Host] == "" {
 			if err := w.runner.store(w.run, func(rec *Record) {
@@ -308,10 +311,16 @@ func (w *Watch) Setup(ctx context.Context, primary string, apply bool, by string
 		if c.HasRecord {
 			return nil
 		}
+		epoch := w.runner.seen(ctx, c) + 1
 		w.runner.rec, w.runner.version, w.runner.loaded = Record{}, 0, true
 		return w.runner.store(ctx, func(rec *Record) {
-			*rec = Record{Format: RecordFormat, Epoch: 1, Primary: plan.Primary, Durability: string(c.MySQL.Durability)}
-			rec.Note(Event{At: w.clock.Now(), Epoch: 1, What: "set up, with " + plan.Primary + " as the primary", By: by})
+			*rec = Record{Format: RecordFormat, Epoch: epoch, Primary: plan.Primary, Durability: string(c.MySQL.Durability)}
+			for _, m := range c.Members {
+				if c.stray(o.Servers[m.Host], m.Host, plan.Primary) {
+					rec.Ackers = append(rec.Ackers, m.Host) // it acknowledges already; that it has all is established later
+				}
+			}
+			rec.Note(Event{At: w.clock.Now(), Epoch: epoch, What: "set up, with " + plan.Primary + " as the primary", By: by})
 		})
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -18,7 +19,7 @@ func (r *Runner) depose(ctx context.Context, c *Cluster, o *Observations, old Me
 	cut := slices.Clone(i.Cut)
 	each(everybody(c, old.Host), func(m Member) {
 		if err := r.deposeReplica(ctx, m, old); err != nil {
-			r.log.Warn("a replica could not be cut from the old primary", "host", m.Host, "err", err)
+			r.log.Log(ctx, again(i.Stopped != "", slog.LevelWarn), "a replica could not be cut from the old primary", "host", m.Host, "err", err)
 			return
 		}
 		mu.Lock()
@@ -103,7 +104,7 @@ func (r *Runner) fence(ctx context.Context, c *Cluster, old Member, i *Intent) <
 			}
 		}
 		if err != nil {
-			r.log.Warn("the old primary is not fenced", "host", old.Host, "epoch", epoch, "err", err)
+			r.log.Log(ctx, again(i.Stopped != "", slog.LevelWarn), "the old primary is not fenced", "host", old.Host, "epoch", epoch, "err", err)
 			return
 		}
 		r.log.Info("the old primary is fenced", "host", old.Host, "epoch", epoch, "how", how)
@@ -172,7 +173,7 @@ func (r *Runner) choose(ctx context.Context, c *Cluster, o *Observations, old Me
 	}
 	ch := Choose(&cc, seen)
 	for _, e := range ch.Evidence {
-		r.log.Info("looked for a new primary", "epoch", r.rec.Epoch, "evidence", e)
+		r.log.Log(ctx, again(i.Stopped != "", slog.LevelInfo), "looked for a new primary", "epoch", r.rec.Epoch, "evidence", e)
 	}
 	if ch.Stop != "" {
 		return nil, stopped{ch.Stop}

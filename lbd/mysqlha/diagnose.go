@@ -47,6 +47,7 @@ const (
 	AckerRestarted  Name = "acknowledging replica restarted"
 	AckerAway       Name = "acknowledging replica away"
 	AckerLeaving    Name = "former member acknowledges"
+	AckerStray      Name = "acknowledges and is not counted"
 	NoAcker         Name = "nobody acknowledges"
 	AckerDue        Name = "replica is to acknowledge"
 	AckerSilent     Name = "replica does not acknowledge"
@@ -62,7 +63,7 @@ const (
 var byUrgency = []Name{
 	QuorumLost, NoMembers, NoRecord, IntentStopped, IntentOpen, ClusterDown, Blind, TwoPrimaries, PrimaryDead, PrimarySilent, PrimaryGone, WrongFlavour, WrongAccount, PrimaryFull, PrimarySatiated,
 	PrimarySuspect, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
-	ReplicaAstray, ReplicaStopped, ReplicaNew, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryAlone, OneMember,
+	ReplicaAstray, ReplicaStopped, ReplicaNew, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, AckerStray, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryAlone, OneMember,
 	ReplicaLagging, IsPaused, Well,
 }
 
@@ -165,7 +166,8 @@ func (d *diagnosing) foreign() {
 	for _, m := range d.c.Members {
 		s := d.o.Servers[m.Host]
 		if m.Unfit != "" {
-			d.add(NoPlace, m.Host, m.Host+" cannot be a member: "+m.Unfit, nil, "give the host a Network/IP")
+			d.add(NoPlace, m.Host, m.Host+" cannot be a member: "+m.Unfit, nil, "give the host a Network/IP of its own")
+			continue
 		}
 		if s.Cause == CauseDenied {
 			d.add(WrongAccount, m.Host, m.Host+" refuses our account", []string{s.Error}, "make the grants that hostmesh mysql setup prints, or correct the file in credentials.d")
@@ -179,7 +181,7 @@ func (d *diagnosing) foreign() {
 			}
 		}
 		if why != "" {
-			d.add(WrongFlavour, m.Host, m.Host+" cannot be led together with the others: "+why, nil, "take the tag from it, or install what the others have")
+			d.add(WrongFlavour, m.Host, m.Host+" cannot be led together with the others: "+why, nil, "take the tag from it, or install what the others have, with a server_id of its own")
 		}
 		if !s.answers(d.o.Now) {
 			continue
@@ -202,7 +204,12 @@ func (d *diagnosing) mixed(host string, f Facts) string {
 		}
 	}
 	s := d.o.Servers[reference]
-	if !s.Known || host == reference || s.Facts.Flavour == f.Flavour {
+	switch {
+	case !s.Known || host == reference:
+		return ""
+	case s.Facts.ServerID == f.ServerID:
+		return fmt.Sprintf("its server_id is %d, as that of %s: their transactions cannot be told apart", f.ServerID, reference)
+	case s.Facts.Flavour == f.Flavour:
 		return ""
 	}
 	return fmt.Sprintf("it is %s, and %s is %s", f.Flavour, reference, s.Facts.Flavour)
@@ -212,7 +219,7 @@ func (d *diagnosing) mixed(host string, f Facts) string {
 func (d *diagnosing) writable() []string {
 	var out []string
 	for _, m := range d.c.Members {
-		if s := d.o.Servers[m.Host]; s.answers(d.o.Now) && !s.Facts.ReadOnly {
+		if s := d.o.Servers[m.Host]; s.answers(d.o.Now) && !s.Facts.ReadOnly && m.Unfit == "" {
 			out = append(out, fmt.Sprintf("%s: read_only is off, its log has %s, %d clients", m.Host, cmp.Or(s.Facts.Binlog, "nothing"), s.Facts.Clients))
 		}
 	}
@@ -261,6 +268,12 @@ func (d *diagnosing) primary() {
 	}
 	if !f.Semi.Source && (c.Strict() || len(r.Ackers) > 0) {
 		d.add(PrimaryAsync, host, host+" does not wait for acknowledgements (semi-synchronous replication is off)", nil, "")
+	} else if list := hurried(f, c.Strict()); f.Semi.Source && len(list) > 0 {
+		var evidence []string
+		for _, s := range list {
+			evidence = append(evidence, fmt.Sprintf("%s is %s, and is to be %s: %s", s.Name, s.Have, s.Want, s.Why))
+		}
+		d.add(PrimaryAsync, host, host+" does not wait for acknowledgements as Durability wants it", evidence, "")
 	}
 	if s.Agent && s.VIP == "" && !f.ReadOnly {
 		d.add(AddressAway, host, fmt.Sprintf("%s is not at %s", c.MySQL.VIP, host), nil, "")
@@ -332,6 +345,12 @@ func (d *diagnosing) suspicion() (text string, name Name, evidence []string) {
 			continue
 		}
 		switch io := x.Facts.Replica.IO; {
+		case io != "Yes" && !s.down() && refusals[x.Facts.Replica.IOErrno]:
+			evidence = append(evidence, fmt.Sprintf("%s: %s has answered its receiving thread, with a refusal%s: that says nothing", m.Host, host, errno(x.Facts.Replica)))
+		case io != "Yes" && !s.down() && slices.Contains(c.Record.Shut, m.Host):
+			evidence = append(evidence, fmt.Sprintf("%s: it was shut out at %s, and says nothing", m.Host, host))
+		case io != "Yes" && !s.down() && !c.Strict() && x.IORan.Before(s.heard().Add(-recently)):
+			evidence = append(evidence, fmt.Sprintf("%s: its receiving thread did not run while %s still answered, and says nothing", m.Host, host))
 		case io == "Connecting" || io == "Preparing":
 			agree++
 			evidence = append(evidence, fmt.Sprintf("%s: its receiving thread cannot connect (%s)%s", m.Host, io, errno(x.Facts.Replica)))
@@ -356,6 +375,9 @@ func (d *diagnosing) suspicion() (text string, name Name, evidence []string) {
 	}
 	return text, PrimarySilent, evidence
 }
+
+// refusals are errors of a receiving thread that only a source which lives can have said: it has no connection left, or refuses the account or the host.
+var refusals = map[int]bool{1040: true, 1044: true, 1045: true, 1129: true, 1130: true, 1203: true, 1226: true, 1227: true, 1236: true}
 
 func errno(r *Replication) string {
 	if r.IOErrno == 0 {

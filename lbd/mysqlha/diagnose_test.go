@@ -146,6 +146,37 @@ var cases = []struct {
 		}
 	}},
 	{"it is silent to this node alone, replicas are well", PrimarySuspect, ActProbe, func(x *seen) { x.silent("db1") }},
+	{"it is silent to this node, and has refused replicas the account", PrimarySuspect, ActProbe, func(x *seen) {
+		x.silent("db1")
+		x.io("Connecting", "db2", "db3")
+		for _, h := range []string{"db2", "db3"} {
+			x.edit(h, func(s *Sight) {
+				s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = 1045, "Access denied for user 'repl'"
+			})
+		}
+	}},
+	{"it is silent to this node, and who cannot connect was shut out", PrimarySuspect, ActProbe, func(x *seen) {
+		x.c.MySQL.Durability = section.Available
+		x.c.Record.Ackers, x.c.Record.Shut = []string{"db3"}, []string{"db2"}
+		x.silent("db1")
+		x.silent("db3")
+		x.io("Connecting", "db2")
+	}},
+	{"it is silent to this node, and replicas could not connect while it was not, available", PrimarySuspect, ActProbe, func(x *seen) {
+		x.c.MySQL.Durability = section.Available
+		x.silent("db1")
+		x.io("Connecting", "db2", "db3")
+		for _, h := range []string{"db2", "db3"} {
+			x.edit(h, func(s *Sight) { s.IORan = now.Add(-time.Minute) })
+		}
+	}},
+	{"the same, strict: nobody acknowledges what it writes", PrimarySilent, ActFailover, func(x *seen) {
+		x.silent("db1")
+		x.io("Connecting", "db2", "db3")
+		for _, h := range []string{"db2", "db3"} {
+			x.edit(h, func(s *Sight) { s.IORan = now.Add(-time.Minute) })
+		}
+	}},
 	{"it answers, and replicas do not see it", Well, ActNone, func(x *seen) { x.io("Connecting", "db2", "db3") }},
 	{"it is saturated, and replicas are frozen", PrimarySatiated, ActNone, func(x *seen) {
 		x.edit("db1", func(s *Sight) { s.Cause, s.Error = CauseSaturated, "server has too many connections: 1040" })
@@ -237,6 +268,16 @@ var cases = []struct {
 	{"its disk is full", PrimaryFull, ActNone, func(x *seen) { x.edit("db1", func(s *Sight) { s.DiskFull = "0 of 100 GiB are free" }) }},
 	{"its agent is gone", PrimaryAlone, ActNone, func(x *seen) { x.agentGone("db1") }},
 	{"the address is away", AddressAway, ActAddress, func(x *seen) { x.edit("db1", func(s *Sight) { s.VIP = "" }) }},
+	{"the primary waits for ten seconds only", PrimaryAsync, ActSource, func(x *seen) {
+		x.edit("db1", func(s *Sight) {
+			s.Facts.Settings = map[string]string{"log_bin": "ON", "rpl_semi_sync_master_timeout": "10000", "rpl_semi_sync_master_wait_no_slave": "ON"}
+		})
+	}},
+	{"silent; it did not wait for acknowledgements", PrimarySilent, ActPage, func(x *seen) {
+		x.silent("db1")
+		x.frozen("db2", "db3")
+		x.edit("db1", func(s *Sight) { s.Facts.Semi.Active = false })
+	}},
 	{"wrong accounts at a replica", WrongAccount, ActNone, func(x *seen) {
 		x.edit("db2", func(s *Sight) { s.Cause, s.Error = CauseDenied, "server refuses the account: 1045" })
 	}},
@@ -250,6 +291,18 @@ var cases = []struct {
 		x.edit("db2", func(s *Sight) { s.Facts.Settings = map[string]string{"log_bin": "OFF"} })
 	}},
 	{"a replica without GTID", NoGTID, ActNone, func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Replica.UsesGTID = false }) }},
+	{"a new server has the number of the primary", WrongFlavour, ActNone, func(x *seen) {
+		x.c.Record.Ackers = []string{"db2"}
+		x.edit("db3", func(s *Sight) {
+			s.Facts.ServerID, s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = 1, nil, "0-1-5", "0-1-5", ""
+		})
+	}},
+	{"a member has the address of the primary", NoPlace, ActNone, func(x *seen) {
+		x.c.Record.Ackers = []string{"db2"}
+		x.c.Members[2].Addr = x.c.Members[0].Addr
+		x.o.Servers["db3"] = x.o.Servers["db1"]
+		x.c.distinct()
+	}},
 	{"a member without address", NoPlace, ActNone, func(x *seen) { x.c.Members[2].Unfit = "it has no Network/IP" }},
 	{"a replica is broken", ReplicaBroken, ActNone, func(x *seen) {
 		x.edit("db2", func(s *Sight) {
@@ -261,11 +314,25 @@ var cases = []struct {
 			s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "No", 1236, "could not find next log"
 		})
 	}},
+	{"a replica cannot follow, and acknowledges, and the other has not got all", ReplicaLost, ActNone, func(x *seen) {
+		x.edit("db2", func(s *Sight) {
+			s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "No", 1236, "could not find next log"
+		})
+		x.edit("db3", func(s *Sight) { s.Facts.Received, s.Facts.Current, s.Facts.Binlog = "0-1-890", "0-1-890", "0-1-890" })
+	}},
+	{"the only one that acknowledges cannot follow", ReplicaLost, ActDismiss, func(x *seen) {
+		x.edit("db2", func(s *Sight) {
+			s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "No", 1236, "could not find next log"
+		})
+		x.c.Record.Ackers = []string{"db2"}
+		x.edit("db3", func(s *Sight) { s.Facts.Semi.Acker = false })
+	}},
 	{"a replica cannot follow", ReplicaLost, ActClone, func(x *seen) {
 		x.edit("db2", func(s *Sight) {
 			s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "No", 1236, "could not find next log"
 		})
 		x.c.Record.Ackers = []string{"db3"}
+		x.edit("db2", func(s *Sight) { s.Facts.Semi.Acker = false })
 	}},
 	{"a replica died", ReplicaDown, ActStart, func(x *seen) { x.died("db2") }},
 	{"both replicas died", ReplicaDown, ActStart, func(x *seen) { x.died("db2"); x.died("db3") }},
@@ -306,7 +373,15 @@ var cases = []struct {
 		x.edit("db1", func(s *Sight) { s.Facts.Semi.Clients = 0 })
 	}},
 	{"a former member acknowledges", AckerLeaving, ActDismiss, func(x *seen) { x.c.Others, x.c.Members = x.c.Members[2:], x.c.Members[:2] }},
-	{"a replica is to acknowledge", AckerDue, ActAcker, func(x *seen) { x.c.Record.Ackers = []string{"db2"} }},
+	{"one acknowledges that is not counted", AckerStray, ActCount, func(x *seen) { x.c.Record.Ackers = []string{"db2"} }},
+	{"one that acknowledges was never seen", ReplicaDown, ActShut, func(x *seen) {
+		x.o.Servers["db2"] = Sight{First: now.Add(-time.Minute), Cause: CauseUnreachable, Error: "server does not answer: i/o timeout", Since: now.Add(-time.Minute)}
+		x.edit("db1", func(s *Sight) { s.Facts.Semi.Clients = 1 })
+	}},
+	{"a replica is to acknowledge", AckerDue, ActAcker, func(x *seen) {
+		x.c.Record.Ackers = []string{"db2"}
+		x.edit("db3", func(s *Sight) { s.Facts.Semi.Acker = false })
+	}},
 	{"a replica does not acknowledge", AckerSilent, ActSpeak, func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Semi.Acker = false }) }},
 	{"one member", OneMember, ActNone, func(x *seen) { x.c.Members = x.c.Members[:1]; x.c.Record.Ackers = nil }},
 	{"one member, dead", PrimarySuspect, ActProbe, func(x *seen) { x.c.Members = x.c.Members[:1]; x.c.Record.Ackers = nil; x.died("db1") }},

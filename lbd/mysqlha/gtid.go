@@ -350,6 +350,32 @@ func Unapplied(f Facts) bool {
 	return err == nil && err2 == nil && !current.Reaches(received)
 }
 
+// lacks is what of a position, which another server of the cluster has reached, a server has not got. What it received it has from the history that both
+// share: there a higher number says that it has the lower ones. Of what it wrote itself only membership says anything. applied leaves out what it received.
+func lacks(f Facts, position GTIDs, applied bool) GTIDs {
+	var out GTIDs
+	received, _ := ParseGTIDs(f.Flavour, f.Received) // what cannot be read counts as nothing
+	current, _ := ParseGTIDs(f.Flavour, f.Current)
+	binlog, _ := ParseGTIDs(f.Flavour, f.Binlog)
+	if applied {
+		received = GTIDs{}
+	}
+	domains := received.domains()
+	if binlog.Empty() { // a copy has no log yet: what it has, its source had
+		domains = received.Further(current).domains()
+	}
+	for k, seq := range position.last {
+		if received.last[k] < seq && current.last[k] < seq && binlog.last[k] < seq && domains[k.domain] <= seq {
+			if out.last == nil {
+				out.last = map[gtidStream]uint64{}
+			}
+			out.last[k] = seq
+		}
+	}
+	out.runs = GTIDs{runs: position.runs}.Minus(received.Union(current)).runs
+	return out
+}
+
 // Errant is what a server's binary log has that its source's has not. sourceLater says that the source was asked after the server had answered; if not,
 // what the source itself wrote in between does not count.
 func Errant(server, source Facts, sourceLater bool) (GTIDs, error) {

@@ -30,6 +30,7 @@ const (
 	ActAdmit    Act = "admit"     // Host, an old primary, follows the new one: it is none any more
 	ActClone    Act = "clone"     // Host becomes a copy of From
 	ActAcker    Act = "acker"     // Host is counted, and then acknowledges
+	ActCount    Act = "count"     // Host acknowledges, and is counted from now on
 	ActProve    Act = "prove"     // Host was started anew, and has all again
 	ActSpeak    Act = "speak"     // Host is counted, and is told again to acknowledge
 	ActShut     Act = "shut"      // Host is away: the primary is kept from hearing it, and it counts no more
@@ -188,10 +189,13 @@ func cannot(c *Cluster, o *Observations) string {
 	if len(r.Ackers) == 0 {
 		return "no replica is known to have all that was acknowledged"
 	}
+	if why := asynchronous(r.Primary, o.Servers[r.Primary], o.Now); why != "" {
+		return why + ", and Durability is strict"
+	}
 	for _, host := range r.Ackers {
 		if s := o.Servers[host]; !s.answers(o.Now) {
 			return fmt.Sprintf("%s acknowledges, and does not answer: only it may have the last transactions, and Durability is strict", host)
-		} else if !sameStart(r.Starts[host], o.began(s)) {
+		} else if !o.same(r, host) {
 			return fmt.Sprintf("%s was started anew, and has not caught up since: what it had acknowledged it may have dropped, and Durability is strict", host)
 		}
 	}
@@ -239,6 +243,9 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		return Action{}, false
 	}
 	_, errant := has(list, ErrantFound, host)
+	if _, foreign := has(list, WrongFlavour, host); foreign && host != "" && host != r.Primary && d.Name != ReplicaWritable {
+		return Action{}, false
+	}
 	// One that is kept from taking writes until somebody acknowledges has replicas made for it all the same.
 	open := p.Facts.Replica == nil && (!p.Facts.ReadOnly || c.unheard())
 	act := func(a Act, why string) (Action, bool) { return Action{Act: a, Host: host, Why: why}, true }
@@ -284,6 +291,9 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 			return Action{}, false
 		}
 		if slices.Contains(r.Ackers, host) {
+			if !spare(c, o, host) {
+				return Action{}, false // it alone may have what was acknowledged last, beside the primary
+			}
 			return act(ActDismiss, d.Text+"; it counts no more")
 		}
 		if d.Name == ReplicaNew && s.Facts.Current != "" && s.Facts.Binlog != "" {
@@ -306,12 +316,20 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		if others(c, o, host) || !c.Strict() {
 			return act(ActDismiss, d.Text)
 		}
+	case AckerStray:
+		return act(ActCount, d.Text)
 	case AckerDue:
 		if open && !slices.Contains(r.Shut, host) {
 			return act(ActAcker, d.Text)
 		}
 	}
 	return Action{}, false
+}
+
+// spare reports whether an acker can be counted no more without that a failover loses what it acknowledged: another has all, or nobody is counted then,
+// so that there is no failover.
+func spare(c *Cluster, o *Observations, host string) bool {
+	return !c.Strict() || len(c.Record.Ackers) == 1 && c.Record.Ackers[0] == host || others(c, o, host)
 }
 
 // others reports whether the primary has no other ackers connected than those that are counted beside host, and one of these has all.

@@ -3,8 +3,10 @@ package mysqlha
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"hostmesh/hostdb/section"
@@ -62,6 +64,24 @@ func find(list []Member, host string) (Member, bool) {
 	return list[i], true
 }
 
+// distinct makes members unfit whose address is another's, but for the primary: what they would be told to do, that one would do.
+func (c *Cluster) distinct() {
+	at := map[string][]string{}
+	for _, m := range slices.Concat(c.Members, c.Others) {
+		if m.Unfit == "" {
+			at[m.Source().String()] = append(at[m.Source().String()], m.Host)
+		}
+	}
+	for _, list := range [][]Member{c.Members, c.Others} {
+		for i := range list {
+			m := &list[i]
+			if same := at[m.Source().String()]; m.Unfit == "" && len(same) > 1 && m.Host != c.Record.Primary {
+				m.Unfit = fmt.Sprintf("its address, %s, is that of another host: %s", m.Source(), strings.Join(without2(same, m.Host), ", "))
+			}
+		}
+	}
+}
+
 // Source is how replicas reach a host.
 func (m Member) Source() Source { return Source{Host: m.Addr.String(), Port: m.Port, Name: m.Host} }
 
@@ -117,6 +137,8 @@ type Sight struct {
 	Pinged    time.Time
 	// HoldLost is when the connection that was held has ended; zero = it has not, or there was none.
 	HoldLost time.Time
+	// First is when it was first asked.
+	First time.Time
 	// Moved is when its position or its heartbeats were last seen to move, IORan when its receiving thread was last seen to run.
 	Moved time.Time
 	IORan time.Time
@@ -180,6 +202,14 @@ func (s Sight) heard() time.Time {
 	return s.Answered
 }
 
+// acked is when it was last seen to receive, or else when it was first asked: it did not since.
+func (s Sight) acked() time.Time {
+	if s.IORan.IsZero() {
+		return s.First
+	}
+	return s.IORan
+}
+
 // down reports whether its agent says that its process is gone, and nothing says otherwise since.
 func (s Sight) down() bool {
 	return s.Agent && s.Reported && (s.Process == ProcessDied || s.Process == ProcessStopped) && !s.heard().After(s.ProcessSeen)
@@ -192,6 +222,13 @@ func (o *Observations) began(s Sight) time.Time {
 
 // sameStart reports whether two estimates are of one process.
 func sameStart(a, b time.Time) bool { return a.Sub(b).Abs() <= startSlack }
+
+// same reports whether it is still the process of a counted acker of which it was established that it has all. Two starts within startSlack cannot be told apart by
+// when they were: but a server that starts has forgotten that it was told to acknowledge.
+func (o *Observations) same(r *Record, host string) bool {
+	s := o.Servers[host]
+	return sameStart(r.Starts[host], o.began(s)) && (s.Facts.Semi.Acker || s.Facts.Semi.Source)
+}
 
 // follows reports whether a server replicates from a host.
 func (c *Cluster) follows(f Facts, host string) bool {
@@ -225,6 +262,9 @@ func healthy(f Facts) bool {
 // see is how a try to observe changes a sight. It is the only place where ages of facts are made.
 func (s Sight) see(asked, now time.Time, f Facts, err error) Sight {
 	cause := causeOf(err)
+	if s.First.IsZero() {
+		s.First = asked
+	}
 	if cause != s.Cause || s.Since.IsZero() {
 		s.Since, s.Failures = now, 0
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -69,6 +70,26 @@ func (r *Runner) refuse(ctx context.Context, old Member) (func(*Record), error) 
 // catchUp waits until the planned one has all that the old primary has.
 func (r *Runner) catchUp(ctx context.Context, to Member, position string) error {
 	return r.bounded(ctx, planBound, func(ctx context.Context) error { return r.cfg.World.Server(to).WaitApplied(ctx, position) })
+}
+
+// untouched tells why the old primary of a planned change is not as it was left: some accounts are not held by read_only. What they wrote since would be left
+// behind. One that has died since has nothing more than was waited for.
+func (r *Runner) untouched(ctx context.Context, old Member, position string) error {
+	f, err := r.observe(ctx, old)
+	if err != nil {
+		return nil
+	}
+	has, err := ParseGTIDs(f.Flavour, f.Current)
+	left, err2 := ParseGTIDs(f.Flavour, position)
+	switch {
+	case err != nil || err2 != nil:
+		return errors.Join(err, err2)
+	case !f.ReadOnly:
+		return permanent{fmt.Errorf("%s takes writes again: somebody has cleared read_only", old.Host)}
+	case !left.Reaches(has):
+		return permanent{fmt.Errorf("%s had %s when it was set read-only, and has %s: an account that read_only does not hold has written", old.Host, position, has)}
+	}
+	return nil
 }
 
 // address moves the address to the new primary, which refuses writes. In a failover the rest does not wait for it: whoever opens asks again.
@@ -138,6 +159,7 @@ func (r *Runner) promote(ctx context.Context, c *Cluster, to Member) error {
 		"have it refuse writes", func(ctx context.Context) error { return server.SetReadOnly(ctx, true) },
 		"end its replication", server.Leave,
 		"have it not acknowledge", func(ctx context.Context) error { return server.SetAcker(ctx, false) },
+		"have it wait long enough", func(ctx context.Context) error { return r.patient(ctx, c, to) },
 		"have it wait for acknowledgements", func(ctx context.Context) error {
 			return server.SetSource(ctx, wanted(c, len(everybody(c, to.Host, c.Record.Intent.Old))))
 		},
@@ -181,8 +203,10 @@ func (r *Runner) repoint(ctx context.Context, c *Cluster, o *Observations, old, 
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if asked {
+		// One that cannot be asked now may have been when this step was tried before: then it acknowledges, and must be counted.
+		if s := o.Servers[m.Host]; asked || r.told[m.Host] == to.Host || !s.Known || c.follows(s.Facts, to.Host) {
 			ackers = append(ackers, m.Host)
+			r.told[m.Host] = to.Host
 		}
 		follows[m.Host] = err == nil
 	})
@@ -298,13 +322,18 @@ func (r *Runner) open(ctx context.Context, c *Cluster, to Member) (func(*Record)
 	if err := r.bounded(ctx, addressWait, func(ctx context.Context) error { return local.TakeVIP(ctx, order) }); err != nil {
 		r.log.Warn("the new primary takes writes, and the address is not there yet", "host", to.Host, "err", err)
 	}
+	r.mergeFence(&rec)
 	i := rec.Intent
+	loss := i.Loss
+	if i.Kind == Failover && !c.Strict() && i.FenceConfirmed == "" {
+		loss = strings.TrimPrefix(loss+fmt.Sprintf("; %s had not been killed when %s took over: what it goes on to tell clients, once it waits for acknowledgements no longer, is lost", i.Old, i.To), "; ")
+	}
 	now := r.clock.Now()
 	what := fmt.Sprintf("%s from %s to %s: %s", i.Kind, i.Old, i.To, i.Why)
-	r.log.Info("the primary has changed", "kind", i.Kind, "old", i.Old, "to", i.To, "epoch", epoch, "took", now.Sub(i.Began).Round(time.Millisecond).String(), "loss", i.Loss)
+	r.log.Info("the primary has changed", "kind", i.Kind, "old", i.Old, "to", i.To, "epoch", epoch, "took", now.Sub(i.Began).Round(time.Millisecond).String(), "loss", loss)
 	return func(rec *Record) {
 		rec.Intent = nil
-		rec.Note(Event{At: now, Epoch: epoch, What: what, Took: now.Sub(i.Began), By: i.By, Loss: i.Loss})
+		rec.Note(Event{At: now, Epoch: epoch, What: what, Took: now.Sub(i.Began), By: i.By, Loss: loss})
 	}, nil
 }
 
@@ -385,6 +414,13 @@ func (r *Runner) back(ctx context.Context, c *Cluster, m, primary Member) error 
 	f, err := r.observe(ctx, m)
 	if err != nil {
 		return err
+	}
+	// One that is not counted must not acknowledge: a failover would not wait for its cut. It may since a change that it missed, or by its own file.
+	receives := f.Replica != nil && f.Replica.IO == "Yes" && c.follows(f, primary.Host) // then it goes on to until it is told anew: it is counted (ActCount)
+	if f.Semi.Acker && !receives && !slices.Contains(c.Record.Ackers, m.Host) {
+		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, false) }); err != nil {
+			return err
+		}
 	}
 	if f.Replica == nil || !c.follows(f, primary.Host) {
 		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, true) }); err != nil {

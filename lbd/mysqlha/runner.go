@@ -53,6 +53,8 @@ type Runner struct {
 	rec     Record
 	version uint64
 	loaded  bool
+	// told are, by host, whom it was told to follow and to acknowledge last.
+	told map[string]string
 
 	wg sync.WaitGroup // what goes on beside the steps: fences, addresses
 
@@ -82,7 +84,7 @@ const (
 
 // NewRunner makes one.
 func NewRunner(cfg RunnerConfig) *Runner {
-	r := &Runner{cfg: cfg, log: cfg.Logger, clock: cfg.Clock, fenced: map[uint64]string{}}
+	r := &Runner{cfg: cfg, log: cfg.Logger, clock: cfg.Clock, fenced: map[uint64]string{}, told: map[string]string{}}
 	if r.log == nil {
 		r.log = slog.Default()
 	}
@@ -176,6 +178,24 @@ func (r *Runner) bounded(ctx context.Context, limit time.Duration, f func(ctx co
 	return f(ctx)
 }
 
+// seen is the highest epoch that hosts have seen of a cluster that has no record: a record before it may have been lost, and they refuse what is older.
+func (r *Runner) seen(ctx context.Context, c *Cluster) (epoch uint64) {
+	var mu sync.Mutex
+	each(everybody(c), func(m Member) {
+		err := r.bounded(ctx, fenceWait, func(ctx context.Context) error {
+			st, err := r.cfg.World.Local(m).State(ctx, c.Tag)
+			mu.Lock()
+			defer mu.Unlock()
+			epoch = max(epoch, st.Epoch)
+			return err
+		})
+		if err != nil {
+			r.log.Warn("which epoch a host has seen is not known; it refuses orders if that is a later one", "host", m.Host, "err", err)
+		}
+	})
+	return epoch
+}
+
 // each does something with members in parallel, and waits for all.
 func each(list []Member, f func(m Member)) {
 	var wg sync.WaitGroup
@@ -262,13 +282,14 @@ func (r *Runner) Continue(ctx context.Context, c *Cluster, o *Observations) erro
 			r.log.Info("a step of a change of the primary is done", "kind", i.Kind, "step", step, "epoch", r.rec.Epoch, "old", i.Old, "to", i.To, "took", time.Since(began).Round(time.Millisecond).String())
 			continue
 		}
-		r.log.Warn("a step of a change of the primary did not succeed", "kind", i.Kind, "step", step, "epoch", r.rec.Epoch, "old", i.Old, "to", i.To, "err", err)
+		var stop stopped
+		stays := errors.As(err, &stop) && i.Stopped == stop.why // it was said when it stopped
+		r.log.Log(ctx, again(stays, slog.LevelWarn), "a step of a change of the primary did not succeed", "kind", i.Kind, "step", step, "epoch", r.rec.Epoch, "old", i.Old, "to", i.To, "err", err)
 		if errors.Is(err, ErrOvertaken) || errors.Is(err, ErrChanged) || r.ok(ctx) != nil {
 			r.loaded = false
 			return err
 		}
-		var stop stopped
-		if errors.As(err, &stop) {
+		if stop.why != "" {
 			if i.Stopped != stop.why {
 				if err := r.store(ctx, func(rec *Record) { r.mergeFence(rec); rec.Intent.Stopped = stop.why }); err != nil {
 					return err
@@ -281,7 +302,7 @@ func (r *Runner) Continue(ctx context.Context, c *Cluster, o *Observations) erro
 			failing = began
 		}
 		var final permanent
-		if time.Since(failing) < retryFor && i.Kind == Failover && !errors.As(err, &final) {
+		if time.Since(failing) < retryFor && (i.Kind == Failover || i.Step == StepWithdraw) && !errors.As(err, &final) {
 			select {
 			case <-time.After(retryPause):
 			case <-ctx.Done():
@@ -293,6 +314,14 @@ func (r *Runner) Continue(ctx context.Context, c *Cluster, o *Observations) erro
 		}
 		failing = time.Time{}
 	}
+}
+
+// again is the level of a line, which is a detail where it was said before.
+func again(said bool, level slog.Level) slog.Level {
+	if said {
+		return slog.LevelDebug
+	}
+	return level
 }
 
 // stopped is an error that a person has to decide about, permanent one that trying again does not mend.
@@ -357,6 +386,11 @@ func (r *Runner) carry(ctx context.Context, c *Cluster, o *Observations) (func(*
 	case StepApply:
 		return nil, r.apply(ctx, to, i.Position)
 	case StepPromote:
+		if i.Kind == Switchover {
+			if err := r.untouched(ctx, old, i.Position); err != nil {
+				return nil, err
+			}
+		}
 		return nil, r.promote(ctx, c, to)
 	case StepRepoint:
 		return r.repoint(ctx, c, o, old, to)

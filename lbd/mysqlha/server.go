@@ -3,6 +3,8 @@ package mysqlha
 import (
 	"context"
 	"errors"
+	"net"
+	"strconv"
 	"time"
 )
 
@@ -77,6 +79,8 @@ type Source struct {
 	Port int
 	Name string // key in hosts, for errors
 }
+
+func (s Source) String() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
 
 // Facts are how a server stands, by its own account.
 type Facts struct {

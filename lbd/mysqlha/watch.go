@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,7 +79,8 @@ type Watch struct {
 	tasks  []*Task
 	story  []Line
 	recErr string
-	tail   string // of story, to say a thing once
+	tail   string               // of story, to say a thing once
+	said   map[string]time.Time // when what fails again and again was last said
 	// acted is when the last act ended: what was seen before says nothing of how things are now. Zero = all was seen since.
 	acted time.Time
 }
@@ -120,8 +122,9 @@ type Task struct {
 	Error      string
 }
 
-// How much is kept for people.
+// How much is kept for people, and how often what is tried in vain is said.
 const (
+	sayAgain    = 10 * time.Minute
 	storyLength = 100
 	tasksLength = 20
 )
@@ -130,7 +133,7 @@ const (
 func NewWatch(cfg WatchConfig) *Watch {
 	w := &Watch{
 		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, poke: make(chan struct{}, 1), orders: make(chan order), ended: make(chan struct{}),
-		busy: map[string]string{}, rest: map[string]time.Time{}, tries: map[string]int{}, last: map[string]Act{},
+		busy: map[string]string{}, rest: map[string]time.Time{}, tries: map[string]int{}, last: map[string]Act{}, said: map[string]time.Time{},
 	}
 	if w.log == nil {
 		w.log = slog.Default()
@@ -244,6 +247,8 @@ func (w *Watch) look() (*Cluster, *Observations) {
 		i, _ := slices.BinarySearchFunc(c.Others, host, func(m Member, h string) int { return compareText(m.Host, h) })
 		c.Others = slices.Insert(c.Others, i, m)
 	}
+	c.Members = slices.Clone(c.Members)
+	c.distinct()
 	o.Servers = w.monitor.seen()
 	for host, a := range scene.Agents {
 		s := o.Servers[host]
@@ -380,10 +385,10 @@ func (w *Watch) did(a Action, err error) {
 		pause = 0
 	}
 	w.rest[key] = time.Now().Add(pause)
-	if !errors.Is(err, ErrOvertaken) {
+	fresh := w.noteLocked(Diagnosis{Name: a.For, Host: a.Host}, a, err.Error())
+	if fresh && !errors.Is(err, ErrOvertaken) {
 		w.log.Warn("an act for a database cluster did not succeed", "act", a.Act, "host", a.Host, "for", a.For, "err", err, "again", pause.String())
 	}
-	w.noteLocked(Diagnosis{Name: a.For, Host: a.Host}, a, err.Error())
 }
 
 // long begins what takes long, beside everything else.
@@ -430,10 +435,27 @@ func (w *Watch) note(d Diagnosis, a Action, err string) {
 	w.noteLocked(d, a, err)
 }
 
-func (w *Watch) noteLocked(d Diagnosis, a Action, err string) {
-	key := fmt.Sprint(d.Name, d.Host, a.Act, a.Host, a.Why, err)
+// noteLocked reports whether it was not said before. Ages and the like in a text make nothing new of it; nor does what is tried in vain again and again,
+// for a while.
+func (w *Watch) noteLocked(d Diagnosis, a Action, err string) bool {
+	key := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r == '.' {
+			return -1
+		}
+		return r
+	}, fmt.Sprint(d.Name, a.Act, a.Why, err)) + "\x00" + d.Host + "\x00" + a.Host
 	if key == w.tail {
-		return
+		return false
+	}
+	if err != "" || d.Name == IntentStopped {
+		now := time.Now()
+		if last, said := w.said[key]; said && now.Sub(last) < sayAgain {
+			return false
+		}
+		if len(w.said) >= storyLength {
+			clear(w.said)
+		}
+		w.said[key] = now
 	}
 	w.tail = key
 	w.story = append(w.story, Line{At: w.clock.Now(), Diagnosis: d, Action: a, Error: err})
@@ -447,6 +469,7 @@ func (w *Watch) noteLocked(d Diagnosis, a Action, err string) {
 		}
 		w.log.Log(context.Background(), level, "database cluster", "diagnosis", d.Name, "host", d.Host, "text", d.Text, "act", a.Act, "on", a.Host, "why", a.Why, "observe", w.cfg.Observe)
 	}
+	return true
 }
 
 // show publishes how it stands.

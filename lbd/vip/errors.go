@@ -22,6 +22,9 @@ var (
 	ErrNotAllowed = errors.New("not allowed to change addresses")
 	// ErrUnsuited is returned by Check when the kernel does not do what safety rests on.
 	ErrUnsuited = errors.New("this kernel cannot hold virtual addresses safely")
+	// ErrUnread is returned by Check, Unread and Claim while the file cannot be read in which the addresses stand that this box claimed: it names what
+	// may still be on this box.
+	ErrUnread = errors.New("the file of claimed virtual addresses cannot be read")
 
 	// ErrGone is returned by Kernel.Refresh when the address does not exist.
 	ErrGone = errors.New("the address does not exist")

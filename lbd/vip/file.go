@@ -18,7 +18,8 @@ const fileVersion = 1
 // fileName is the name of the claim file.
 const fileName = "vips.json"
 
-// claimFile is the list of addresses that this box claimed, on disk. It is written before an address is added, and after it was removed.
+// claimFile is the list of addresses that this box claimed, on disk. It is written before an address is added, and after it was removed. One that
+// cannot be read is never written.
 type claimFile struct {
 	dir string
 
@@ -31,25 +32,26 @@ type fileContents struct {
 	Addresses []netip.Addr `json:"addresses"`
 }
 
-// openClaimFile reads the file. One that cannot be read is an error: what it names might stay on this box.
-func openClaimFile(dir string) (*claimFile, error) {
-	f := &claimFile{dir: dir}
+// read takes in the file as it is. ErrUnread.
+func (f *claimFile) read() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	text, err := os.ReadFile(f.path())
 	if errors.Is(err, fs.ErrNotExist) {
-		return f, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the claims of virtual addresses: %w", err)
+		return nil
 	}
 	var c fileContents
-	if err := json.Unmarshal(text, &c); err != nil {
-		return nil, fmt.Errorf("read the claims of virtual addresses in %s: %w; see with ip address whether any is left on this box, then remove the file", f.path(), err)
+	if err == nil {
+		err = json.Unmarshal(text, &c)
 	}
-	if c.Version != fileVersion {
-		return nil, fmt.Errorf("read the claims of virtual addresses: %s is of version %d, and this build knows %d; use the build that wrote it", f.path(), c.Version, fileVersion)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %s: %w", ErrUnread, f.path(), err)
+	case c.Version != fileVersion:
+		return fmt.Errorf("%w: %s is of version %d, and this build knows %d", ErrUnread, f.path(), c.Version, fileVersion)
 	}
 	f.list = c.Addresses
-	return f, nil
+	return nil
 }
 
 func (f *claimFile) path() string { return filepath.Join(f.dir, fileName) }

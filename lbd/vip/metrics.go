@@ -21,6 +21,7 @@ type collector struct {
 	t     *Table
 	descs map[string]*prometheus.Desc
 	claim *prometheus.Desc
+	ready *prometheus.Desc
 }
 
 // Collector are the metrics of the table.
@@ -41,12 +42,14 @@ func (t *Table) Collector() prometheus.Collector {
 		c.descs[name] = prometheus.NewDesc("hostmesh_vip_"+name, help, nil, nil)
 	}
 	c.claim = prometheus.NewDesc("hostmesh_vip_claim", "1 for each claimed virtual address, with its phase.", []string{"addr", "interface", "owner", "phase"}, nil)
+	c.ready = prometheus.NewDesc("hostmesh_vip_ready", "1 when the file of claims was read; with 0 no virtual address is held here.", nil, nil)
 	return c
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.claim
+	ch <- c.ready
 	for _, d := range c.descs {
 		ch <- d
 	}
@@ -62,6 +65,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	} {
 		ch <- prometheus.MustNewConstMetric(c.descs[name], prometheus.CounterValue, float64(v.Load()))
 	}
+	ready := 0.0
+	if c.t.ready.Load() {
+		ready = 1
+	}
+	ch <- prometheus.MustNewConstMetric(c.ready, prometheus.GaugeValue, ready)
 	for _, s := range c.t.Claims() {
 		ch <- prometheus.MustNewConstMetric(c.claim, prometheus.GaugeValue, 1, s.Addr.String(), s.Interface, s.Owner, string(s.Phase))
 	}

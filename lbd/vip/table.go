@@ -59,6 +59,9 @@ type Table struct {
 	closing chan struct{}
 	claimed chan struct{} // one slot, filled with each claim
 
+	reading sync.Mutex  // who reads the file, and removes what stands in it
+	ready   atomic.Bool // that was done
+
 	mu     sync.Mutex // guards the fields below
 	claims map[netip.Addr]*Handle
 	closed bool
@@ -66,6 +69,7 @@ type Table struct {
 }
 
 // Open reads the claim file, and removes the addresses that a former process claimed. It does not fail where addresses cannot be held: Check tells.
+// Nor does it where the file cannot be read: see Unread.
 func Open(cfg Config) (*Table, error) {
 	if cfg.Kernel == nil || cfg.Announcer == nil || cfg.Dir == "" {
 		return nil, fmt.Errorf("%w: a table of addresses needs a directory, a kernel and an announcer", ErrInvalid)
@@ -81,9 +85,26 @@ func Open(cfg Config) (*Table, error) {
 		t.log = slog.Default()
 	}
 	t.links.Store(&[]Link{})
-	var err error
-	if t.file, err = openClaimFile(cfg.Dir); err != nil {
-		return nil, err
+	t.file = &claimFile{dir: cfg.Dir}
+	if err := t.Unread(); err != nil {
+		t.log.Error("no virtual address is held here until a person has dealt with the file of claims", "err", err)
+	}
+	return t, nil
+}
+
+// Unread is why the claim file cannot be read: ErrUnread; nil = it was. Until it is, or is removed, nothing is claimed: what it names may still be here,
+// and only a person can see that. It is read anew each time, so that nobody has to start the agent again. Clean works meanwhile.
+func (t *Table) Unread() error {
+	if t.ready.Load() {
+		return nil
+	}
+	t.reading.Lock()
+	defer t.reading.Unlock()
+	if t.ready.Load() {
+		return nil
+	}
+	if err := t.file.read(); err != nil {
+		return err
 	}
 	if left := t.file.addresses(); len(left) > 0 {
 		if _, err := t.clean(left, true); err != nil {
@@ -92,12 +113,16 @@ func Open(cfg Config) (*Table, error) {
 			t.log.Warn("the file of claims cannot be written", "err", err)
 		}
 	}
-	return t, nil
+	t.ready.Store(true)
+	return nil
 }
 
-// Check tells why this box can hold no virtual address: ErrNotAllowed, ErrUnsuited. It asks each time.
+// Check tells why this box can hold no virtual address: ErrNotAllowed, ErrUnsuited, and ErrUnread when it is nothing else. It asks each time.
 func (t *Table) Check() error {
-	return errors.Join(t.kernel.Check(), t.wire.Check())
+	if err := errors.Join(t.kernel.Check(), t.wire.Check()); err != nil {
+		return err
+	}
+	return t.Unread()
 }
 
 // Run sees what others change of interfaces and addresses, until ctx ends or Close is called. Without it that is seen late. As long as nothing is
@@ -225,6 +250,9 @@ func (t *Table) list() ([]Link, []Address, error) {
 // of the claim itself; whether the address is here the Handle tells. The caller releases it.
 func (t *Table) Claim(ctx context.Context, c Claim) (*Handle, error) {
 	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if err := t.Unread(); err != nil {
 		return nil, err
 	}
 	for {

@@ -30,8 +30,8 @@ type MySQL interface {
 	ExplainMySQL(ctx context.Context, tag string) (MySQLExplanation, error)
 	// SetupMySQL makes the record of a cluster that has none, and the settings of its servers; without Apply it says what it would do.
 	SetupMySQL(ctx context.Context, who Identity, tag string, o MySQLSetup) (MySQLDone, error)
-	SwitchoverMySQL(ctx context.Context, who Identity, tag string, o MySQLChange) (MySQLDone, error)
-	FailoverMySQL(ctx context.Context, who Identity, tag string, o MySQLChange) (MySQLDone, error)
+	SwitchoverMySQL(ctx context.Context, who Identity, tag string, o MySQLSwitchover) (MySQLDone, error)
+	FailoverMySQL(ctx context.Context, who Identity, tag string, o MySQLFailover) (MySQLDone, error)
 	// AckMySQL says that a person knows of the last failover, so that another may follow within the hour.
 	AckMySQL(ctx context.Context, who Identity, tag string, o MySQLNote) (MySQLDone, error)
 	PauseMySQL(ctx context.Context, who Identity, tag string, o MySQLNote) (MySQLDone, error)
@@ -201,10 +201,15 @@ type MySQLSetup struct {
 	Log     string `json:"log" maxLength:"4096"`
 }
 
-// MySQLChange is what a change of the primary is asked with.
-type MySQLChange struct {
-	To    string `json:"to,omitempty" maxLength:"253" doc:"Key in hosts of the next primary; absent: the best"`
-	Force bool   `json:"force,omitempty" doc:"Of a failover: accept that transactions are lost, and go on where it stopped"`
+// MySQLSwitchover is what a planned change of the primary is asked with.
+type MySQLSwitchover struct {
+	To  string `json:"to,omitempty" maxLength:"253" doc:"Key in hosts of the next primary; absent: the best"`
+	Log string `json:"log" maxLength:"4096" doc:"Why, for those who read the history"`
+}
+
+// MySQLFailover is what the replacement of a primary is asked with. Who replaces it follows from who has most.
+type MySQLFailover struct {
+	Force bool   `json:"force,omitempty" doc:"Accept that transactions are lost, and go on where it stopped"`
 	Log   string `json:"log" maxLength:"4096" doc:"Why, for those who read the history"`
 }
 
@@ -335,9 +340,9 @@ func registerMySQL(a huma.API, my MySQL) {
 	mysqlCommand(a, "setup", "Make servers a cluster", "Sets what the servers need, and agrees on the primary. Without apply it only says what it would do.",
 		func(b MySQLSetup) string { return b.Log }, my.SetupMySQL)
 	mysqlCommand(a, "switchover", "Have another server take the writes", "The primary is well, and hands over: no transaction is lost.",
-		func(b MySQLChange) string { return b.Log }, my.SwitchoverMySQL)
+		func(b MySQLSwitchover) string { return b.Log }, my.SwitchoverMySQL)
 	mysqlCommand(a, "failover", "Replace a primary that is gone", "With force, transactions may be lost, and the answer says so.",
-		func(b MySQLChange) string { return b.Log }, my.FailoverMySQL)
+		func(b MySQLFailover) string { return b.Log }, my.FailoverMySQL)
 	mysqlCommand(a, "ack", "Acknowledge the last failover", "One automatic failover an hour is made unless the last was acknowledged.",
 		func(b MySQLNote) string { return b.Log }, my.AckMySQL)
 	mysqlCommand(a, "pause", "Do nothing by itself any more", "", func(b MySQLNote) string { return b.Log }, my.PauseMySQL)
@@ -390,12 +395,12 @@ func (c *Client) SetupMySQL(ctx context.Context, tag string, o MySQLSetup) (MySQ
 }
 
 // SwitchoverMySQL has another server take the writes.
-func (c *Client) SwitchoverMySQL(ctx context.Context, tag string, o MySQLChange) (MySQLDone, error) {
+func (c *Client) SwitchoverMySQL(ctx context.Context, tag string, o MySQLSwitchover) (MySQLDone, error) {
 	return c.mysqlPost(ctx, tag, "switchover", o)
 }
 
 // FailoverMySQL replaces a primary that is gone.
-func (c *Client) FailoverMySQL(ctx context.Context, tag string, o MySQLChange) (MySQLDone, error) {
+func (c *Client) FailoverMySQL(ctx context.Context, tag string, o MySQLFailover) (MySQLDone, error) {
 	return c.mysqlPost(ctx, tag, "failover", o)
 }
 

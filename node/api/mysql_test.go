@@ -52,11 +52,11 @@ func (f *fakeMySQL) SetupMySQL(_ context.Context, who Identity, tag string, o My
 	return f.note(who, "setup", tag, o)
 }
 
-func (f *fakeMySQL) SwitchoverMySQL(_ context.Context, who Identity, tag string, o MySQLChange) (MySQLDone, error) {
+func (f *fakeMySQL) SwitchoverMySQL(_ context.Context, who Identity, tag string, o MySQLSwitchover) (MySQLDone, error) {
 	return f.note(who, "switchover", tag, o)
 }
 
-func (f *fakeMySQL) FailoverMySQL(_ context.Context, who Identity, tag string, o MySQLChange) (MySQLDone, error) {
+func (f *fakeMySQL) FailoverMySQL(_ context.Context, who Identity, tag string, o MySQLFailover) (MySQLDone, error) {
 	return f.note(who, "failover", tag, o)
 }
 
@@ -151,8 +151,8 @@ func TestMySQLClient(t *testing.T) {
 		t.Errorf("%+v %+v %v", check, explain, err)
 	}
 	d, e1 := c.SetupMySQL(ctx, "shop db", MySQLSetup{Primary: "db1", Apply: true, Log: "l"})
-	_, e2 = c.SwitchoverMySQL(ctx, "shop-db", MySQLChange{To: "db2", Log: "l"})
-	_, e3 := c.FailoverMySQL(ctx, "shop-db", MySQLChange{Force: true, Log: "l"})
+	_, e2 = c.SwitchoverMySQL(ctx, "shop-db", MySQLSwitchover{To: "db2", Log: "l"})
+	_, e3 := c.FailoverMySQL(ctx, "shop-db", MySQLFailover{Force: true, Log: "l"})
 	_, e4 := c.AckMySQL(ctx, "shop-db", MySQLNote{Log: "l"})
 	_, e5 := c.PauseMySQL(ctx, "shop-db", MySQLNote{Log: "l"})
 	_, e6 := c.ResumeMySQL(ctx, "shop-db", MySQLNote{Log: "l"})
@@ -162,8 +162,8 @@ func TestMySQLClient(t *testing.T) {
 		t.Errorf("%+v %v", d, err)
 	}
 	want := []string{
-		"root(alice): setup shop db {Primary:db1 Apply:true Log:l}", "root(alice): switchover shop-db {To:db2 Force:false Log:l}",
-		"root(alice): failover shop-db {To: Force:true Log:l}", "root(alice): ack shop-db {Log:l}", "root(alice): pause shop-db {Log:l}", "root(alice): resume shop-db {Log:l}",
+		"root(alice): setup shop db {Primary:db1 Apply:true Log:l}", "root(alice): switchover shop-db {To:db2 Log:l}",
+		"root(alice): failover shop-db {Force:true Log:l}", "root(alice): ack shop-db {Log:l}", "root(alice): pause shop-db {Log:l}", "root(alice): resume shop-db {Log:l}",
 		"root(alice): rejoin shop-db {Host:db1 Log:l}", "root(alice): clone shop-db {From:db2 To:db3 Log:l}",
 	}
 	if diff := cmp.Diff(want, f.did); diff != "" {

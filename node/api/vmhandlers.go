@@ -115,7 +115,7 @@ func registerVMs(a huma.API, m VMs) {
 	})
 	vmWrite(a, huma.Operation{
 		OperationID: "undelete-vm", Method: http.MethodPost, Path: "/api/v1/vms/{name}/undelete", Summary: "Bring a deleted virtual machine back",
-		Description: "The entry as it was before its deletion, with its memberships and its identity. Its box takes up the same disk and address. 410: its disks are gone.",
+		Description: "The entry as it was before its deletion, with its memberships and its identity. Its box takes up the same disk and address. 410: it has no disks: it was never made, or they are gone.",
 	}, func(ctx context.Context, in *struct {
 		VMPath
 		Body VMOrder

@@ -14,6 +14,8 @@ var (
 	ErrVMState = errors.New("it cannot be done in this state of the machine")
 	// ErrVMAway is returned while the box of a machine, or who places machines, cannot be asked.
 	ErrVMAway = errors.New("the box cannot be asked")
+	// ErrVMGone is returned for a deleted machine of which no box has anything: it was never made, or its disks are gone.
+	ErrVMGone = errors.New("the machine has no disks")
 )
 
 // VMs are the virtual machines of the mesh, as this node's replica wants them and as the boxes report them, and what people
@@ -29,7 +31,7 @@ type VMs interface {
 	SetVMPower(ctx context.Context, who Identity, name string, p VMPower) (VMWritten, error)
 	// DestroyVM deletes the entry.
 	DestroyVM(ctx context.Context, who Identity, name string, o VMOrder) (VMWritten, error)
-	// UndeleteVM brings the entry back.
+	// UndeleteVM brings the entry back. ErrVMGone when it would be that of a machine without disks.
 	UndeleteVM(ctx context.Context, who Identity, name string, o VMOrder) (VMWritten, error)
 	// WatchVMs tells how the machines with these names stand, or all when there are none, then EventSynced, and then each
 	// change, until ctx ends or tell fails. It is told of one event at a time.
@@ -301,6 +303,8 @@ func vmProblem(err error) error {
 		return err
 	case errors.Is(err, ErrVMState):
 		return problem(http.StatusConflict, err.Error())
+	case errors.Is(err, ErrVMGone):
+		return problem(http.StatusGone, err.Error())
 	case errors.Is(err, ErrVMAway), errors.Is(err, ErrNoDuties):
 		return problem(http.StatusServiceUnavailable, err.Error())
 	}

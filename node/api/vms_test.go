@@ -198,7 +198,7 @@ func TestVMsErrors(t *testing.T) {
 	}{
 		{fmt.Errorf("%w: web7 is stopped", ErrVMState), 409}, {fmt.Errorf("box3: %w", ErrVMAway), 503}, {fmt.Errorf("no leader: %w", ErrNoDuties), 503},
 		{fmt.Errorf("web7: %w", hostdb.ErrExists), 409}, {hostdb.ErrInvalid, 400}, {hostdb.ErrBadName, 400}, {hostdb.ErrDenied, 403}, {hostdb.ErrProtected, 403},
-		{hostdb.ErrGone, 410}, {hostdb.ErrNotFound, 404}, {hostdb.ErrReadOnly, 503}, {context.DeadlineExceeded, 504}, {errors.New("surprise"), 500},
+		{ErrVMGone, 410}, {hostdb.ErrNotFound, 404}, {hostdb.ErrReadOnly, 503}, {context.DeadlineExceeded, 504}, {errors.New("surprise"), 500},
 	} {
 		f.err = c.err
 		for _, path := range []string{"/api/v1/vms", "/api/v1/vms/web7", "/api/v1/vms/web7/explain", "/api/v1/vmcapacity", "/api/v1/vmdestroys"} {

@@ -116,6 +116,9 @@ func (w *World) Slow(host string, n int) { w.with(host, func(b *box) { b.slow = 
 // Saturate has a server refuse new connections because it has too many (error 1040).
 func (w *World) Saturate(host string, on bool) { w.with(host, func(b *box) { b.saturated = on }) }
 
+// Hurry has a server wait for acknowledgements for ten seconds only, as its file says, once it is a source.
+func (w *World) Hurry(host string) { w.with(host, func(b *box) { b.hurried = true }) }
+
 // Open has somebody clear read_only on a host.
 func (w *World) Open(host string) { w.with(host, func(b *box) { b.readOnly = false }) }
 

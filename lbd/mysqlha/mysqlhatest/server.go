@@ -136,8 +136,9 @@ func (s *server) Observe(ctx context.Context) (f mysqlha.Facts, err error) {
 	err = s.ask(ctx, "observe", func(b *box) error {
 		f = mysqlha.Facts{
 			Version: "10.11.19-MariaDB", Flavour: mysqlha.MariaDB, ServerID: b.id, Uptime: time.Since(b.began).Truncate(time.Second), ReadOnly: b.readOnly,
-			Binlog: b.state(), Current: position(b.log), MaxConnections: 100, Clients: len(b.waiting) + len(b.clients), Connections: 1 + b.held + len(b.waiting) + len(b.clients), Settings: map[string]string{"log_bin": "ON"},
-			Semi: mysqlha.SemiSync{Source: b.semi, Acker: b.acker, Active: b.semi, Waiting: len(b.waiting)},
+			Binlog: b.state(), Current: position(b.log), MaxConnections: 100, Clients: len(b.waiting) + len(b.clients), Connections: 1 + b.held + len(b.waiting) + len(b.clients),
+			Settings: map[string]string{"log_bin": "ON", "rpl_semi_sync_master_timeout": b.timeout(s.w.Strict)},
+			Semi:     mysqlha.SemiSync{Source: b.semi, Acker: b.acker, Active: b.semi && !b.lapsed, Waiting: len(b.waiting)},
 		}
 		for _, x := range s.w.boxes {
 			if x.running && x.source == b.name && x.ioState == "Yes" && x.ackConnected && b.semi {
@@ -399,9 +400,27 @@ func (s *server) EndClients(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
+// hurry is ackTimeout, as the server says it.
+const hurry = "10000"
+
+// timeout is how long it waits for an acknowledgement, as it says it. In a world that is not strict it goes on at once, and says what is wanted there.
+func (b *box) timeout(strict bool) string {
+	if b.hurried || !strict {
+		return hurry
+	}
+	return "9223372036854775807"
+}
+
 // Apply implements mysqlha.Server.
 func (s *server) Apply(ctx context.Context, want []mysqlha.Setting) (restart []mysqlha.Setting, err error) {
-	err = s.ask(ctx, "apply-settings", func(*box) error { return nil })
+	err = s.ask(ctx, "apply-settings", func(b *box) error {
+		for _, x := range want {
+			if x.Name == "rpl_semi_sync_master_timeout" {
+				b.hurried = x.Want == hurry
+			}
+		}
+		return nil
+	})
 	for _, x := range want {
 		if x.Restart {
 			restart = append(restart, x)

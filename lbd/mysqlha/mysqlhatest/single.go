@@ -62,7 +62,7 @@ func (s *Single) Thaw() { s.w.Freeze(s.name, false) }
 
 // Insert writes a row as a client.
 func (s *Single) Insert(ctx context.Context, id int) error {
-	if !s.w.write(ctx, s.name, id) {
+	if !s.w.write(ctx, s.name, id, false) {
 		return errors.New("the client was not told that it is written")
 	}
 	return nil

@@ -19,6 +19,9 @@ import (
 // tick is how often the world moves. All that takes time in it takes a multiple.
 const tick = 5 * time.Millisecond
 
+// ackTimeout is for how long a server that is hurried waits for an acknowledgement.
+const ackTimeout = 10 * time.Second
+
 // overlap is for how long a box that was cut off may believe that it has the address: two looks, with what each may take.
 const overlap = 2 * time.Second
 
@@ -87,6 +90,8 @@ type box struct {
 	triedAt               time.Time
 	waiting               map[int]chan bool // by index in log
 	saturated, stuck      bool
+	hurried, lapsed       bool // it waits ackTimeout only; it has, and goes on without
+	aloneSince            time.Time
 	slow                  int // transactions applied a tick; 0 = many
 	ended                 string
 	held                  int             // connections of Hold
@@ -222,8 +227,24 @@ func (w *World) move() {
 		}
 		w.receive(b, now)
 		b.applySome()
+		w.lapse(b, now)
 	}
 	w.judge()
+}
+
+// lapse has a source that waited long enough go on without acknowledgement, until somebody acknowledges again.
+func (w *World) lapse(b *box, now time.Time) {
+	switch {
+	case !b.semi || !b.hurried || w.ackable(b):
+		b.aloneSince, b.lapsed = time.Time{}, false
+	case b.aloneSince.IsZero() && len(b.waiting) > 0:
+		b.aloneSince = now
+	case !b.aloneSince.IsZero() && now.Sub(b.aloneSince) >= ackTimeout && !b.lapsed:
+		b.lapsed = true
+		if len(b.log) > 0 {
+			b.acknowledged(w, len(b.log)-1)
+		}
+	}
 }
 
 // cutOff reports whether a replica and its source are kept from each other by the box of one.
@@ -352,23 +373,32 @@ func (b *box) applySome() {
 
 // Write has a client try a write on the server of a host, and returns its id and whether the client was told that it is written. It waits until ctx ends.
 func (w *World) Write(ctx context.Context, host string) (id int, ok bool) {
+	return w.try(ctx, host, false)
+}
+
+// Override is Write by an account that read_only does not hold, at the server's own address.
+func (w *World) Override(ctx context.Context, host string) (id int, ok bool) {
+	return w.try(ctx, host, true)
+}
+
+func (w *World) try(ctx context.Context, host string, anyway bool) (id int, ok bool) {
 	w.mu.Lock()
 	w.nextID++
 	id = w.nextID
 	w.mu.Unlock()
-	return id, w.write(ctx, host, id)
+	return id, w.write(ctx, host, id, anyway)
 }
 
-func (w *World) write(ctx context.Context, host string, id int) (ok bool) {
+func (w *World) write(ctx context.Context, host string, id int, anyway bool) (ok bool) {
 	w.mu.Lock()
 	b := w.boxes[host]
-	if b == nil || !b.running || b.frozen || b.dead || b.readOnly || b.refusing {
+	if b == nil || !b.running || b.frozen || b.dead || (b.readOnly || b.refusing) && !anyway {
 		w.mu.Unlock()
 		return false
 	}
 	b.log = append(b.log, txn{server: b.id, seq: b.last().seq + 1, id: id})
 	i := len(b.log) - 1
-	if !b.semi || !w.Strict && !w.ackable(b) {
+	if !b.semi || b.lapsed || !w.Strict && !w.ackable(b) {
 		b.commit(w, i)
 		w.mu.Unlock()
 		return true
@@ -403,12 +433,23 @@ func (w *World) judge() {
 	var able []string
 	for _, name := range w.names() {
 		b := w.boxes[name]
-		if b.running && !b.readOnly && !b.dead && (!b.semi || w.ackable(b)) {
+		if b.running && !b.readOnly && !b.dead && (!b.semi || b.lapsed || w.ackable(b)) {
 			able = append(able, name)
 		}
 	}
 	if len(able) > 1 {
 		w.fault("%v take writes that can be acknowledged, at the same time", able)
+	}
+	// Whoever can acknowledge must be counted: a failover waits for nobody else's cut.
+	if r := w.rec.record; !w.rec.none {
+		if p := w.boxes[r.Primary]; p != nil && p.running && !p.readOnly && !p.dead && p.semi {
+			for _, name := range w.names() {
+				x := w.boxes[name]
+				if x.running && !x.frozen && x.source == p.name && x.ioState == "Yes" && x.ackConnected && w.link(x.name, p.name) && !cutOff(x, p) && !slices.Contains(r.Ackers, name) {
+					w.fault("%s acknowledges what %s writes, and is not counted", name, p.name)
+				}
+			}
+		}
 	}
 	var holders []string
 	for _, name := range w.names() {
