@@ -115,7 +115,7 @@ func (a *Agent) openBeside(dir string, calls hostCalls) error {
 		lc.Tenure = func(m local.Member, epoch uint64) local.Tenure {
 			return mysqlha.NewTenure(m.Tag, m.Host, epoch, clusterRecords{log: a.lease}, func(ctx context.Context) (int, bool) {
 				f, err := m.SQL.Observe(ctx)
-				return f.Semi.Clients, err == nil && f.Semi.Source
+				return f.Semi.Clients, err == nil && f.Semi.Source && f.Semi.Active // one that has waited long enough goes on without them
 			}, a.log)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"hostmesh/lbd/mysqlha"
 	"hostmesh/lbd/mysqlha/mysqlhatest"
 )
 
@@ -246,3 +247,18 @@ func (c counting) Enabled(_ context.Context, l slog.Level) bool { return l >= sl
 func (c counting) Handle(context.Context, slog.Record) error    { c.n.Add(1); return nil }
 func (c counting) WithAttrs([]slog.Attr) slog.Handler           { return c }
 func (c counting) WithGroup(string) slog.Handler                { return c }
+
+// By itself a server that has ackers may be anything: only a tenure that a read of the record has begun is extended by them.
+func TestReviewATenureBeginsWithTheRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := mysqlhatest.New("shop-db", 2, true)
+		defer w.Close()
+		w.Quorum(false)
+		tenure := mysqlha.NewTenure("shop-db", "a", 1, w.RecordsAt("a", 0), func(context.Context) (int, bool) { return 1, true }, logger())
+		go func() { _ = tenure.Run(w.Context()) }() // it ends with the world
+		time.Sleep(5 * time.Second)
+		if tenure.Valid() {
+			t.Error("valid without a record that says so")
+		}
+	})
+}
