@@ -142,7 +142,7 @@ func (r *Runner) writable(ctx context.Context, c *Cluster, m Member) error {
 	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetSource(ctx, wanted(c, len(rec.Ackers))) }); err != nil {
 		return err
 	}
-	return r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, false) })
+	return r.takeWrites(ctx, c, server, len(rec.Ackers))
 }
 
 // speak has a replica that is counted acknowledge: that holds from the next start of its receiving thread. The other thread is never stopped.

@@ -12,6 +12,7 @@ func (b broken) Observe(context.Context) (Facts, error)              { return Fa
 func (b broken) Ping(context.Context) error                          { return b.err }
 func (b broken) Hold(context.Context) error                          { return b.err }
 func (b broken) SetReadOnly(context.Context, bool) error             { return b.err }
+func (b broken) Open(context.Context) error                          { return b.err }
 func (b broken) SetSource(context.Context, bool) error               { return b.err }
 func (b broken) SetAcker(context.Context, bool) error                { return b.err }
 func (b broken) StartSQL(context.Context) error                      { return b.err }

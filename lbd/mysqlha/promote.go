@@ -287,7 +287,7 @@ func (r *Runner) open(ctx context.Context, c *Cluster, to Member) (func(*Record)
 			return nil, fmt.Errorf("have %s wait for acknowledgements: %w", to.Host, err)
 		}
 	}
-	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, false) }); err != nil {
+	if err := r.takeWrites(ctx, c, server, len(rec.Ackers)); err != nil {
 		return nil, fmt.Errorf("have %s take writes: %w", to.Host, err)
 	}
 	// The address was asked for before; where it is not, it is asked for again by whoever looks.
@@ -302,6 +302,17 @@ func (r *Runner) open(ctx context.Context, c *Cluster, to Member) (func(*Record)
 		rec.Intent = nil
 		rec.Note(Event{At: now, Epoch: epoch, What: what, Took: now.Sub(i.Began), By: i.By, Loss: i.Loss})
 	}, nil
+}
+
+// takeWrites has a primary take writes. Where it is to wait for acknowledgements the server itself looks whether it does: whoever decides by now may have made it
+// a replica since this runner looked.
+func (r *Runner) takeWrites(ctx context.Context, c *Cluster, server Server, ackers int) error {
+	return r.bounded(ctx, openBound, func(ctx context.Context) error {
+		if wanted(c, ackers) {
+			return server.Open(ctx)
+		}
+		return server.SetReadOnly(ctx, false)
+	})
 }
 
 // withdraw takes a change back: all follow the old primary again, which takes writes.
@@ -331,10 +342,10 @@ func (r *Runner) withdraw(ctx context.Context, c *Cluster, old Member) (func(*Re
 	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, false) }); err != nil {
 		return nil, fmt.Errorf("take the change back: %w", err)
 	}
-	if err := r.bounded(ctx, openBound, func(ctx context.Context) error {
-		return server.SetSource(ctx, wanted(c, len(c.Record.Ackers)))
-	}); err != nil {
-		return nil, fmt.Errorf("take the change back: %w", err)
+	if on := wanted(c, len(c.Record.Ackers)); on || f.ReadOnly {
+		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetSource(ctx, on) }); err != nil {
+			return nil, fmt.Errorf("take the change back: %w", err)
+		}
 	}
 	each(everybody(c, old.Host), func(m Member) {
 		if c.Record.Fenced[m.Host] != "" {
@@ -344,7 +355,7 @@ func (r *Runner) withdraw(ctx context.Context, c *Cluster, old Member) (func(*Re
 			r.log.Warn("a server does not follow the old primary again yet", "host", m.Host, "err", err)
 		}
 	})
-	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, false) }); err != nil {
+	if err := r.takeWrites(ctx, c, server, len(c.Record.Ackers)); err != nil {
 		return nil, fmt.Errorf("take the change back: %w", err)
 	}
 	if err := r.bounded(ctx, addressBound, func(ctx context.Context) error { return r.cfg.World.Local(old).TakeVIP(ctx, order) }); err != nil {

@@ -14,6 +14,8 @@ var (
 	ErrSaturated = errors.New("server has too many connections")
 	// ErrDenied is returned when it does not let us in, or not do that: the accounts are wrong.
 	ErrDenied = errors.New("server refuses the account")
+	// ErrUnfit is returned when it is not as it must be for what was asked. Nothing has happened.
+	ErrUnfit = errors.New("server is not as it must be for this")
 	// ErrFlavour is returned when it is one that we do not know how to lead.
 	ErrFlavour = errors.New("server is of another flavour or too old")
 	// ErrMissingLog is returned when the source has not got any more what the replica asks for (error 1236), or the replica has what the source
@@ -34,7 +36,11 @@ type Server interface {
 
 	// SetReadOnly sets or clears read_only. Setting hangs behind waiters of semi-sync and LOCK TABLES, and returns ErrUnreachable when ctx ends.
 	SetReadOnly(ctx context.Context, on bool) error
-	// SetSource has it acknowledge only what a replica has (rpl_semi_sync_master_enabled). Never on a replica: its SQL thread would hang.
+	// Open clears read_only if the server waits for acknowledgements, which it decides itself, in the statement: ErrUnfit if it does not. So one who was overtaken while that
+	// was on its way opens no server that could acknowledge alone.
+	Open(ctx context.Context) error
+	// SetSource has it acknowledge only what a replica has (rpl_semi_sync_master_enabled). Never on a replica: its SQL thread would hang. It is switched off
+	// only while the server is read-only, which it decides itself, too: ErrUnfit; who waits for an acknowledgement would be told that all is well.
 	SetSource(ctx context.Context, on bool) error
 	// SetAcker has a replica acknowledge (rpl_semi_sync_slave_enabled); it counts from the next start of its IO thread.
 	SetAcker(ctx context.Context, on bool) error

@@ -33,6 +33,9 @@ func endConnections(c Cutting) error {
 		for _, port := range c.Shut {
 			errs = append(errs, endMatching(conn, c, fam, port, 0))
 		}
+		for _, deaf := range c.Deaf {
+			errs = append(errs, endMatching(conn, c, fam, deaf.Port(), 0))
+		}
 		seen := map[uint16]bool{}
 		for _, from := range c.From {
 			if !seen[from.Port()] {

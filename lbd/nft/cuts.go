@@ -22,6 +22,8 @@ type Cutting struct {
 	From []netip.AddrPort
 	// Shut are ports of this box that nobody elsewhere reaches any more; loopback does.
 	Shut []uint16
+	// Deaf are ports of this box (Port) that nobody at an address (Addr) reaches any more, from whatever port; all others do.
+	Deaf []netip.AddrPort
 }
 
 // MaxCuts bounds a Cutting: packets meet its rules one by one.
@@ -73,34 +75,38 @@ func (x *Cuts) Apply(c Cutting) error {
 
 func (c Cutting) normal() (Cutting, error) {
 	out := Cutting{Shut: slices.Clone(c.Shut)}
-	if len(c.From)+len(c.Shut) > MaxCuts {
-		return out, fmt.Errorf("%w: %d cuts, at most %d fit", ErrTable, len(c.From)+len(c.Shut), MaxCuts)
+	if n := len(c.From) + len(c.Shut) + len(c.Deaf); n > MaxCuts {
+		return out, fmt.Errorf("%w: %d cuts, at most %d fit", ErrTable, n, MaxCuts)
 	}
-	for _, from := range c.From {
-		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-		if !usable(from.Addr()) || from.Port() == 0 {
-			return out, fmt.Errorf("%w: cut from %s: it is no unicast address with a port", ErrTable, from)
+	for _, list := range []struct{ from, to *[]netip.AddrPort }{{&c.From, &out.From}, {&c.Deaf, &out.Deaf}} {
+		for _, x := range *list.from {
+			x = netip.AddrPortFrom(x.Addr().Unmap(), x.Port())
+			if !usable(x.Addr()) || x.Port() == 0 {
+				return out, fmt.Errorf("%w: cut from %s: it is no unicast address with a port", ErrTable, x)
+			}
+			*list.to = append(*list.to, x)
 		}
-		out.From = append(out.From, from)
+		slices.SortFunc(*list.to, netip.AddrPort.Compare)
+		*list.to = slices.Compact(*list.to)
 	}
 	if slices.Contains(c.Shut, 0) {
 		return out, fmt.Errorf("%w: port 0 cannot be shut", ErrTable)
 	}
-	slices.SortFunc(out.From, netip.AddrPort.Compare)
 	slices.Sort(out.Shut)
-	out.From, out.Shut = slices.Compact(out.From), slices.Compact(out.Shut)
+	out.Shut = slices.Compact(out.Shut)
 	return out, nil
 }
 
 func (c Cutting) same(d Cutting) bool {
-	return slices.Equal(c.From, d.From) && slices.Equal(c.Shut, d.Shut)
+	return slices.Equal(c.From, d.From) && slices.Equal(c.Shut, d.Shut) && slices.Equal(c.Deaf, d.Deaf)
 }
 
-func (c Cutting) empty() bool { return len(c.From) == 0 && len(c.Shut) == 0 }
+func (c Cutting) empty() bool { return len(c.From) == 0 && len(c.Shut) == 0 && len(c.Deaf) == 0 }
 
 // cuts says whether a TCP connection between two ends is cut; remote is not this box.
 func (c Cutting) cuts(local, remote netip.AddrPort) bool {
-	return slices.Contains(c.From, remote) || slices.Contains(c.Shut, local.Port()) && !remote.Addr().IsLoopback() && remote.Addr() != local.Addr()
+	return slices.Contains(c.From, remote) || slices.Contains(c.Deaf, netip.AddrPortFrom(remote.Addr(), local.Port())) ||
+		slices.Contains(c.Shut, local.Port()) && !remote.Addr().IsLoopback() && remote.Addr() != local.Addr()
 }
 
 // standsLocked says whether the kernel has c already.
@@ -129,7 +135,10 @@ func (x *Cuts) writeLocked(c Cutting) error {
 				Priority: nftables.ChainPriorityRef(cutPriority), Policy: &accept,
 			})
 			for _, from := range c.From {
-				conn.AddRule(&nftables.Rule{Table: t, Chain: ch, Exprs: cutRule(from, name == "input")})
+				conn.AddRule(&nftables.Rule{Table: t, Chain: ch, Exprs: cutRule(from, name == "input", false)})
+			}
+			for _, deaf := range c.Deaf {
+				conn.AddRule(&nftables.Rule{Table: t, Chain: ch, Exprs: cutRule(deaf, name == "input", true)})
 			}
 			for _, port := range c.Shut {
 				conn.AddRule(&nftables.Rule{Table: t, Chain: ch, Exprs: shutRule(port, name == "input")})
@@ -178,7 +187,8 @@ func plainTCP() rule {
 	}
 }
 
-func cutRule(from netip.AddrPort, in bool) rule {
+// cutRule refuses what goes to or comes from an address; the port is the other's, or this box's own.
+func cutRule(from netip.AddrPort, in, own bool) rule {
 	f := ip4
 	if from.Addr().Is6() {
 		f = ip6
@@ -186,7 +196,10 @@ func cutRule(from netip.AddrPort, in bool) rule {
 	l := f.layout()
 	addr, port := l.dst, uint32(2) // what this box sends
 	if in {
-		addr, port = l.src, 0
+		addr = l.src
+	}
+	if in != own {
+		port = 0 // that of who sent it
 	}
 	r := rule{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg(0)},

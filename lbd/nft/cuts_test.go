@@ -150,6 +150,40 @@ func TestShutPort(t *testing.T) {
 	}
 }
 
+// TestDeafTo: who is connected to a port from one address hears of it at once, also one that is connected from a port that is served elsewhere, and is refused; others, and other ports, go on.
+func TestDeafTo(t *testing.T) {
+	for _, six := range []bool{false, true} {
+		t.Run(fmt.Sprint(six), func(t *testing.T) {
+			serveHere(t, 3325)
+			serveHere(t, 3326)
+			at, beside := netip.AddrPortFrom(addr("10.77.0.1"), 3325), netip.AddrPortFrom(addr("10.77.0.1"), 3326)
+			if six {
+				at, beside = netip.AddrPortFrom(addr("fd77::1"), 3325), netip.AddrPortFrom(addr("fd77::1"), 3326)
+			}
+			from := backendAddr(0, six)
+			deaf, other, another, own := reached(t, "one", at), reached(t, "two", at), reached(t, "one", beside), reached(t, "", at)
+			x := openCuts(t)
+			mustCut(t, x, Cutting{Deaf: []netip.AddrPort{netip.AddrPortFrom(from, 3325)}})
+			if err := ended(t, deaf); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("it sees %v, want a reset", err)
+			}
+			refused(t, "one", at)
+			for what, c := range map[string]*call{"another box": other, "another port": another, "this box": own} {
+				if err := c.echo(); err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			reached(t, "two", at)
+			mustCut(t, openCuts(t), Cutting{Deaf: []netip.AddrPort{netip.AddrPortFrom(from, 3325)}})
+			refused(t, "one", at)
+			mustCut(t, x, Cutting{})
+			if err := reached(t, "one", at).echo(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // TestCutsOutlive: another process keeps what the one before has cut, others' rules stay, and what others flush comes back.
 func TestCutsOutlive(t *testing.T) {
 	serve(t, 3330, "one")
@@ -183,7 +217,7 @@ func TestCutsOutlive(t *testing.T) {
 func TestBadCuts(t *testing.T) {
 	x := openCuts(t)
 	for _, c := range []Cutting{
-		{From: []netip.AddrPort{{}}}, {From: []netip.AddrPort{netip.AddrPortFrom(addr("10.0.0.1"), 0)}}, {Shut: []uint16{0}},
+		{From: []netip.AddrPort{{}}}, {From: []netip.AddrPort{netip.AddrPortFrom(addr("10.0.0.1"), 0)}}, {Shut: []uint16{0}}, {Deaf: []netip.AddrPort{netip.AddrPortFrom(addr("10.0.0.1"), 0)}},
 		{From: []netip.AddrPort{netip.MustParseAddrPort("224.0.0.1:3306")}}, {Shut: make([]uint16, MaxCuts+1)},
 	} {
 		if err := x.Apply(c); !errors.Is(err, ErrTable) {

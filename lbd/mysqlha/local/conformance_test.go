@@ -47,6 +47,7 @@ func conformance(t *testing.T, local func(*box) mysqlha.Local) {
 			Reopen:   func(*testing.T) mysqlha.Local { b.reopen(); return local(b) },
 			Source:   donor.source(),
 			Reaches:  func() bool { return b.reaches(donor) },
+			Heard:    func() bool { return donor.reaches(b) },
 			Served:   b.served,
 			Here:     func() bool { return b.seg.Has(b.member().VIP) },
 			Position: func() string { return donor.server.Text("SELECT @@gtid_current_pos") },

@@ -82,6 +82,46 @@ func TestCutEndsReplication(t *testing.T) {
 	}
 }
 
+// TestAwayDoesNotAcknowledge: a replica that is away counts as one that acknowledges until the primary's host is to hear nothing of it: then it counts no more, at
+// once and when it is back, until it may again.
+func TestAwayDoesNotAcknowledge(t *testing.T) {
+	if !mariadbtest.InNamespaces(t) {
+		return
+	}
+	w := newWorld(t, 2, true)
+	p, r := w.boxes[1], w.boxes[2]
+	p.server.Exec("SET GLOBAL rpl_semi_sync_master_enabled=1")
+	r.server.Exec("SET GLOBAL rpl_semi_sync_slave_enabled=1")
+	r.follow(p)
+	clients := "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='RPL_SEMI_SYNC_MASTER_CLIENTS'"
+	p.server.Await("1", clients)
+	w.net.Down(2)
+	if n := p.server.Text(clients); n != "1" {
+		t.Fatalf("one that is away counts %s times without being cut", n)
+	}
+	source := r.source()
+	source.Port = 0
+	mustDo(t, p.local().Cut(t.Context(), order(1, 1), source))
+	p.server.Await("0", clients)
+	w.net.Up(2)
+	const tries = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER='system user' AND STATE LIKE 'Waiting to reconnect%' OR STATE LIKE 'Connecting%' OR STATE LIKE 'Reconnecting%'"
+	until(t, "the replica tries again, and is refused", func() bool { return r.server.Text(tries) != "0" && !r.reaches(p) })
+	if n := p.server.Text(clients); n != "0" {
+		t.Fatalf("one that is back counts %s times", n)
+	}
+	// A write waits: nobody acknowledges.
+	late, stop := context.WithCancel(t.Context())
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- p.server.TryExec(late, "CREATE DATABASE d") }()
+	p.server.Await("1", "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='RPL_SEMI_SYNC_MASTER_WAIT_SESSIONS'")
+	mustDo(t, p.local().Uncut(t.Context(), order(1, 1), source))
+	p.server.Await("1", clients)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestFence: clients elsewhere hear of a kill at once, those who come are refused, and what starts the server all the same has no success.
 func TestFence(t *testing.T) {
 	if !mariadbtest.InNamespaces(t) {

@@ -228,9 +228,17 @@ func (s *server) localState() mysqlha.LocalState {
 
 // applyRules has the kernel as a state says.
 func (s *server) applyRules(st state) error {
-	c := nft.Cutting{From: st.Cuts}
+	port := s.get().Server.Port
+	var c nft.Cutting
+	for _, x := range st.Cuts {
+		if x.Port() == 0 {
+			c.Deaf = append(c.Deaf, netip.AddrPortFrom(x.Addr(), port))
+		} else {
+			c.From = append(c.From, x)
+		}
+	}
 	if st.Shut {
-		c.Shut = []uint16{s.get().Server.Port}
+		c.Shut = []uint16{port}
 	}
 	err := s.rules.Apply(c)
 	s.mu.Lock()
@@ -242,10 +250,10 @@ func (s *server) applyRules(st state) error {
 	return err
 }
 
-// cut cuts from a source, or takes that back. The kernel cuts before the disk knows, and goes on cutting until the disk knows better.
+// cut cuts from a source, or, with port 0, the own server from whoever is at an address; or it takes that back. The kernel cuts before the disk knows, and goes on cutting until the disk knows better.
 func (s *server) cut(o mysqlha.Order, source mysqlha.Source, on bool) error {
 	addr, err := netip.ParseAddr(source.Host)
-	if err != nil || source.Port < 1 || source.Port > 65535 {
+	if err != nil || source.Port < 0 || source.Port > 65535 {
 		return fmt.Errorf("source %s, port %d, is no address of a server", source.Host, source.Port)
 	}
 	from := netip.AddrPortFrom(addr.Unmap(), uint16(source.Port))
@@ -303,7 +311,9 @@ func (s *server) killLocked(o mysqlha.Order, why string) (*process, error) {
 	if err := s.store.admit(o); err != nil {
 		return nil, err
 	}
-	edit := func(st *state) { st.Marked, st.Ended, st.Shut, st.Address = why, why, true, false }
+	edit := func(st *state) {
+		st.Marked, st.MarkedAt, st.Ended, st.Shut, st.Address = why, o.Epoch, why, true, false
+	}
 	// The network first: a killed server's sockets close only when its memory is freed.
 	next, _ := s.store.get()
 	edit(&next)

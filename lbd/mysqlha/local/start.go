@@ -39,7 +39,8 @@ func (s *server) startLocked(ctx context.Context, o mysqlha.Order, as mysqlha.Ro
 		return nil, err
 	}
 	st, _ := s.store.get()
-	if as == mysqlha.AsPrimary && st.Marked != "" {
+	// A later epoch: the change for which it was killed was taken back, and nobody else was promoted.
+	if as == mysqlha.AsPrimary && st.Marked != "" && o.Epoch <= st.MarkedAt {
 		return nil, fmt.Errorf("%w: %s: hostmesh mysql rejoin makes it a replica", mysqlha.ErrMarked, st.Marked)
 	}
 	if s.clone.busy() {
@@ -71,7 +72,7 @@ func (s *server) startAs(ctx context.Context, o mysqlha.Order, as mysqlha.Role, 
 		p = nil
 	}
 	open := func(st *state) {
-		st.Marked, st.Ended, st.Shut = "", "", false
+		st.Marked, st.MarkedAt, st.Ended, st.Shut = "", 0, "", false
 		if p == nil {
 			st.Role = as
 		}

@@ -25,10 +25,13 @@ type state struct {
 	// Epoch and Fence are the highest seen.
 	Epoch uint64 `json:"epoch"`
 	Fence uint64 `json:"fence"`
-	// Marked is why the server is not to start; "" = it may. Shut says that its port is shut for others than this host.
-	Marked string           `json:"marked,omitempty"`
-	Shut   bool             `json:"shut,omitempty"`
-	Cuts   []netip.AddrPort `json:"cuts,omitempty"` // sorted
+	// Marked is why the server is not to start; "" = it may. MarkedAt is the epoch of the order that said so. Shut says that its port is shut for
+	// others than this host.
+	Marked   string `json:"marked,omitempty"`
+	MarkedAt uint64 `json:"marked_at,omitempty"`
+	Shut     bool   `json:"shut,omitempty"`
+	// Cuts are servers that this host hears nothing of; those of port 0 are addresses that do not reach the own server. Sorted.
+	Cuts []netip.AddrPort `json:"cuts,omitempty"`
 	// Role is as what it was started last, here; "" = it was not.
 	Role mysqlha.Role `json:"role,omitempty"`
 	// Ended is why it was ended by an order; "" = if it does not run, then not by one.

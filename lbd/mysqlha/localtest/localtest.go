@@ -21,9 +21,11 @@ type World struct {
 	Die func(t *testing.T)
 	// Reopen ends the agent and begins another one. The server goes on.
 	Reopen func(t *testing.T) mysqlha.Local
-	// Source is a server elsewhere. Reaches tells whether this host reaches it, Served whether the own server serves a client elsewhere.
+	// Source is a server elsewhere. Reaches tells whether this host reaches it, Heard whether its host is served by the own server, Served whether a client on
+	// another host is.
 	Source  mysqlha.Source
 	Reaches func() bool
+	Heard   func() bool
 	Served  func() bool
 	// Here tells whether the address of the primary is here. The record says that it may be.
 	Here func() bool
@@ -38,7 +40,7 @@ const Patience = 2 * time.Minute
 // Test has a Local keep the contract. open makes a new World for each part.
 func Test(t *testing.T, open func(t *testing.T) *World) {
 	for name, part := range map[string]func(*testing.T, *World){
-		"Orders": orders, "Kill": kill, "Death": death, "Stop": stop, "Start": start, "Cut": cut, "Address": address, "Clone": clone,
+		"Orders": orders, "Kill": kill, "Mark": mark, "Death": death, "Stop": stop, "Start": start, "Cut": cut, "Deaf": deaf, "Address": address, "Clone": clone,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, open(t)) })
 	}
@@ -164,6 +166,24 @@ func kill(t *testing.T, w *World) {
 	always(t, "a client elsewhere is served", w.Served, true)
 }
 
+// mark: a stopped failover goes back to the server that it has killed, under a later epoch; the change itself can not.
+func mark(t *testing.T, w *World) {
+	ctx := patient(t)
+	must(t, "Kill", w.Local.Kill(ctx, w.order(2, 1), "a failover"))
+	want(t, "Start as primary, by another runner of the same change", w.Local.Start(ctx, w.order(2, 2), mysqlha.AsPrimary), mysqlha.ErrMarked)
+	if w.Reopen != nil {
+		w.Local = w.Reopen(t)
+	}
+	must(t, "Start as primary in a later epoch", w.Local.Start(ctx, w.order(3, 2), mysqlha.AsPrimary))
+	if s := w.state(t); s.Process != mysqlha.ProcessRuns || s.Marked != "" || s.Epoch != 3 {
+		t.Fatalf("after Start: %+v", s)
+	}
+	always(t, "a client elsewhere is served", w.Served, true)
+	must(t, "Kill", w.Local.Kill(ctx, w.order(3, 2), "another failover"))
+	must(t, "Kill", w.Local.Kill(ctx, w.order(4, 2), "it is tried again"))
+	want(t, "Start as primary in the epoch of the last kill", w.Local.Start(ctx, w.order(4, 2), mysqlha.AsPrimary), mysqlha.ErrMarked)
+}
+
 func death(t *testing.T, w *World) {
 	ctx := patient(t)
 	for _, as := range []mysqlha.Role{mysqlha.AsPrimary, mysqlha.AsReplica} {
@@ -251,6 +271,39 @@ func cut(t *testing.T, w *World) {
 	}
 	if err := w.Local.Cut(ctx, w.order(1, 1), mysqlha.Source{Host: "a name", Port: 3306}); err == nil {
 		t.Fatal("it is cut from what is no address")
+	}
+}
+
+// deaf: the own server is reached by nobody at an address, from whatever port, and by all others.
+func deaf(t *testing.T, w *World) {
+	ctx := patient(t)
+	host := mysqlha.Source{Host: w.Source.Host, Name: w.Source.Name}
+	always(t, "the other host is served", w.Heard, true)
+	for range 2 {
+		must(t, "Cut", w.Local.Cut(ctx, w.order(1, 1), host))
+		always(t, "the other host is served", w.Heard, false)
+		always(t, "the other host's server is reached", w.Reaches, true)
+		always(t, "a client elsewhere is served", w.Served, true)
+	}
+	if s := w.state(t); len(s.CutFrom) != 1 || s.Process != mysqlha.ProcessRuns {
+		t.Fatalf("after Cut: %+v", s)
+	}
+	must(t, "Cut from the server there, too", w.Local.Cut(ctx, w.order(1, 1), w.Source))
+	if w.Reopen != nil {
+		w.Local = w.Reopen(t)
+	}
+	always(t, "the other host is served after a restart", w.Heard, false)
+	if s := w.state(t); len(s.CutFrom) != 2 {
+		t.Fatalf("after a restart: %+v", s)
+	}
+	must(t, "Uncut from the server there", w.Local.Uncut(ctx, w.order(1, 1), w.Source))
+	always(t, "the other host is served", w.Heard, false)
+	for range 2 {
+		must(t, "Uncut", w.Local.Uncut(ctx, w.order(1, 1), host))
+		always(t, "the other host is served", w.Heard, true)
+	}
+	if s := w.state(t); len(s.CutFrom) != 0 {
+		t.Fatalf("after Uncut: %+v", s)
 	}
 }
 

@@ -28,7 +28,26 @@ func (s *Server) SetReadOnly(ctx context.Context, on bool) error {
 	})
 }
 
-// SetSource has it wait for acknowledgements, or not. It refuses to on a server that follows another.
+// Open has it take writes, if it waits for acknowledgements: mysqlha.ErrUnfit.
+func (s *Server) Open(ctx context.Context) error {
+	return s.on(ctx, "have it take writes", func(ctx context.Context, c session) error {
+		return c.holds(ctx, c.d.open, c.d.readOnlyName, fmt.Errorf("%w: it does not wait for acknowledgements (%s), so what it says is written could be lost", mysqlha.ErrUnfit, c.d.sourceName))
+	})
+}
+
+// holds runs a statement that leaves a variable on where a condition does not hold: that is the error then.
+func (c session) holds(ctx context.Context, statement, name string, unfit error) error {
+	if err := c.exec(ctx, statement); err != nil {
+		return err
+	}
+	is, err := numbers(ctx, c, "SELECT @@global."+name)
+	if err == nil && (len(is) != 1 || is[0] != 0) {
+		err = unfit
+	}
+	return err
+}
+
+// SetSource has it wait for acknowledgements, or not. It refuses to on a server that follows another, and not to on one that takes writes: mysqlha.ErrUnfit.
 func (s *Server) SetSource(ctx context.Context, on bool) error {
 	return s.on(ctx, fmt.Sprintf("set semi-sync of a source to %t", on), func(ctx context.Context, c session) error {
 		if on {
@@ -37,10 +56,11 @@ func (s *Server) SetSource(ctx context.Context, on bool) error {
 				return err
 			}
 			if f.Replica != nil {
-				return fmt.Errorf("it follows %s: the thread that applies would hang; end that first (Leave)", f.Replica.SourceHost)
+				return fmt.Errorf("%w: it follows %s: the thread that applies would hang; end that first (Leave)", mysqlha.ErrUnfit, f.Replica.SourceHost)
 			}
+			return c.exec(ctx, c.d.source(on)...)
 		}
-		return c.exec(ctx, c.d.source(on)...)
+		return c.holds(ctx, c.d.noSource, c.d.sourceName, fmt.Errorf("%w: it takes writes (%s is off), and who waits for an acknowledgement would be told that all is well", mysqlha.ErrUnfit, c.d.readOnlyName))
 	})
 }
 

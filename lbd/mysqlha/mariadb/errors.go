@@ -86,7 +86,7 @@ func (s *Server) fail(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	for _, known := range []error{mysqlha.ErrUnreachable, mysqlha.ErrSaturated, mysqlha.ErrDenied, mysqlha.ErrFlavour, mysqlha.ErrMissingLog, mysqlha.ErrPurge} {
+	for _, known := range []error{mysqlha.ErrUnreachable, mysqlha.ErrSaturated, mysqlha.ErrDenied, mysqlha.ErrFlavour, mysqlha.ErrMissingLog, mysqlha.ErrPurge, mysqlha.ErrUnfit} {
 		if errors.Is(err, known) {
 			return fmt.Errorf("%s at %s: %w", what, s.addr, err)
 		}

@@ -23,6 +23,7 @@ func uses(t *testing.T, m *member, source mysqlha.Source) map[string]func() erro
 		"Ping":        func() error { return s.Ping(ctx(t)) },
 		"Hold":        func() error { c, cancel := context.WithCancel(ctx(t)); cancel(); return s.Hold(c) },
 		"SetReadOnly": func() error { return errors.Join(s.SetReadOnly(ctx(t), false), s.SetReadOnly(ctx(t), true)) },
+		"Open":        func() error { return errors.Join(s.SetSource(ctx(t), true), s.Open(ctx(t)), s.SetReadOnly(ctx(t), true)) },
 		"SetSource":   func() error { return errors.Join(s.SetSource(ctx(t), true), s.SetSource(ctx(t), false)) },
 		"SetAcker":    func() error { return errors.Join(s.SetAcker(ctx(t), true), s.SetAcker(ctx(t), false)) },
 		"Follow": func() error {

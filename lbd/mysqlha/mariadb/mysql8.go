@@ -24,6 +24,8 @@ func mysql8(v version) dialect {
 		},
 		source:       switchOf("rpl_semi_sync_source_enabled"),
 		acker:        switchOf("rpl_semi_sync_replica_enabled"),
+		open:         "SET GLOBAL read_only = IF(@@global.rpl_semi_sync_source_enabled, 0, @@global.read_only)", // which clears super_read_only as well
+		noSource:     "SET GLOBAL rpl_semi_sync_source_enabled = IF(@@global.read_only, 0, @@global.rpl_semi_sync_source_enabled)",
 		readOnlyName: "super_read_only", sourceName: "rpl_semi_sync_source_enabled", ackerName: "rpl_semi_sync_replica_enabled",
 		startSQL: "START REPLICA SQL_THREAD", stopIO: "STOP REPLICA IO_THREAD", start: "START REPLICA",
 		leave: []string{"STOP REPLICA", "RESET REPLICA ALL"},

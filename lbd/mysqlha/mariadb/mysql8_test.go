@@ -129,6 +129,7 @@ func newManual(t *testing.T) (*manual, *Server) {
 		d.heartbeats:                 list("COUNT_RECEIVED_HEARTBEATS HEARTBEAT_INTERVAL", []driver.Value{"41", "0.250"}),
 		"SELECT COUNT(*) FROM":       list("COUNT(*)", []driver.Value{"3"}),
 		"SELECT @@global.super_read": list("v", []driver.Value{int64(0)}),
+		"SELECT @@global.rpl_semi_":  list("v", []driver.Value{int64(0)}),
 		"SELECT ID FROM":             list("ID", []driver.Value{int64(5)}, []driver.Value{int64(6)}),
 		"SELECT WAIT_FOR_EXECUTED":   list("w", []driver.Value{int64(0)}),
 	}}
@@ -179,7 +180,8 @@ func TestMySQLIsTold(t *testing.T) {
 	}{
 		"read-only": {func(ctx context.Context, s *Server) error { return s.SetReadOnly(ctx, true) }, []string{"SELECT @@global.super_read_only", "SET GLOBAL super_read_only = ON"}},
 		"writable":  {func(ctx context.Context, s *Server) error { return s.SetReadOnly(ctx, false) }, []string{"SELECT @@global.super_read_only", "SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"}},
-		"no source": {func(ctx context.Context, s *Server) error { return s.SetSource(ctx, false) }, []string{"SET GLOBAL rpl_semi_sync_source_enabled = 0"}},
+		"no source": {func(ctx context.Context, s *Server) error { return s.SetSource(ctx, false) }, []string{"SET GLOBAL rpl_semi_sync_source_enabled = IF(@@global.read_only, 0, @@global.rpl_semi_sync_source_enabled)", "SELECT @@global.rpl_semi_sync_source_enabled"}},
+		"open":      {func(ctx context.Context, s *Server) error { return s.Open(ctx) }, []string{"SET GLOBAL read_only = IF(@@global.rpl_semi_sync_source_enabled, 0, @@global.read_only)", "SELECT @@global.super_read_only"}},
 		"acker":     {func(ctx context.Context, s *Server) error { return s.SetAcker(ctx, true) }, []string{"SET GLOBAL rpl_semi_sync_replica_enabled = 1"}},
 		"stop":      {func(ctx context.Context, s *Server) error { return s.StopIO(ctx) }, []string{"STOP REPLICA IO_THREAD"}},
 		"start":     {func(ctx context.Context, s *Server) error { return s.Start(ctx) }, []string{"START REPLICA"}},

@@ -209,11 +209,25 @@ func (s *server) SetReadOnly(ctx context.Context, on bool) error {
 	}
 }
 
+// Open implements mysqlha.Server.
+func (s *server) Open(ctx context.Context) error {
+	return s.ask(ctx, "writable", func(b *box) error {
+		if b.readOnly && !b.semi {
+			return fmt.Errorf("%s: %w: it does not wait for acknowledgements", s.host, mysqlha.ErrUnfit)
+		}
+		b.readOnly = false
+		return nil
+	})
+}
+
 // SetSource implements mysqlha.Server.
 func (s *server) SetSource(ctx context.Context, on bool) error {
 	return s.ask(ctx, "source", func(b *box) error {
 		if on && b.source != "" {
-			return fmt.Errorf("%s follows another: its applying thread would hang", s.host)
+			return fmt.Errorf("%s: %w: it follows another: its applying thread would hang", s.host, mysqlha.ErrUnfit)
+		}
+		if !on && b.semi && !b.readOnly {
+			return fmt.Errorf("%s: %w: it takes writes", s.host, mysqlha.ErrUnfit)
 		}
 		if b.semi && !on {
 			for i := range b.log {

@@ -57,6 +57,7 @@ func Run(t *testing.T, world func(t *testing.T) World) {
 		"FollowsByGTID":             follows,
 		"AcknowledgedIsOnTheAcker":  acknowledged,
 		"ReadOnlyHangsBehindWaiter": hangs,
+		"OpensWhenItWaits":          opens,
 		"PurgeTrap":                 purgeTrap,
 		"Failover":                  failover,
 		"OldPrimaryWithMore":        errant,
@@ -322,6 +323,41 @@ func hangs(t *testing.T, w World) {
 		t.Error("it takes writes")
 	}
 	hasRows(t, p, 1, 2)
+}
+
+// opens: a server opens itself only while it waits for acknowledgements, and does not cease to wait while it is open. Both were made so for an overtaken runner, whose
+// statement is still on its way: see the end.
+func opens(t *testing.T, w World) {
+	m := w.Add(t)
+	wants(t, "open one that does not wait", m.Server().Open(within(t)), mysqlha.ErrUnfit)
+	if !facts(t, m).ReadOnly || m.Insert(within(t), 1) == nil {
+		t.Fatal("it takes writes")
+	}
+	p, r := cluster(t, w, 1)
+	must(t, p.Server().SetReadOnly(within(t), true))
+	must(t, p.Server().SetSource(within(t), false))
+	must(t, p.Server().SetSource(within(t), true))
+	for range 2 {
+		must(t, p.Server().Open(within(t)))
+	}
+	must(t, p.Insert(within(t), 2))
+	hasRows(t, r[0], 1, 2)
+	wants(t, "have one that takes writes not wait", p.Server().SetSource(within(t), false), mysqlha.ErrUnfit)
+	if f := facts(t, p); !f.Semi.Source || f.ReadOnly {
+		t.Errorf("after that it is %+v", f)
+	}
+	// It is deposed, and made a replica of the other; then the former runner's statement arrives.
+	p.Kill()
+	must(t, r[0].Server().WaitApplied(within(t), facts(t, r[0]).Received))
+	must(t, r[0].Server().Leave(within(t)))
+	must(t, r[0].Server().SetReadOnly(within(t), false))
+	p.Restart(mysqlha.AsReplica)
+	must(t, p.Server().SetSource(within(t), false))
+	must(t, p.Server().Follow(within(t), r[0].Source(), true))
+	wants(t, "open a server that was deposed", p.Server().Open(within(t)), mysqlha.ErrUnfit)
+	if err := p.Insert(within(t), 3); err == nil || !facts(t, p).ReadOnly {
+		t.Error("a server that was deposed takes writes")
+	}
 }
 
 func purgeTrap(t *testing.T, w World) {
