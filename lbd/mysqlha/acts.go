@@ -58,6 +58,12 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 			return err
 		}
 		return r.speak(ctx, m)
+	case ActCount:
+		return r.store(ctx, func(rec *Record) {
+			if !slices.Contains(rec.Ackers, a.Host) {
+				rec.Ackers = append(rec.Ackers, a.Host) // that it has all is established later
+			}
+		})
 	case ActSpeak:
 		return r.speak(ctx, m)
 	case ActDismiss:

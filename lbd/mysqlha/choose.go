@@ -29,7 +29,14 @@ func Choose(c *Cluster, o *Observations) Choice {
 	var ch Choice
 	var unsure, uncut []string
 	need := GTIDs{}
-	for _, host := range c.Record.Ackers {
+	ackers := slices.Clone(c.Record.Ackers)
+	for _, m := range slices.Concat(c.Members, c.Others) {
+		// What one acknowledged that was not counted yet is acknowledged all the same.
+		if s := o.Servers[m.Host]; c.stray(s, m.Host, i.Old) && o.Now.Sub(s.IORan) < recently {
+			ackers = append(ackers, m.Host)
+		}
+	}
+	for _, host := range ackers {
 		s := o.Servers[host]
 		if !slices.Contains(i.Cut, host) {
 			uncut = append(uncut, host)

@@ -47,7 +47,16 @@ func TestChooses(t *testing.T) {
 		}, "db2", "", ""},
 		{"the furthest is too old", func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Version = "10.3.1-MariaDB" }) }, "db3", "", ""},
 		{"one is being made a copy", func(x *seen) { x.o.Busy = map[string]string{"db2": "clone is under way"} }, "db3", "", ""},
-		{"nobody is known to have all", func(x *seen) { x.c.Record.Ackers = nil }, "", "no replica was known", ""},
+		{"one acknowledges that is not counted, and is away", func(x *seen) {
+			x.c.Record.Ackers = []string{"db2"}
+			x.silent("db3")
+		}, "", "db3 does not answer", ""},
+		{"nobody is known to have all", func(x *seen) {
+			x.c.Record.Ackers = nil
+			for _, h := range []string{"db2", "db3"} {
+				x.edit(h, func(s *Sight) { s.Facts.Semi.Acker = false })
+			}
+		}, "", "no replica was known", ""},
 		{"nobody can be", func(x *seen) { x.silent("db2"); x.silent("db3") }, "", "no replica can be promoted", ""},
 	} {
 		x := healthySeen()

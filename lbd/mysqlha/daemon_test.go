@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -330,8 +331,8 @@ func TestTenure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := mysqlhatest.New("shop-db", 3, true)
 		defer w.Close()
-		ackers := 0
-		tenure := mysqlha.NewTenure("shop-db", "a", 1, w.RecordsAt("a", 0), func(context.Context) (int, bool) { return ackers, true }, logger())
+		var ackers atomic.Int64
+		tenure := mysqlha.NewTenure("shop-db", "a", 1, w.RecordsAt("a", 0), func(context.Context) (int, bool) { return int(ackers.Load()), true }, logger())
 		if tenure.Valid() {
 			t.Error("valid before anybody looked")
 		}
@@ -352,12 +353,12 @@ func TestTenure(t *testing.T) {
 		if !tenure.Valid() {
 			t.Error("it ended before its time")
 		}
-		ackers = 1
+		ackers.Store(1)
 		time.Sleep(5 * time.Second)
 		if !tenure.Valid() {
 			t.Error("one that is acknowledged cannot have been replaced")
 		}
-		ackers = 0
+		ackers.Store(0)
 		time.Sleep(3 * time.Second)
 		if tenure.Valid() {
 			t.Error("valid without anybody who says so")

@@ -47,6 +47,7 @@ const (
 	AckerRestarted  Name = "acknowledging replica restarted"
 	AckerAway       Name = "acknowledging replica away"
 	AckerLeaving    Name = "former member acknowledges"
+	AckerStray      Name = "acknowledges and is not counted"
 	NoAcker         Name = "nobody acknowledges"
 	AckerDue        Name = "replica is to acknowledge"
 	AckerSilent     Name = "replica does not acknowledge"
@@ -62,7 +63,7 @@ const (
 var byUrgency = []Name{
 	QuorumLost, NoMembers, NoRecord, IntentStopped, IntentOpen, ClusterDown, Blind, TwoPrimaries, PrimaryDead, PrimarySilent, PrimaryGone, WrongFlavour, WrongAccount, PrimaryFull, PrimarySatiated,
 	PrimarySuspect, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
-	ReplicaAstray, ReplicaStopped, ReplicaNew, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryAlone, OneMember,
+	ReplicaAstray, ReplicaStopped, ReplicaNew, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, AckerStray, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryAlone, OneMember,
 	ReplicaLagging, IsPaused, Well,
 }
 

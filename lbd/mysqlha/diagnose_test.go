@@ -306,7 +306,15 @@ var cases = []struct {
 		x.edit("db1", func(s *Sight) { s.Facts.Semi.Clients = 0 })
 	}},
 	{"a former member acknowledges", AckerLeaving, ActDismiss, func(x *seen) { x.c.Others, x.c.Members = x.c.Members[2:], x.c.Members[:2] }},
-	{"a replica is to acknowledge", AckerDue, ActAcker, func(x *seen) { x.c.Record.Ackers = []string{"db2"} }},
+	{"one acknowledges that is not counted", AckerStray, ActCount, func(x *seen) { x.c.Record.Ackers = []string{"db2"} }},
+	{"one that acknowledges was never seen", ReplicaDown, ActShut, func(x *seen) {
+		x.o.Servers["db2"] = Sight{First: now.Add(-time.Minute), Cause: CauseUnreachable, Error: "server does not answer: i/o timeout", Since: now.Add(-time.Minute)}
+		x.edit("db1", func(s *Sight) { s.Facts.Semi.Clients = 1 })
+	}},
+	{"a replica is to acknowledge", AckerDue, ActAcker, func(x *seen) {
+		x.c.Record.Ackers = []string{"db2"}
+		x.edit("db3", func(s *Sight) { s.Facts.Semi.Acker = false })
+	}},
 	{"a replica does not acknowledge", AckerSilent, ActSpeak, func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Semi.Acker = false }) }},
 	{"one member", OneMember, ActNone, func(x *seen) { x.c.Members = x.c.Members[:1]; x.c.Record.Ackers = nil }},
 	{"one member, dead", PrimarySuspect, ActProbe, func(x *seen) { x.c.Members = x.c.Members[:1]; x.c.Record.Ackers = nil; x.died("db1") }},

@@ -97,6 +97,11 @@ func caughtUp(c *Cluster, o *Observations, host string) bool {
 	return has.Reaches(want)
 }
 
+// stray reports whether a server is set to acknowledge what a primary writes, though the record does not count it.
+func (c *Cluster) stray(s Sight, host, primary string) bool {
+	return s.Known && s.Facts.Semi.Acker && host != primary && c.follows(s.Facts, primary) && !slices.Contains(c.Record.Ackers, host) && !slices.Contains(c.Record.Shut, host)
+}
+
 // ackers tells what those have whose acknowledgement counts, or should.
 func (d *diagnosing) ackers() {
 	c, o, r := d.c, d.o, &d.c.Record
@@ -116,8 +121,8 @@ func (d *diagnosing) ackers() {
 			d.add(AckerRestarted, host, host+" was started anew: what it had received and not applied is fetched again", nil, "")
 		case ok && !s.Facts.Semi.Acker:
 			d.add(AckerSilent, host, host+" counts as acknowledging, and does not", nil, "")
-		case !ok && !s.IORan.IsZero() && o.Now.Sub(s.IORan) > ackerPatience:
-			d.add(AckerAway, host, fmt.Sprintf("%s has not acknowledged for %s", host, age(o.Now, s.IORan).Round(time.Second)), nil, "")
+		case !ok && !s.acked().IsZero() && o.Now.Sub(s.acked()) > ackerPatience:
+			d.add(AckerAway, host, fmt.Sprintf("%s has not acknowledged for %s", host, age(o.Now, s.acked()).Round(time.Second)), nil, "")
 		}
 		if ok && s.Facts.Semi.Acker {
 			connected++
@@ -126,6 +131,10 @@ func (d *diagnosing) ackers() {
 	for _, m := range c.Members {
 		s := o.Servers[m.Host]
 		_, fenced := r.Fenced[m.Host]
+		if c.stray(s, m.Host, r.Primary) && s.Facts.Replica.IO == "Yes" && s.answers(o.Now) && o.Busy[m.Host] == "" {
+			d.add(AckerStray, m.Host, m.Host+" acknowledges, and is not counted", nil, "it is counted; who has set it to acknowledge?")
+			continue
+		}
 		if m.Host == r.Primary || fenced || m.Drained != "" || slices.Contains(r.Ackers, m.Host) || o.Busy[m.Host] != "" || !caughtUp(c, o, m.Host) || !s.Facts.ReadOnly {
 			continue
 		}

@@ -30,6 +30,7 @@ const (
 	ActAdmit    Act = "admit"     // Host, an old primary, follows the new one: it is none any more
 	ActClone    Act = "clone"     // Host becomes a copy of From
 	ActAcker    Act = "acker"     // Host is counted, and then acknowledges
+	ActCount    Act = "count"     // Host acknowledges, and is counted from now on
 	ActProve    Act = "prove"     // Host was started anew, and has all again
 	ActSpeak    Act = "speak"     // Host is counted, and is told again to acknowledge
 	ActShut     Act = "shut"      // Host is away: the primary is kept from hearing it, and it counts no more
@@ -295,6 +296,8 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		if others(c, o, host) || !c.Strict() {
 			return act(ActDismiss, d.Text)
 		}
+	case AckerStray:
+		return act(ActCount, d.Text)
 	case AckerDue:
 		if open && !slices.Contains(r.Shut, host) {
 			return act(ActAcker, d.Text)

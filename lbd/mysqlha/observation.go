@@ -112,6 +112,8 @@ type Sight struct {
 	Pinged    time.Time
 	// HoldLost is when the connection that was held has ended; zero = it has not, or there was none.
 	HoldLost time.Time
+	// First is when it was first asked.
+	First time.Time
 	// Moved is when its position or its heartbeats were last seen to move, IORan when its receiving thread was last seen to run.
 	Moved time.Time
 	IORan time.Time
@@ -175,6 +177,14 @@ func (s Sight) heard() time.Time {
 	return s.Answered
 }
 
+// acked is when it was last seen to receive, or else when it was first asked: it did not since.
+func (s Sight) acked() time.Time {
+	if s.IORan.IsZero() {
+		return s.First
+	}
+	return s.IORan
+}
+
 // down reports whether its agent says that its process is gone, and nothing says otherwise since.
 func (s Sight) down() bool {
 	return s.Agent && s.Reported && (s.Process == ProcessDied || s.Process == ProcessStopped) && !s.heard().After(s.ProcessSeen)
@@ -220,6 +230,9 @@ func healthy(f Facts) bool {
 // see is how a try to observe changes a sight. It is the only place where ages of facts are made.
 func (s Sight) see(asked, now time.Time, f Facts, err error) Sight {
 	cause := causeOf(err)
+	if s.First.IsZero() {
+		s.First = asked
+	}
 	if cause != s.Cause || s.Since.IsZero() {
 		s.Since, s.Failures = now, 0
 	}

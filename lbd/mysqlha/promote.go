@@ -181,8 +181,10 @@ func (r *Runner) repoint(ctx context.Context, c *Cluster, o *Observations, old, 
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if asked {
+		// One that cannot be asked now may have been when this step was tried before: then it acknowledges, and must be counted.
+		if s := o.Servers[m.Host]; asked || r.told[m.Host] == to.Host || !s.Known || c.follows(s.Facts, to.Host) {
 			ackers = append(ackers, m.Host)
+			r.told[m.Host] = to.Host
 		}
 		follows[m.Host] = err == nil
 	})
@@ -382,6 +384,13 @@ func (r *Runner) back(ctx context.Context, c *Cluster, m, primary Member) error 
 	f, err := r.observe(ctx, m)
 	if err != nil {
 		return err
+	}
+	// One that is not counted must not acknowledge: a failover would not wait for its cut. It may since a change that it missed, or by its own file.
+	receives := f.Replica != nil && f.Replica.IO == "Yes" && c.follows(f, primary.Host) // then it goes on to until it is told anew: it is counted (ActCount)
+	if f.Semi.Acker && !receives && !slices.Contains(c.Record.Ackers, m.Host) {
+		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, false) }); err != nil {
+			return err
+		}
 	}
 	if f.Replica == nil || !c.follows(f, primary.Host) {
 		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, true) }); err != nil {

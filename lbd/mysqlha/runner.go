@@ -55,6 +55,8 @@ type Runner struct {
 	loaded  bool
 	// unwilling are old primaries whose agents do not start them as primaries again.
 	unwilling map[string]bool
+	// told are, by host, whom it was told to follow and to acknowledge last.
+	told map[string]string
 
 	wg sync.WaitGroup // what goes on beside the steps: fences, addresses
 
@@ -85,7 +87,7 @@ const (
 
 // NewRunner makes one.
 func NewRunner(cfg RunnerConfig) *Runner {
-	r := &Runner{cfg: cfg, log: cfg.Logger, clock: cfg.Clock, fenced: map[uint64]string{}, unwilling: map[string]bool{}}
+	r := &Runner{cfg: cfg, log: cfg.Logger, clock: cfg.Clock, fenced: map[uint64]string{}, unwilling: map[string]bool{}, told: map[string]string{}}
 	if r.log == nil {
 		r.log = slog.Default()
 	}

@@ -397,6 +397,17 @@ func (w *World) judge() {
 	if len(able) > 1 {
 		w.fault("%v take writes that can be acknowledged, at the same time", able)
 	}
+	// Whoever can acknowledge must be counted: a failover waits for nobody else's cut.
+	if r := w.rec.record; !w.rec.none {
+		if p := w.boxes[r.Primary]; p != nil && p.running && !p.readOnly && !p.dead && p.semi {
+			for _, name := range w.names() {
+				x := w.boxes[name]
+				if x.running && !x.frozen && x.source == p.name && x.ioState == "Yes" && x.ackConnected && w.link(x.name, p.name) && !cutOff(x, p) && !slices.Contains(r.Ackers, name) {
+					w.fault("%s acknowledges what %s writes, and is not counted", name, p.name)
+				}
+			}
+		}
+	}
 	var holders []string
 	for _, name := range w.names() {
 		b := w.boxes[name]
