@@ -40,12 +40,56 @@ type dbFault struct {
 }
 
 func dbFaults() []dbFault {
+	restarts := func(s *dbSite, primary string) { s.box(primary).start() }
 	return []dbFault{
 		{name: "kill -9", breaks: func(s *dbSite, primary string) { s.signals(primary, syscall.SIGKILL) }},
 		{name: "SIGSTOP", breaks: func(s *dbSite, primary string) { s.signals(primary, syscall.SIGSTOP) }},
 		{name: "link down", breaks: func(s *dbSite, primary string) { s.link(primary, "down") }, mends: func(s *dbSite, primary string) { s.link(primary, "up") }},
 		{name: "switchover", planned: true, breaks: func(s *dbSite, primary string) {
 			s.t.Log(s.cli(s.boxes[4], "switchover", shopTag, "-m", "new disks"))
+		}},
+		{name: "watcher killed amid a failover", breaks: func(s *dbSite, primary string) {
+			w := s.watcher()
+			told := len(w.log())
+			s.signals(primary, syscall.SIGKILL)
+			s.await("a failover has begun", func() error {
+				if !strings.Contains(w.log()[told:], `msg="a step of a change of the primary is done"`) {
+					return errNotYet
+				}
+				return nil
+			})
+			w.kill()
+			s.killed = w
+		}, mends: func(s *dbSite, primary string) { s.killed.start() }},
+		{name: "switchover to a host", more: true, planned: true, breaks: func(s *dbSite, primary string) {
+			to := s.members[0]
+			if to == primary {
+				to = s.members[1]
+			}
+			s.cli(s.boxes[4], "switchover", shopTag, "--to", to)
+			if c, err := s.cluster(); err != nil || c.Record.Primary != to {
+				s.t.Errorf("the primary is %+v, and not %s: %v", c.Record, to, err)
+			}
+		}},
+		{name: "agent and server killed", more: true, breaks: func(s *dbSite, primary string) {
+			s.box(primary).kill()
+			s.signals(primary, syscall.SIGKILL)
+		}, mends: restarts},
+		{name: "too many connections", more: true, stays: true, breaks: func(s *dbSite, primary string) { s.crowd(5 * time.Second) }},
+		{name: "a replica killed", more: true, stays: true, breaks: func(s *dbSite, primary string) { s.signals(s.replicas(primary)[0], syscall.SIGKILL) }},
+		{name: "all replicas stopped", more: true, stays: true, breaks: func(s *dbSite, primary string) {
+			for _, host := range s.replicas(primary) {
+				s.signals(host, syscall.SIGSTOP)
+			}
+			time.Sleep(5 * time.Second) // nothing happens, which takes time
+			for _, host := range s.replicas(primary) {
+				s.signals(host, syscall.SIGCONT)
+			}
+		}},
+		{name: "the primary's agent killed", more: true, stays: true, breaks: func(s *dbSite, primary string) {
+			s.box(primary).kill()
+			time.Sleep(5 * time.Second) // more than the address lives
+			s.box(primary).start()
 		}},
 	}
 }
@@ -72,6 +116,12 @@ func databases(t *testing.T) {
 				t.Fatal("the rest would follow from that")
 			}
 		}
+	}
+	if all && only.MatchString("member") {
+		s.grows()
+	}
+	if all && only.MatchString("sysbench") {
+		s.benches()
 	}
 	for _, line := range s.results {
 		t.Log(line)

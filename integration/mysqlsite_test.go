@@ -41,6 +41,7 @@ type dbSite struct {
 	members []string
 	writes  *dbWriters
 	reads   *dbReaders
+	killed  *box // the agent that a fault has killed
 }
 
 func newDBSite(t *testing.T) *dbSite {
@@ -324,4 +325,9 @@ func (s *dbSite) begin() {
 func (s *dbSite) link(host, state string) {
 	s.t.Helper()
 	s.must(exec.Command("ip", "link", "set", "to-"+host, state))
+}
+
+// replicas are the members but one.
+func (s *dbSite) replicas(primary string) []string {
+	return slices.DeleteFunc(slices.Clone(s.members), func(h string) bool { return h == primary })
 }

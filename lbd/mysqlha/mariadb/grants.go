@@ -78,21 +78,19 @@ func eachUser(f credentials.File, hosts []string, do func(user string, privilege
 		account    credentials.Account
 		privileges []string
 		admin      bool
-	}{{f.Admin, adminPrivileges, true}, {f.Replication, replicationPrivileges, false}, {f.Backup, backupPrivileges, false}}
+		clones     bool
+	}{{f.Admin, adminPrivileges, true, false}, {f.Replication, replicationPrivileges, false, false}, {f.Backup, backupPrivileges, false, true}}
 	if f.Backup.User == f.Admin.User {
 		both := slices.Concat(adminPrivileges, backupPrivileges)
 		slices.Sort(both)
-		list[0].privileges = slices.Compact(both)
+		list[0].privileges, list[0].clones = slices.Compact(both), true
 		list = list[:2]
 	}
-	for i, l := range list {
-		from := hosts
-		if i == len(list)-1 && len(list) == 3 || i == 0 && len(list) == 2 {
-			from = slices.Clone(hosts)
-			for _, own := range ownHosts {
-				if !slices.Contains(from, own) {
-					from = append(from, own)
-				}
+	for _, l := range list {
+		from := slices.Clone(hosts)
+		for _, own := range ownHosts {
+			if l.clones && !slices.Contains(hosts, own) && !slices.Contains(hosts, "%") {
+				from = append(from, own)
 			}
 		}
 		for _, host := range from {
