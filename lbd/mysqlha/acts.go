@@ -232,6 +232,13 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 	if progress == nil {
 		progress = func(CloneProgress) {}
 	}
+	primary, ok := c.Known(c.Record.Primary)
+	if !ok {
+		return fmt.Errorf("the primary, %s, is not known", c.Record.Primary)
+	}
+	if err := r.complete(ctx, c, from, primary); err != nil {
+		return err
+	}
 	began := time.Now()
 	var position string
 	err := r.bounded(ctx, longBound, func(ctx context.Context) (err error) {
@@ -242,7 +249,37 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 		return fmt.Errorf("make %s a copy of %s: %w", m.Host, from, err)
 	}
 	r.log.Info("a server was made a copy of another", "host", m.Host, "from", from, "position", position, "took", time.Since(began).Round(time.Millisecond).String())
+	f, err := r.observe(ctx, m)
+	if err != nil {
+		return err
+	}
+	of, err := r.observe(ctx, primary)
+	if err != nil {
+		return err
+	}
+	if lost, err := Forgotten(f, of); err != nil {
+		return err
+	} else if !lost.Empty() {
+		return fmt.Errorf("the copy of %s that %s is has not got what it wrote itself as a primary, up to %s, and would skip that: it is made again", from, m.Host, lost)
+	}
 	return r.attach(ctx, c, m, server, false)
+}
+
+// complete waits until a replica has applied all that the primary has now: a copy of one that is behind would have to receive what the host that becomes it may have
+// written itself, and would skip that. See Forgotten.
+func (r *Runner) complete(ctx context.Context, c *Cluster, from string, primary Member) error {
+	donor, ok := c.Known(from)
+	if !ok || from == primary.Host {
+		return nil
+	}
+	f, err := r.observe(ctx, primary)
+	if err != nil {
+		return err
+	}
+	if err := r.bounded(ctx, applyBound, func(ctx context.Context) error { return r.cfg.World.Server(donor).WaitApplied(ctx, f.Current) }); err != nil {
+		return fmt.Errorf("wait until %s, of which a copy is made, has all: %w", from, err)
+	}
+	return nil
 }
 
 // attach has a server follow the primary, and not acknowledge yet.
@@ -304,9 +341,15 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 	if err != nil {
 		return err
 	}
+	lost, err := Forgotten(f, of)
+	if err != nil {
+		return err
+	}
 	why := ""
 	if !extra.Empty() {
 		why = "it has what the primary never had: " + extra.String()
+	} else if !lost.Empty() {
+		why = "it has dropped what others have kept, up to " + lost.String() + ", and would skip that, because it wrote it itself"
 	} else if err := r.attach(ctx, c, m, server, true); errors.Is(err, ErrMissingLog) {
 		why = err.Error()
 	} else if err != nil {

@@ -78,7 +78,6 @@ func settingRules(flavour string, strict bool) []settingRule {
 		{name: "rpl_semi_sync_master_wait_point", mysql: "rpl_semi_sync_source_wait_point", want: "AFTER_SYNC", ok: is("AFTER_SYNC"), severity: SettingError, why: "with AFTER_COMMIT other clients see what a failover may take back"},
 		forEver,
 		{name: "rpl_semi_sync_master_wait_no_slave", mysql: "rpl_semi_sync_source_wait_no_replica", want: "ON", ok: isOn, severity: SettingError, why: "when the last replica goes, the primary would go on without acknowledgement at once"},
-		{name: "skip_slave_start", mysql: "skip_replica_start", want: "ON", ok: isOn, restart: true, missing: true, severity: SettingError, why: "a server that starts must follow nobody until the agents say whom: its relay log may be all that has a transaction"},
 		{name: "slave_net_timeout", mysql: "replica_net_timeout", want: "60", ok: between(1, 3600), severity: SettingWarning, why: "a replica whose source is silent notices after this many seconds"},
 		{name: "rpl_semi_sync_slave_kill_conn_timeout", mysql: "-", want: "1", ok: between(0, 5), severity: SettingWarning, missing: true, why: "stopping a replica's thread waits up to this many seconds for a source that is silent"},
 		{name: "sync_relay_log", want: "10000", ok: func(h string) bool { return !is("1")(h) }, severity: SettingWarning, why: "with 1 a replica that is behind notices the death of its source late"},
@@ -96,6 +95,8 @@ func settingRules(flavour string, strict bool) []settingRule {
 			settingRule{name: "gtid_mode", want: "ON", ok: isOn, restart: true, severity: SettingError, why: "without GTIDs replicas cannot be set to follow another primary"},
 			settingRule{name: "enforce_gtid_consistency", want: "ON", ok: isOn, restart: true, severity: SettingError, why: "gtid_mode needs it"},
 			settingRule{name: "super_read_only", want: "ON", ok: isOn, on: OnReplica, severity: SettingError, why: "what a client writes on a replica exists nowhere else, and replication breaks on it"},
+			// MariaDB cannot be asked for it; the agent gives it as an argument with each start, to both.
+			settingRule{name: "skip_replica_start", want: "ON", ok: isOn, restart: true, severity: SettingError, why: "a server that starts must follow nobody until the agents say whom: its relay log may be all that has a transaction"},
 			settingRule{name: "relay_log_recovery", want: "ON", ok: isOn, restart: true, severity: SettingError, why: "after a crash a replica could apply from a damaged relay log"},
 		)
 	}

@@ -14,7 +14,7 @@ import (
 	"hostmesh/mesh"
 )
 
-// defaultPort is where a server listens whose agent has not said: the one that MySQL is assigned (IANA).
+// defaultPort is where a server listens whose agent has not said, and of which the section says nothing: the one that MySQL is assigned (IANA).
 const defaultPort = 3306
 
 // drainKey is the fact of a host that takes it out; its text is the reason. It is that of load balancing.
@@ -94,7 +94,7 @@ func (s *clusters) subnetOf(a netip.Addr) (tag string, subnet *section.Subnet) {
 
 // member reads a host, and what its agent says of its port.
 func (s *clusters) member(d *definition, host string, m mesh.View) Member {
-	out := Member{Host: host, Port: defaultPort}
+	out := Member{Host: host, Port: cmp.Or(int(d.mysql.Port), defaultPort)}
 	item, ok := s.db.Get(hostdb.Hosts, host)
 	if !ok {
 		out.Unfit = "it is not in HostDB"

@@ -254,7 +254,11 @@ func (d *diagnosing) primary() {
 		d.add(PrimaryFollows, host, host+" is the primary by the record, and is set to follow "+f.Replica.SourceHost, nil, "if it is the primary: RESET SLAVE ALL there; if not: hostmesh mysql failover "+tag)
 	}
 	if f.ReadOnly && f.Replica == nil {
-		d.add(PrimaryReadOnly, host, host+" is the primary, and read-only, as after each start", nil, "")
+		text, remedy := " is the primary, and read-only, as after each start", ""
+		if c.unheard() {
+			text, remedy = " is the primary, and stays read-only until a replica acknowledges: Durability is strict, and so writes would wait for ever", "bring a replica back, or give the tag to another host; or Durability: available"
+		}
+		d.add(PrimaryReadOnly, host, host+text, nil, remedy)
 	}
 	if !f.Semi.Source && (c.Strict() || len(r.Ackers) > 0) {
 		d.add(PrimaryAsync, host, host+" does not wait for acknowledgements (semi-synchronous replication is off)", nil, "")

@@ -367,3 +367,22 @@ func Errant(server, source Facts, sourceLater bool) (GTIDs, error) {
 	}
 	return extra, nil
 }
+
+// Forgotten is what a source has that a server of MariaDB wrote itself and has not got any more: it was started as a replica, and dropped what had not been
+// acknowledged, as far as it knew. It would not take that back from the source, but skip it without a word, for a server takes what has its own number for
+// something that it has. Both follow one history.
+func Forgotten(server, source Facts) (GTIDs, error) {
+	if server.Flavour != MariaDB {
+		return GTIDs{}, nil
+	}
+	has, err := PositionOf(server)
+	of, err2 := ParseGTIDs(source.Flavour, source.Binlog)
+	if err := errors.Join(err, err2); err != nil {
+		return GTIDs{}, err
+	}
+	its, _ := of.ofServer(server.ServerID)
+	if has.Reaches(its) {
+		return GTIDs{}, nil
+	}
+	return its, nil
+}

@@ -231,7 +231,8 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		return Action{}, false
 	}
 	_, errant := has(list, ErrantFound, host)
-	open := p.Facts.Replica == nil && !p.Facts.ReadOnly
+	// One that is kept from taking writes until somebody acknowledges has replicas made for it all the same.
+	open := p.Facts.Replica == nil && (!p.Facts.ReadOnly || c.unheard())
 	act := func(a Act, why string) (Action, bool) { return Action{Act: a, Host: host, Why: why}, true }
 	switch d.Name {
 	case ReplicaWritable:
@@ -239,11 +240,12 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 			return act(ActReadOnly, d.Text)
 		}
 	case PrimaryReadOnly:
-		if r.Fenced[host] == "" && p.Facts.Replica == nil && Supported(p.Facts) == "" {
+		if r.Fenced[host] == "" && p.Facts.Replica == nil && Supported(p.Facts) == "" && !c.unheard() {
 			return act(ActWritable, "the record says that it is the primary, and nothing deposes it")
 		}
 	case PrimaryAsync:
-		if open {
+		// Writes that wait for nobody never end, and no copy can be made of a server that has such: one that takes writes goes on as it did until the first acknowledges.
+		if open && !c.unheard() {
 			return act(ActSource, d.Text)
 		}
 	case AddressAway:

@@ -38,6 +38,11 @@ type Cluster struct {
 // Strict reports whether no acknowledged transaction may be lost.
 func (c *Cluster) Strict() bool { return c.MySQL.Durability != section.Available }
 
+// unheard reports whether the primary is to wait for acknowledgements, and nobody is known who could give one: then it is not opened.
+func (c *Cluster) unheard() bool {
+	return c.Strict() && len(c.Record.Ackers) == 0 && len(c.Members) > 1
+}
+
 // Member finds a host among members.
 func (c *Cluster) Member(host string) (Member, bool) { return find(c.Members, host) }
 

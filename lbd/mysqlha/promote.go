@@ -289,7 +289,11 @@ func (r *Runner) open(ctx context.Context, c *Cluster, to Member) (func(*Record)
 			return nil, fmt.Errorf("have %s wait for acknowledgements: %w", to.Host, err)
 		}
 	}
-	if err := r.takeWrites(ctx, c, server, len(rec.Ackers)); err != nil {
+	// Where nobody is known to acknowledge it is opened later: no copy could be made of a server in which writes wait for ever.
+	cc := *c
+	if cc.Record = rec; cc.unheard() {
+		r.log.Warn("the new primary takes no writes until a replica acknowledges", "host", to.Host, "epoch", epoch)
+	} else if err := r.takeWrites(ctx, c, server, len(rec.Ackers)); err != nil {
 		return nil, fmt.Errorf("have %s take writes: %w", to.Host, err)
 	}
 	// The address was asked for before; where it is not, it is asked for again by whoever looks.

@@ -105,7 +105,7 @@ func maria(v version) dialect {
 			"log_bin", "log_slave_updates", "max_connections", "read_only", "relay_log_recovery", "replicate_do_db", "replicate_do_table", "replicate_ignore_db",
 			"replicate_ignore_table", "replicate_wild_do_table", "replicate_wild_ignore_table", "require_secure_transport", "rpl_semi_sync_master_enabled",
 			"rpl_semi_sync_master_timeout", "rpl_semi_sync_master_wait_no_slave", "rpl_semi_sync_master_wait_point", "rpl_semi_sync_slave_delay_master",
-			"rpl_semi_sync_slave_enabled", "rpl_semi_sync_slave_kill_conn_timeout", "server_id", "skip_name_resolve", "skip_slave_start", "slave_exec_mode",
+			"rpl_semi_sync_slave_enabled", "rpl_semi_sync_slave_kill_conn_timeout", "server_id", "skip_name_resolve", "slave_exec_mode",
 			"slave_net_timeout", "slave_parallel_mode", "slave_parallel_threads", "slave_skip_errors", "sync_binlog", "sync_relay_log", "wsrep_on",
 		},
 		processes: "information_schema.PROCESSLIST",

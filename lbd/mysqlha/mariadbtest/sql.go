@@ -5,9 +5,13 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // Root is a database handle as root, by the server's socket: it works from each network namespace, and while all connections by
@@ -84,4 +88,24 @@ func (s *Server) Global(name string) string {
 func (s *Server) Status(name string) string {
 	s.t.Helper()
 	return s.Text("SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = ?", name)
+}
+
+// Client is a handle for a client with an account of its own, by TCP from where the test is, or by the server's socket. What takes longer than patience fails, with an
+// unknown outcome. It ends with the test.
+func (s *Server) Client(user, password, database string, bySocket bool, patience time.Duration) *sql.DB {
+	s.t.Helper()
+	c := mysql.NewConfig()
+	c.User, c.Passwd, c.DBName, c.Logger = user, password, database, &mysql.NopLogger{}
+	c.Net, c.Addr = "tcp", net.JoinHostPort(s.Addr, strconv.Itoa(s.Port))
+	if bySocket {
+		c.Net, c.Addr = "unix", s.Socket
+	}
+	c.Timeout, c.ReadTimeout, c.WriteTimeout, c.RejectReadOnly = patience, patience, patience, true
+	connector, err := mysql.NewConnector(c)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	db := sql.OpenDB(connector)
+	s.t.Cleanup(func() { _ = db.Close() })
+	return db
 }

@@ -275,6 +275,9 @@ func (w *World) receive(b *box, now time.Time) {
 			return
 		}
 		t.committed = true
+		if t.server == b.id {
+			t.id = 0 // it takes its own for something that it has: it goes on, and the write is not there
+		}
 		b.relay = append(b.relay, t)
 		if b.ackConnected && src.semi {
 			src.acknowledged(w, i)
