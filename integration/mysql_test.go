@@ -44,7 +44,10 @@ func dbFaults() []dbFault {
 	return []dbFault{
 		{name: "kill -9", breaks: func(s *dbSite, primary string) { s.signals(primary, syscall.SIGKILL) }},
 		{name: "SIGSTOP", breaks: func(s *dbSite, primary string) { s.signals(primary, syscall.SIGSTOP) }},
-		{name: "link down", breaks: func(s *dbSite, primary string) { s.link(primary, "down") }, mends: func(s *dbSite, primary string) { s.link(primary, "up") }},
+		{name: "link down", breaks: func(s *dbSite, primary string) { s.link(primary, "down") }, mends: func(s *dbSite, primary string) {
+			time.Sleep(life) // one that comes back sooner may still have the address, and answer for that moment
+			s.link(primary, "up")
+		}},
 		{name: "switchover", planned: true, breaks: func(s *dbSite, primary string) {
 			s.t.Log(s.cli(s.boxes[4], "switchover", shopTag, "-m", "new disks"))
 		}},
