@@ -138,6 +138,9 @@ func (s *dbSite) happens(f dbFault) {
 	primary := s.settles()
 	s.cli(s.boxes[4], "ack", shopTag, "-m", "seen")
 	s.writes.goesOn(time.Now())
+	if f.planned {
+		s.keepsUp()
+	}
 	from := time.Now()
 	f.breaks(s, primary)
 	next := primary

@@ -137,6 +137,7 @@ func (s *dbSite) benches() {
 	works()
 	from := time.Now()
 	for i := range 10 {
+		s.keepsUp()
 		began := time.Now()
 		s.cli(s.boxes[4], "switchover", shopTag)
 		gap, _ := s.writes.gap(began)

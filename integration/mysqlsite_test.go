@@ -331,3 +331,17 @@ func (s *dbSite) link(host, state string) {
 func (s *dbSite) replicas(primary string) []string {
 	return slices.DeleteFunc(slices.Clone(s.members), func(h string) bool { return h == primary })
 }
+
+// keepsUp waits until replicas are not behind: a planned change is refused otherwise.
+func (s *dbSite) keepsUp() {
+	s.t.Helper()
+	s.await("replicas keep up", func() error {
+		c, err := s.cluster()
+		for _, x := range c.Servers {
+			if x.LagMS != nil && *x.LagMS > 0 {
+				return fmt.Errorf("%s is %d ms behind", x.Host, *x.LagMS)
+			}
+		}
+		return err
+	})
+}
