@@ -7,7 +7,7 @@ LDFLAGS     := -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 DNS_PARTS   := nameservers,dnsload
 
-.PHONY: all deps build demo test race bench bench-dns sim soak prove balance lint docs clean
+.PHONY: all deps build demo test race bench bench-dns sim soak prove balance databases lint docs clean
 
 all: build
 
@@ -60,6 +60,11 @@ balance: ## 20 runs of each fault of five agents that balance, with the time wit
 	@packaging/deps.sh test
 	@$(MAKE) --no-print-directory build
 	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh HOSTMESH_TEST_LB_RUNS=$(or $(RUNS),20) HOSTMESH_TEST_LB_ONLY='$(ONLY)' $(GO) test -tags '$(TAGS)' -timeout 0 -count 1 -v ./integration -run TestBalancedUnderFaults
+
+databases: ## 20 runs of each fault of a database cluster, members that come and go, sysbench across switchovers (make test has the quick ones once); RUNS=3, ONLY='kill|link'; needs root
+	@packaging/deps.sh test
+	@$(MAKE) --no-print-directory build
+	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh HOSTMESH_TEST_DB_RUNS=$(or $(RUNS),20) HOSTMESH_TEST_DB_ONLY='$(ONLY)' $(GO) test -tags '$(TAGS)' -timeout 0 -count 1 -v ./integration -run TestDatabases
 
 lint: ## gofmt, go vet for both builds, staticcheck
 	@packaging/deps.sh build

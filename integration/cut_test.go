@@ -76,6 +76,17 @@ func TestCutLink(t *testing.T) {
 // that it names.
 func inOwnNamespaces(t *testing.T, tools ...string) {
 	t.Helper()
+	inOwn(t, syscall.CLONE_NEWNET|syscall.CLONE_NEWNS, tools)
+}
+
+// inOwnProcesses is inOwnNamespaces with process numbers of its own, too: whatever a test's agents start ends with it. It begins with ownProcesses.
+func inOwnProcesses(t *testing.T, tools ...string) {
+	t.Helper()
+	inOwn(t, syscall.CLONE_NEWNET|syscall.CLONE_NEWNS|syscall.CLONE_NEWPID, tools)
+}
+
+func inOwn(t *testing.T, spaces uintptr, tools []string) {
+	t.Helper()
 	path := binary(t)
 	for _, tool := range tools {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -83,12 +94,12 @@ func inOwnNamespaces(t *testing.T, tools ...string) {
 		}
 	}
 	limit := "-test.timeout=10m"
-	if os.Getenv("HOSTMESH_TEST_LB_RUNS") != "" {
+	if os.Getenv(lbRuns) != "" || os.Getenv(dbRuns) != "" {
 		limit = "-test.timeout=0" // by hand: for as long as it takes
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", limit)
 	cmd.Env = append(os.Environ(), inNamespaces+"=1", "HOSTMESH_BINARY="+path)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: spaces, Pdeathsig: syscall.SIGKILL}
 	if os.Getuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}

@@ -113,10 +113,8 @@ func (a *Agent) openBeside(dir string, calls hostCalls) error {
 	if a.lease != nil {
 		lc.Addresses = a.lb.addresses
 		lc.Tenure = func(m local.Member, epoch uint64) local.Tenure {
-			return mysqlha.NewTenure(m.Tag, m.Host, epoch, clusterRecords{log: a.lease}, func(ctx context.Context) (int, bool) {
-				f, err := m.SQL.Observe(ctx)
-				return f.Semi.Clients, err == nil && f.Semi.Source && f.Semi.Active // one that has waited long enough goes on without them
-			}, a.log)
+			records := &lastRecord{Records: clusterRecords{log: a.lease}}
+			return mysqlha.NewTenure(m.Tag, m.Host, epoch, records, func(ctx context.Context) (int, bool) { return records.ackers(ctx, m, calls) }, a.log)
 		}
 	}
 	host, err := local.Open(lc)

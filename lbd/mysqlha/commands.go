@@ -112,7 +112,7 @@ func best(c *Cluster, o *Observations) string {
 	list := slices.Clone(c.Members)
 	slices.SortStableFunc(list, func(a, b Member) int {
 		return cmp.Or(boolFirst(a.Drained == "", b.Drained == ""), boolFirst(slices.Contains(c.Record.Ackers, a.Host), slices.Contains(c.Record.Ackers, b.Host)),
-			boolFirst(!Unapplied(o.Servers[a.Host].Facts), !Unapplied(o.Servers[b.Host].Facts)), cmp.Compare(a.Host, b.Host))
+			boolFirst(!behind(o.Servers[a.Host]), !behind(o.Servers[b.Host])), boolFirst(!Unapplied(o.Servers[a.Host].Facts), !Unapplied(o.Servers[b.Host].Facts)), cmp.Compare(a.Host, b.Host))
 	})
 	for _, m := range list {
 		if m.Host != c.Record.Primary && fit(c, m, o.Servers[m.Host]) == "" && o.Servers[m.Host].answers(o.Now) && healthy(o.Servers[m.Host].Facts) && o.Busy[m.Host] == "" {
@@ -120,6 +120,12 @@ func best(c *Cluster, o *Observations) string {
 		}
 	}
 	return ""
+}
+
+// behind reports whether clients would wait for a server in a planned change.
+func behind(s Sight) bool {
+	r := s.Facts.Replica
+	return r != nil && r.Lag != nil && *r.Lag > time.Second
 }
 
 // Failover replaces a primary that is gone. With force, a change that has stopped goes on, and what only hosts have that are away may be lost.

@@ -34,12 +34,14 @@ var (
 		"SLAVE MONITOR",           // mariadb-backup --slave-info
 		"REPLICATION SLAVE ADMIN", // mariadb-backup --safe-slave-backup stops the SQL thread, and starts it again
 	}
+	// ownHosts are what a server calls its own host: there a clone is made of it, by its socket or by the loopback. A pattern of a network has neither in it.
+	ownHosts = []string{"localhost", "127.0.0.1"}
 	// pinged is the table that Ping reads. It has names of tables, and how large they are.
 	pinged = "mysql.innodb_table_stats"
 )
 
 // Grants are the least that the accounts need, as statements without secrets, the same for each server of a cluster. hosts are from where
-// they come: addresses of the nodes, or patterns such as 10.0.0.%. The users exist by then: Users. ErrUnquotable.
+// they come: addresses of the nodes, or patterns such as 10.0.0.%; the account of clones comes from the server's own host as well. The users exist by then: Users. ErrUnquotable.
 func Grants(f credentials.File, hosts []string) ([]string, error) {
 	var out []string
 	err := eachUser(f, hosts, func(user string, privileges []string, admin bool, _ credentials.Account) error {
@@ -76,15 +78,22 @@ func eachUser(f credentials.File, hosts []string, do func(user string, privilege
 		account    credentials.Account
 		privileges []string
 		admin      bool
-	}{{f.Admin, adminPrivileges, true}, {f.Replication, replicationPrivileges, false}, {f.Backup, backupPrivileges, false}}
+		clones     bool
+	}{{f.Admin, adminPrivileges, true, false}, {f.Replication, replicationPrivileges, false, false}, {f.Backup, backupPrivileges, false, true}}
 	if f.Backup.User == f.Admin.User {
 		both := slices.Concat(adminPrivileges, backupPrivileges)
 		slices.Sort(both)
-		list[0].privileges = slices.Compact(both)
+		list[0].privileges, list[0].clones = slices.Compact(both), true
 		list = list[:2]
 	}
 	for _, l := range list {
-		for _, host := range hosts {
+		from := slices.Clone(hosts)
+		for _, own := range ownHosts {
+			if l.clones && !slices.Contains(hosts, own) && !slices.Contains(hosts, "%") {
+				from = append(from, own)
+			}
+		}
+		for _, host := range from {
 			user, err := literal(l.account.User)
 			if err != nil {
 				return err

@@ -24,7 +24,7 @@ func uses(t *testing.T, m *member, source mysqlha.Source) map[string]func() erro
 		"Hold":        func() error { c, cancel := context.WithCancel(ctx(t)); cancel(); return s.Hold(c) },
 		"SetReadOnly": func() error { return errors.Join(s.SetReadOnly(ctx(t), false), s.SetReadOnly(ctx(t), true)) },
 		"Open": func() error {
-			return errors.Join(s.SetSource(ctx(t), true), s.Open(ctx(t)), s.SetReadOnly(ctx(t), true))
+			return errors.Join(s.SetSource(ctx(t), true), s.Open(ctx(t)), s.SetReadOnly(ctx(t), true), s.SetSource(ctx(t), false))
 		},
 		"SetSource": func() error { return errors.Join(s.SetSource(ctx(t), true), s.SetSource(ctx(t), false)) },
 		"SetAcker":  func() error { return errors.Join(s.SetAcker(ctx(t), true), s.SetAcker(ctx(t), false)) },
@@ -158,7 +158,8 @@ func TestGrantsOfOneAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.Join(grants, "\n")
-	if strings.Count(text, "'hostmesh'@'10.0.0.1'") != 2 || strings.Count(text, "'hostmesh_repl'@'10.0.0.2'") != 1 || strings.Count(text, "PROCESS,") != 2 {
+	if strings.Count(text, "'hostmesh'@'10.0.0.1'") != 2 || strings.Count(text, "'hostmesh_repl'@'10.0.0.2'") != 1 || strings.Count(text, "PROCESS,") != 4 ||
+		strings.Count(text, "'hostmesh'@'localhost'") != 2 || strings.Contains(text, "'hostmesh_repl'@'localhost'") {
 		t.Errorf("grants are\n%s", text)
 	}
 	for _, secret := range []string{f.Admin.Password.Reveal(), f.Replication.Password.Reveal()} {

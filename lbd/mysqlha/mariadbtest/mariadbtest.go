@@ -52,6 +52,8 @@ type Options struct {
 	// Files are the accounts; the zero value is Accounts(). Grants are their privileges, nil = mariadb.Grants.
 	Accounts credentials.File
 	Grants   []string
+	// Hosts are from where the accounts come: default everywhere.
+	Hosts []string
 }
 
 // Accounts are those that servers have by default.
@@ -132,7 +134,10 @@ func Start(t testing.TB, o Options) *Server {
 		first = []string{"--read-only=0"}
 	}
 	s.Restart(first...)
-	s.makeAccounts(o.Grants)
+	if o.Hosts == nil {
+		o.Hosts = []string{"%"}
+	}
+	s.makeAccounts(o.Grants, o.Hosts)
 	return s
 }
 
@@ -304,11 +309,11 @@ func (s *Server) Tail() string {
 	return strings.Join(lines[max(0, len(lines)-40):], "\n")
 }
 
-func (s *Server) makeAccounts(grants []string) {
+func (s *Server) makeAccounts(grants, hosts []string) {
 	s.t.Helper()
-	users, err := mariadb.Users(s.Accounts, []string{"%"})
+	users, err := mariadb.Users(s.Accounts, hosts)
 	if err == nil && grants == nil {
-		grants, err = mariadb.Grants(s.Accounts, []string{"%"})
+		grants, err = mariadb.Grants(s.Accounts, hosts)
 	}
 	if err != nil {
 		s.t.Fatal(err)

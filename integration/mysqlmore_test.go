@@ -1,0 +1,153 @@
+package integration
+
+import (
+	"bufio"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// crowd takes all connections that the primary has, for a while.
+func (s *dbSite) crowd(last time.Duration) {
+	t := s.t
+	t.Helper()
+	var held []driver.Conn
+	defer func() {
+		for _, c := range held {
+			_ = c.Close()
+		}
+	}()
+	full := false
+	for until := time.Now().Add(last); time.Now().Before(until); {
+		c, err := s.connects(writeVIP)
+		var said *mysql.MySQLError
+		switch {
+		case err == nil:
+			held = append(held, c)
+		case errors.As(err, &said) && said.Number == 1040:
+			full = true
+			time.Sleep(50 * time.Millisecond)
+		default:
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	if !full {
+		t.Errorf("%d connections were taken, and the server has more", len(held))
+	}
+}
+
+// grows gives the tag to box4, whose server is empty, and takes it away again.
+func (s *dbSite) grows() {
+	t := s.t
+	t.Helper()
+	primary := s.settles()
+	from := time.Now()
+	s.members = append(s.members, "box4")
+	slices.Sort(s.members)
+	s.puts("tags/"+shopTag+"/members", strings.Join(s.members, "\n")+"\n")
+	if now := s.settles(); now != primary {
+		t.Errorf("a member more, and the primary was %s and is %s", primary, now)
+	}
+	gap, text := s.writes.gap(from)
+	s.writes.goesOn(time.Now())
+	s.await("box4 answers readers", func() error {
+		if ids := s.reads.by(from); !slices.Contains(ids, 4) {
+			return fmt.Errorf("servers %v do", ids)
+		}
+		return nil
+	})
+	s.await("box4 has all", func() error {
+		if a, b := s.dbs["box4"].Text("SELECT @@gtid_current_pos"), s.dbs[primary].Text("SELECT @@gtid_current_pos"); a == "" || b == "" {
+			return fmt.Errorf("%s and %s", a, b)
+		}
+		return nil
+	})
+	line := fmt.Sprintf("%-40s no write for %d ms; %s", "a member is added", gap.Milliseconds(), text)
+	t.Log(line)
+	s.results = append(s.results, line)
+
+	from = time.Now()
+	s.members = slices.DeleteFunc(s.members, func(h string) bool { return h == "box4" })
+	s.puts("tags/"+shopTag+"/members", strings.Join(s.members, "\n")+"\n")
+	s.settles()
+	s.writes.goesOn(time.Now())
+	gap, text = s.writes.gap(from)
+	line = fmt.Sprintf("%-40s no write for %d ms; %s", "a member is removed", gap.Milliseconds(), text)
+	t.Log(line)
+	s.results = append(s.results, line)
+	s.writes.holds(primary)
+}
+
+// benches has sysbench write through the address of the primary while that changes ten times.
+func (s *dbSite) benches() {
+	t := s.t
+	t.Helper()
+	primary := s.settles()
+	tool := func(args ...string) *exec.Cmd {
+		return exec.Command("ip", append([]string{"netns", "exec", "c1", "sysbench", "oltp_write_only", "--mysql-host=" + writeVIP.String(), "--mysql-user=app", "--mysql-password=app",
+			"--mysql-db=shop", "--tables=1", "--table-size=1000", "--threads=2", "--mysql-ignore-errors=all"}, args...)...)
+	}
+	s.must(tool("prepare"))
+	cmd := tool("--time=0", "--events=0", "--report-interval=1", "run")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		cmd.Stderr = cmd.Stdout
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reports atomic.Int64 // of seconds in which something was committed
+	var last atomic.Pointer[string]
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			text := lines.Text()
+			last.Store(&text)
+			if strings.Contains(text, " tps: ") && !strings.Contains(text, " tps: 0.00 ") {
+				reports.Add(1)
+			}
+		}
+	}()
+	defer func() {
+		_ = cmd.Process.Kill() // it may have ended
+		<-read
+		_ = cmd.Wait()
+	}()
+	works := func() {
+		t.Helper()
+		before := reports.Load()
+		s.await("sysbench writes", func() error {
+			if reports.Load() < before+2 {
+				return fmt.Errorf("it says %v", last.Load())
+			}
+			return nil
+		})
+	}
+	works()
+	from := time.Now()
+	for i := range 10 {
+		s.keepsUp()
+		began := time.Now()
+		s.cli(s.boxes[4], "switchover", shopTag)
+		gap, _ := s.writes.gap(began)
+		t.Logf("switchover %d beside sysbench: no write for %d ms", i+1, gap.Milliseconds())
+		works()
+		primary = s.settles()
+	}
+	gap, text := s.writes.gap(from)
+	line := fmt.Sprintf("%-40s no write for %d ms; %s; sysbench: %s", "ten switchovers beside sysbench", gap.Milliseconds(), text, *last.Load())
+	t.Log(line)
+	s.results = append(s.results, line)
+	s.writes.holds(primary)
+}
