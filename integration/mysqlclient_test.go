@@ -50,9 +50,8 @@ func (s *dbSite) connects(vip netip.Addr) (driver.Conn, error) {
 
 // entry is a write of which the outcome is known to be good.
 type entry struct {
-	id   int64
-	at   time.Time
-	conn int64 // which connection
+	id int64
+	at time.Time
 }
 
 // dbWriters writes through the address of the primary all the time, each row once, and keeps what was acknowledged.

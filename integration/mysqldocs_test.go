@@ -72,7 +72,7 @@ func TestDocsMySQL(t *testing.T) {
 	}
 	sources := watch + local + below(t, "node")
 	for _, l := range lines {
-		if !strings.Contains(sources, `("`+l[1]+`"`) {
+		if !strings.Contains(sources, `"`+l[1]+`"`) {
 			t.Errorf("docs/mysql.md: nothing logs %q", l[1])
 		}
 	}

@@ -175,12 +175,14 @@ func (s *dbSite) await(what string, ok func() error) time.Duration {
 // told is what hostmesh mysql says, for a test that fails.
 func (s *dbSite) told() string {
 	var out strings.Builder
-	for _, b := range s.running() {
-		for _, what := range []string{"status", "explain", "history"} {
-			text, errs, _ := b.hostmesh("mysql", what, shopTag)
-			fmt.Fprintf(&out, "%s: hostmesh mysql %s:\n%s%s", b.name, what, text, errs)
-		}
-		break
+	running := s.running()
+	if len(running) == 0 {
+		return "no agent runs"
+	}
+	b := running[0]
+	for _, what := range []string{"status", "explain", "history"} {
+		text, errs, _ := b.hostmesh("mysql", what, shopTag)
+		fmt.Fprintf(&out, "%s: hostmesh mysql %s:\n%s%s", b.name, what, text, errs)
 	}
 	return out.String()
 }
