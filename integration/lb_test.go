@@ -489,10 +489,12 @@ func (s *lbSite) cell(f fault) {
 			}
 		}
 		fmt.Fprintf(&line, " %s: without service %4d ms, two answered for %d ms;", s.modes[i], without(list).Milliseconds(), both.Milliseconds())
-		slow, lost := 0, 0
+		slow, lost, broken := 0, 0, 0
 		for _, a := range list {
 			switch {
 			case a.began.After(until):
+			case errors.Is(a.err, syscall.ECONNRESET):
+				broken++ // it was connected, and the next holder does not know of it, as of every connection of that moment
 			case a.err != nil:
 				lost++
 				if f.planned || stays {
@@ -502,7 +504,7 @@ func (s *lbSite) cell(f fault) {
 				slow++
 			}
 		}
-		fmt.Fprintf(&line, " of %d attempts %d lost, %d late;", len(list), lost, slow)
+		fmt.Fprintf(&line, " of %d attempts %d lost, %d late, %d broken;", len(list), lost, slow, broken)
 		if n := late(lists...); n > f.late {
 			t.Errorf("%s: a box announced %s %d times while another answered for it", f.name, vip, n)
 		}
