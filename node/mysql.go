@@ -113,8 +113,10 @@ func (a *Agent) openBeside(dir string, calls hostCalls) error {
 	if a.lease != nil {
 		lc.Addresses = a.lb.addresses
 		lc.Tenure = func(m local.Member, epoch uint64) local.Tenure {
-			records := &lastRecord{Records: clusterRecords{log: a.lease}}
-			return mysqlha.NewTenure(m.Tag, m.Host, epoch, records, func(ctx context.Context) (int, bool) { return records.ackers(ctx, m, calls) }, a.log)
+			records := &mysqlha.Connected{Records: clusterRecords{log: a.lease}, Own: m.SQL, State: func(ctx context.Context, host, tag string) (mysqlha.LocalState, error) {
+				return local.NewRemote(calls, host).State(ctx, tag)
+			}}
+			return mysqlha.NewTenure(m.Tag, m.Host, epoch, records, func(ctx context.Context) (int, bool) { return records.Ackers(ctx, m.Tag) }, a.log)
 		}
 	}
 	host, err := local.Open(lc)
@@ -214,7 +216,7 @@ func (b *besideServers) Reconcile(_ context.Context, db hostdb.View, _ mesh.View
 			wrong[tag] = fmt.Sprintf("credentials.d/%s.yaml names no server of this box, which is a member of tags/%s", my.Credentials, tag)
 			continue
 		}
-		addr := addressOf(db, b.name, my.VIP)
+		addr := mysqlha.AddressOf(db.Data(hostdb.Hosts, b.name), my.VIP)
 		if !addr.IsValid() {
 			wrong[tag] = fmt.Sprintf("hosts/%s has no Network/IP", b.name)
 			continue
@@ -260,17 +262,6 @@ func (b *besideServers) Reconcile(_ context.Context, db hostdb.View, _ mesh.View
 		errs = append(errs, s.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// addressOf is the address of a host of the family of a VIP, else another of its.
-func addressOf(db hostdb.View, host string, vip netip.Addr) (addr netip.Addr) {
-	network, _ := section.NetworkOf(db.Data(hostdb.Hosts, host)) // what cannot be read counts as absent
-	for _, a := range []netip.Addr{network.IPv6, network.IP.Unmap()} {
-		if a.IsValid() && !a.IsUnspecified() && (a.Is4() == vip.Unmap().Is4() || !addr.IsValid()) {
-			addr = a
-		}
-	}
-	return addr
 }
 
 // Close ends connections; servers go on. It is idempotent.

@@ -110,49 +110,6 @@ func (r clusterRecords) Store(ctx context.Context, tag string, rec mysqlha.Recor
 	return version, err
 }
 
-// lastRecord are records that remember what was read last.
-type lastRecord struct {
-	mysqlha.Records
-	mu   sync.Mutex // guards last
-	last mysqlha.Record
-}
-
-// Load implements mysqlha.Records.
-func (l *lastRecord) Load(ctx context.Context, tag string) (mysqlha.Record, uint64, error) {
-	r, version, err := l.Records.Load(ctx, tag)
-	if err == nil {
-		l.mu.Lock()
-		l.last = r.Clone()
-		l.mu.Unlock()
-	}
-	return r, version, err
-}
-
-// ackers are how many of the replicas that acknowledge are still this server's: it has such connections, and their agents have heard of no later change. What the
-// server says is not enough: on a host that was cut off connections seem to be there for minutes. false = the server did not say.
-func (l *lastRecord) ackers(ctx context.Context, m local.Member, calls local.Mesh) (n int, ok bool) {
-	f, err := m.SQL.Observe(ctx)
-	if err != nil || !f.Semi.Source || !f.Semi.Active || f.Semi.Clients == 0 { // one that has waited long enough goes on without them
-		return 0, err == nil && f.Semi.Source && f.Semi.Active
-	}
-	l.mu.Lock()
-	last := l.last
-	l.mu.Unlock()
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for _, host := range last.Ackers {
-		wg.Go(func() {
-			if st, err := local.NewRemote(calls, host).State(ctx, m.Tag); err == nil && st.Process == mysqlha.ProcessRuns && st.Epoch <= last.Epoch {
-				mu.Lock()
-				n++
-				mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
-	return min(n, f.Semi.Clients), true
-}
-
 // clusterWorld implements mysqlha.World for one cluster: servers by SQL under its credentials, and agents by calls.
 type clusterWorld struct {
 	self   string // key of this node's host

@@ -58,19 +58,10 @@ func (f *fakeAgent) Import(_ context.Context, _ api.Identity, tar io.Reader, _ a
 // serve runs the fake behind a socket.
 func (f *fakeAgent) serve(t *testing.T) (socket string) {
 	t.Helper()
-	socket = filepath.Join(shortTempDir(t), "s")
-	ln, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := api.NewHandler(api.Config{
+	return serveAPI(t, api.Config{
 		Status: f, Zones: f, DNSQueries: f, Importer: f,
 		Identify: func(*http.Request) (api.Identity, bool, error) { return f.who, f.who.User != "", nil },
 	})
-	srv := &httptest.Server{Listener: ln, Config: &http.Server{Handler: h}}
-	srv.Start()
-	t.Cleanup(srv.Close)
-	return socket
 }
 
 // hostmesh runs the program in this process.
@@ -148,4 +139,23 @@ func TestImportOutcomes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// serveAPI runs what cfg has of the HTTP interface behind a socket; for an administrator, unless cfg says who asks.
+func serveAPI(t *testing.T, cfg api.Config) (socket string) {
+	t.Helper()
+	socket = filepath.Join(shortTempDir(t), "s")
+	ln, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Identify == nil {
+		cfg.Identify = func(*http.Request) (api.Identity, bool, error) {
+			return api.Identity{User: "root", Admin: true}, true, nil
+		}
+	}
+	srv := &httptest.Server{Listener: ln, Config: &http.Server{Handler: api.NewHandler(cfg)}}
+	srv.Start()
+	t.Cleanup(srv.Close)
+	return socket
 }

@@ -3,10 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/http"
-	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -154,18 +150,7 @@ func (f *fakeLB) EnableLBHost(_ context.Context, _ api.Identity, host string, e 
 
 func (f *fakeLB) serve(t *testing.T) (socket string) {
 	t.Helper()
-	socket = filepath.Join(shortTempDir(t), "s")
-	ln, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := api.NewHandler(api.Config{LB: f, Identify: func(*http.Request) (api.Identity, bool, error) {
-		return api.Identity{User: "root", Admin: true}, true, nil
-	}})
-	srv := &httptest.Server{Listener: ln, Config: &http.Server{Handler: h}}
-	srv.Start()
-	t.Cleanup(srv.Close)
-	return socket
+	return serveAPI(t, api.Config{LB: f})
 }
 
 // TestLBDrainWaits: a command ends when the holder has it, and says so when it never will.

@@ -3,10 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/http"
-	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -146,17 +142,7 @@ func (f *fakeMySQL) CloneMySQL(_ context.Context, who api.Identity, tag string, 
 
 func TestMySQLCommands(t *testing.T) {
 	f := &fakeMySQL{}
-	socket := filepath.Join(shortTempDir(t), "s")
-	ln, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := api.NewHandler(api.Config{MySQL: f, Identify: func(*http.Request) (api.Identity, bool, error) {
-		return api.Identity{User: "root", Admin: true}, true, nil
-	}})
-	srv := &httptest.Server{Listener: ln, Config: &http.Server{Handler: h}}
-	srv.Start()
-	defer srv.Close()
+	socket := serveAPI(t, api.Config{MySQL: f})
 	for _, c := range []struct {
 		args   string
 		code   int

@@ -92,6 +92,17 @@ func (s *clusters) subnetOf(a netip.Addr) (tag string, subnet *section.Subnet) {
 	return tag, subnet
 }
 
+// AddressOf is where the server of a host is reached, by its document: of the family of the VIP, else another; the zero Addr = it has none.
+func AddressOf(host hostdb.Document, vip netip.Addr) (addr netip.Addr) {
+	network, _ := section.NetworkOf(host) // what cannot be read counts as absent
+	for _, a := range []netip.Addr{network.IPv6, network.IP.Unmap()} {
+		if a.IsValid() && !a.IsUnspecified() && (a.Is4() == vip.Unmap().Is4() || !addr.IsValid()) {
+			addr = a
+		}
+	}
+	return addr
+}
+
 // member reads a host, and what its agent says of its port.
 func (s *clusters) member(d *definition, host string, m mesh.View) Member {
 	out := Member{Host: host, Port: cmp.Or(int(d.mysql.Port), defaultPort)}
@@ -101,12 +112,7 @@ func (s *clusters) member(d *definition, host string, m mesh.View) Member {
 		return out
 	}
 	doc := item.Data()
-	network, _ := section.NetworkOf(doc) // what cannot be read counts as absent
-	for _, a := range []netip.Addr{network.IPv6, network.IP.Unmap()} {
-		if a.IsValid() && !a.IsUnspecified() && (a.Is4() == d.mysql.VIP.Unmap().Is4() || !out.Addr.IsValid()) {
-			out.Addr = a
-		}
-	}
+	out.Addr = AddressOf(doc, d.mysql.VIP)
 	if !out.Addr.IsValid() {
 		out.Unfit = "it has no Network/IP"
 	}

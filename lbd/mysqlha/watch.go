@@ -244,7 +244,7 @@ func (w *Watch) look() (*Cluster, *Observations) {
 		if !ok {
 			m = Member{Host: host, Unfit: "it is not in HostDB"}
 		}
-		i, _ := slices.BinarySearchFunc(c.Others, host, func(m Member, h string) int { return compareText(m.Host, h) })
+		i, _ := slices.BinarySearchFunc(c.Others, host, func(m Member, h string) int { return strings.Compare(m.Host, h) })
 		c.Others = slices.Insert(c.Others, i, m)
 	}
 	c.Members = slices.Clone(c.Members)
@@ -257,16 +257,6 @@ func (w *Watch) look() (*Cluster, *Observations) {
 	}
 	o.Now, o.Wall = time.Now(), w.clock.Now()
 	return c, o
-}
-
-func compareText(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // related are the hosts that a record has to do with.

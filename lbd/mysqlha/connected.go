@@ -1,0 +1,57 @@
+package mysqlha
+
+import (
+	"context"
+	"sync"
+)
+
+// Connected remembers the record that was read last, and tells how many of its ackers are still the own server's. It implements Records. The zero value
+// of all but its exported fields is right; it is safe for concurrent use.
+type Connected struct {
+	Records
+	// Own is the own server, State what the agent on another host says of its server.
+	Own   Server
+	State func(ctx context.Context, host, tag string) (LocalState, error)
+
+	mu   sync.Mutex // guards last
+	last Record
+}
+
+// Load implements Records.
+func (c *Connected) Load(ctx context.Context, tag string) (Record, uint64, error) {
+	r, version, err := c.Records.Load(ctx, tag)
+	if err == nil {
+		c.mu.Lock()
+		c.last = r.Clone()
+		c.mu.Unlock()
+	}
+	return r, version, err
+}
+
+// Ackers are how many replicas that acknowledge are still this server's: it has such connections, and their agents have heard of no later change. What the
+// server says is not enough: on a host that was cut off connections seem to be there for minutes. false = the server did not say, or does not wait for them.
+func (c *Connected) Ackers(ctx context.Context, tag string) (n int, ok bool) {
+	f, err := c.Own.Observe(ctx)
+	switch {
+	case err != nil || !f.Semi.Source || !f.Semi.Active: // one that has waited long enough goes on without them
+		return 0, false
+	case f.Semi.Clients == 0:
+		return 0, true
+	}
+	c.mu.Lock()
+	last := c.last
+	c.mu.Unlock()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, host := range last.Ackers {
+		wg.Go(func() {
+			if st, err := c.State(ctx, host, tag); err == nil && st.Process == ProcessRuns && st.Epoch <= last.Epoch {
+				mu.Lock()
+				n++
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return min(n, f.Semi.Clients), true
+}
