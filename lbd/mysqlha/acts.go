@@ -293,19 +293,6 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 		return fmt.Errorf("make %s a copy of %s: %w", m.Host, from, err)
 	}
 	r.log.Info("a server was made a copy of another", "host", m.Host, "from", from, "position", position, "took", time.Since(began).Round(time.Millisecond).String())
-	// So may those that follow the new one: what a cut keeps from a server is kept from the whole host, and this agent may be on one of them.
-	each(everybody(c, m.Host, primary.Host), func(x Member) {
-		f, err := r.observe(ctx, x)
-		if err == nil && !c.follows(f, primary.Host) {
-			return
-		}
-		if err == nil {
-			err = r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(x).Uncut(ctx, order, m.Source()) })
-		}
-		if err != nil {
-			r.log.Warn("a replica may not hear the old primary yet", "host", x.Host, "old", m.Host, "err", err)
-		}
-	})
 	f, err := r.observe(ctx, m)
 	if err != nil {
 		return err
@@ -386,6 +373,19 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 	if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Uncut(ctx, order, m.Source()) }); err != nil {
 		r.log.Warn("the primary may not hear the old one yet", "host", primary.Host, "old", m.Host, "err", err)
 	}
+	// So may those that follow the new one: what a cut keeps from a server is kept from the whole host, and this agent may be on one of them.
+	each(everybody(c, m.Host, primary.Host), func(x Member) {
+		f, err := r.observe(ctx, x)
+		if err == nil && !c.follows(f, primary.Host) {
+			return
+		}
+		if err == nil {
+			err = r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(x).Uncut(ctx, order, m.Source()) })
+		}
+		if err != nil {
+			r.log.Warn("a replica may not hear the old primary yet", "host", x.Host, "old", m.Host, "err", err)
+		}
+	})
 	f, err := r.observe(ctx, m)
 	if err != nil {
 		return err
