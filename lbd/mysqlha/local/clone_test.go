@@ -30,23 +30,25 @@ func filled(t *testing.T, n int) (*world, func() int64) {
 	return w, func() int64 { return used(donor.server.Datadir) }
 }
 
-// writes inserts into the primary until stop, which returns how many there were.
+// writes inserts into the primary until stop, which returns how many there were: when it returns, none is under way.
 func (b *box) writes(t *testing.T) (stop func() int64) {
-	ctx, cancel := context.WithCancel(t.Context())
+	var stopped atomic.Bool
 	var n atomic.Int64
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for ctx.Err() == nil {
-			if _, err := b.server.Root().ExecContext(ctx, "INSERT INTO d.t (v) VALUES (REPEAT('x', 500))"); err == nil {
-				n.Add(1)
-			} else if ctx.Err() == nil {
-				t.Errorf("a write fails: %v", err)
+		for !stopped.Load() {
+			// A write that is given up may be carried out later, when rows have been counted: the last one is waited for.
+			if _, err := b.server.Root().ExecContext(t.Context(), "INSERT INTO d.t (v) VALUES (REPEAT('x', 500))"); err != nil {
+				if t.Context().Err() == nil {
+					t.Errorf("a write fails: %v", err)
+				}
 				return
 			}
+			n.Add(1)
 			time.Sleep(2 * time.Millisecond)
 		}
 	})
-	return sync.OnceValue(func() int64 { cancel(); wg.Wait(); return n.Load() })
+	return sync.OnceValue(func() int64 { stopped.Store(true); wg.Wait(); return n.Load() })
 }
 
 // same reports that two boxes have the same rows, once the second has caught up.
