@@ -39,6 +39,7 @@ func (a *Agent) openLease() error {
 	cfg.Dir, cfg.Founder = a.dir.file(leaseDir), a.founder
 	cfg.Mesh, cfg.Space = a.mesh, func() error { return checkSpace(a.dir.path) }
 	cfg.Clock, cfg.Logger = leaseClock{a.clock}, a.log
+	cfg.Apart = a.leadsDatabase
 	l, err := lease.Open(cfg)
 	if err != nil {
 		a.leaseErr = err
@@ -48,6 +49,25 @@ func (a *Agent) openLease() error {
 	a.lease = l
 	a.closers = append(a.closers, l.Close)
 	return nil
+}
+
+// leadsDatabase tells which clusters' primaries run on this box: when it dies, a failover needs a leader at once, and would wait for an election. "" = none.
+func (a *Agent) leadsDatabase() string {
+	r, ok := a.mesh.View().Report(a.dir.nodeID)
+	if !ok {
+		return ""
+	}
+	var tags []string
+	for tag, m := range r.MySQL {
+		if m.Role == "primary" {
+			tags = append(tags, tag)
+		}
+	}
+	if len(tags) == 0 {
+		return ""
+	}
+	slices.Sort(tags)
+	return "the primary of " + strings.Join(tags, ", ") + " runs there, and what replaces it needs a leader at once"
 }
 
 // leaseRemedy is what to do when the lease cannot be opened.

@@ -252,7 +252,7 @@ func (c *client) renew(ctx context.Context, hurry bool) {
 			}
 		}
 		c.mu.Unlock()
-		r.Unfit = c.l.unfit()
+		r.Unfit, r.Apart = c.l.unfit(), c.l.apart()
 		sent, sentAt := c.l.clock.Boot(), time.Now()
 		a, err := c.ask(ctx, &asking{Renew: r}, once)
 		c.l.counts.renewals.Add(1)
@@ -569,6 +569,13 @@ func (l *Lease) unfit() string {
 		return l.cfg.Unfit()
 	}
 	return ""
+}
+
+func (l *Lease) apart() string {
+	if l.cfg.Apart == nil {
+		return ""
+	}
+	return l.cfg.Apart()
 }
 
 // shortID names a node for logs.

@@ -39,6 +39,9 @@ type Config struct {
 	Space func() error
 	// Unfit tells why this node should not be a voter now; nil or "" = no reason.
 	Unfit func() string
+	// Apart tells why another node should lead the group while one can, as when what the group decides about most urgently would die together with this node: an election takes a
+	// second more. It may vote. nil or "" = no reason.
+	Apart func() string
 	// Clock is the source of time; nil = the real one.
 	Clock Clock
 	// Logger gets all messages; nil = slog.Default().

@@ -57,10 +57,13 @@ func (o *office) electorate() (electorate, error) {
 	})
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	unfit := map[string]string{}
+	unfit, apart := map[string]string{}, map[string]string{}
 	for _, s := range o.sessions {
 		if s.unfit != "" {
 			unfit[s.node] = s.unfit
+		}
+		if s.apart != "" {
+			apart[s.node] = s.apart
 		}
 	}
 	for _, m := range view.Members() {
@@ -80,7 +83,7 @@ func (o *office) electorate() (electorate, error) {
 		}
 		e.Nodes = append(e.Nodes, nodeState{
 			ID: m.ID, Name: m.Name, Rack: m.Rack, Alive: alive, For: now - was.since, Left: m.State == mesh.StateLeft,
-			Elsewhere: elsewhere, Drained: drained[m.ID], Unfit: unfit[m.ID],
+			Elsewhere: elsewhere, Drained: drained[m.ID], Unfit: unfit[m.ID], Apart: apart[m.ID],
 		})
 	}
 	return e, nil

@@ -49,6 +49,8 @@ type renewing struct {
 	// Over are former sessions of the node whose deadlines had passed when this was sent: it holds nothing by them, and takes no answer to
 	// them any more. Builds before this field say nothing of theirs, and ignore those of others.
 	Over []string `cbor:"9,keyasint,omitempty"`
+	// Apart is why another node should lead. Builds before this field lead wherever they are.
+	Apart string `cbor:"10,keyasint,omitempty"`
 }
 
 type offer struct {

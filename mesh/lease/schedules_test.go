@@ -178,6 +178,25 @@ func TestUnfitVoterWithoutOffers(t *testing.T) {
 	})
 }
 
+// a leader whose box should not lead: another one does, and duties stay where they are.
+func TestApart(t *testing.T) {
+	inCluster(t, 4, func(c *cluster) {
+		voting := c.voting(3)
+		lead := c.leader()
+		free := c.others(voting...)[0]
+		h := c.campaign("vip", free)
+		h.holder(free)
+		c.nodes[lead].l().cfg.Apart = func() string { return "a primary runs there" }
+		c.eventually("another leads", func() error {
+			if now := c.leader(); now == lead {
+				return fmt.Errorf("%d leads still", now)
+			}
+			return nil
+		})
+		h.holder(free)
+	})
+}
+
 // what a leader decided in one office is folded in a later one.
 func TestDecisionOfAFormerOffice(t *testing.T) {
 	inCluster(t, 4, func(c *cluster) {

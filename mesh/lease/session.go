@@ -21,6 +21,7 @@ type session struct {
 	ending bool // its end was proposed: it never renews again
 	idle   bool
 	unfit  string
+	apart  string // why its node should not lead
 }
 
 // endSessions proposes the end of the sessions whose time is over, and returns when it is to be called again. A leader that was away cannot tell theirs from its own.
@@ -140,7 +141,7 @@ func (o *office) renew(ctx context.Context, node string, r *renewing) answer {
 		s.ends = received // it was to last longer
 	}
 	s.heard, s.ends = received, max(s.ends, received+lasts)
-	s.name, s.unfit, s.idle = clip(r.Name), clip(r.Unfit), r.Idle
+	s.name, s.unfit, s.apart, s.idle = clip(r.Name), clip(r.Unfit), clip(r.Apart), r.Idle
 	changed := back
 	if r.Full && (!s.known || r.Number >= s.number) {
 		s.known, s.number, changed = true, r.Number, true

@@ -33,6 +33,7 @@ type nodeState struct {
 	Elsewhere      bool          // it is of another datacenter
 	Drained        bool
 	Unfit          string // why it cannot be a voter, as it says itself; "" = it can
+	Apart          string // why another should lead, as it says itself; "" = it may
 }
 
 // electorate is what the choice of voters follows from.
@@ -80,9 +81,32 @@ func wanted(nodes int) int {
 	return 1
 }
 
-// next is the next step, one at a time: pure. It removes no voter that lives before another has its place, and a dead
-// one only when somebody who can replace it has caught up, so that the majority gets no larger meanwhile.
+// next is the next step, one at a time: pure. When the voters are those that there should be, the best of them leads.
 func (e *electorate) next() change {
+	c := e.nextVoters()
+	if c.Kind != changeNone || e.Sick {
+		return c
+	}
+	nodes := map[string]*nodeState{}
+	for i := range e.Nodes {
+		nodes[e.Nodes[i].ID] = &e.Nodes[i]
+	}
+	lead := nodes[e.Leader]
+	if lead == nil || lead.Apart == "" {
+		return c
+	}
+	for _, s := range e.Servers {
+		// One that has just come back would be the next to go.
+		if n := nodes[s.Node]; s.Suffrage == voter && s.Node != e.Leader && isAlive(nodes, s) && n.For >= e.Times.Stable && !n.Elsewhere && !n.Drained && n.Unfit == "" && n.Apart == "" {
+			return change{changeLead, s.Node, s.RaftID, "another than " + lead.ID + " should lead: " + lead.Apart}
+		}
+	}
+	return c
+}
+
+// nextVoters is the next step towards the voters that there should be. It removes no voter that lives before another has its place, and a dead
+// one only when somebody who can replace it has caught up, so that the majority gets no larger meanwhile.
+func (e *electorate) nextVoters() change {
 	nodes := map[string]*nodeState{}
 	for i := range e.Nodes {
 		nodes[e.Nodes[i].ID] = &e.Nodes[i]
@@ -261,7 +285,7 @@ func btoi(b bool) int {
 	return 0
 }
 
-// spare is the best node that is no server yet; nil when there is none. A rack without a voter comes first.
+// spare is the best node that is no server yet; nil when there is none. A rack without a voter comes first, then a node that may lead.
 func (e *electorate) spare(voters, learners []server, nodes map[string]*nodeState) *nodeState {
 	in := map[string]bool{}
 	racks := map[string]int{}
@@ -273,7 +297,7 @@ func (e *electorate) spare(voters, learners []server, nodes map[string]*nodeStat
 	}
 	var best *nodeState
 	better := func(a, b *nodeState) bool {
-		return cmp.Or(cmp.Compare(racks[a.Rack], racks[b.Rack]), -cmp.Compare(a.For, b.For), cmp.Compare(a.ID, b.ID)) < 0
+		return cmp.Or(cmp.Compare(racks[a.Rack], racks[b.Rack]), cmp.Compare(btoi(a.Apart != ""), btoi(b.Apart != "")), -cmp.Compare(a.For, b.For), cmp.Compare(a.ID, b.ID)) < 0
 	}
 	for i := range e.Nodes {
 		n := &e.Nodes[i]

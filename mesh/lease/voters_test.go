@@ -37,6 +37,8 @@ func parseElectorate(t interface{ Fatalf(string, ...any) }, text string) *electo
 				n.Elsewhere = true
 			case "drained":
 				n.Drained = true
+			case "apart":
+				n.Apart = "a primary runs there"
 			case "unfit":
 				n.Unfit = "its disk is full"
 			default:
@@ -99,6 +101,14 @@ func TestNextChangeOfVoters(t *testing.T) {
 		{"a rack without a voter, while two share one", "a:voter:r1 b:voter:r1 c:voter:r2 d:node:r3", "add d"},
 		{"it becomes one", "a:voter:r1 b:voter:r1 c:voter:r2 d:learner:r3", "promote d"},
 		{"and one of the shared rack goes", "a:voter:r1 b:voter:r1 c:voter:r2 d:voter:r3", "remove b"},
+		{"a leader that should be another", "a:voter:r1:apart b:voter:r2:apart c:voter:r3", "lead c"},
+		{"a leader that should be another, and all should be", "a:voter:r1:apart b:voter:r2:apart c:voter:r3:apart", "nothing"},
+		{"the one that could lead has just come back", "a:voter:r1:apart b:voter:r2:up=3s c:voter:r3:apart", "nothing"},
+		{"the one that could lead is away", "a:voter:r1:apart b:voter:r2:dead=5s c:voter:r3:apart", "nothing"},
+		{"a leader that should be another, alone", "a:voter:r1:apart", "nothing"},
+		{"who votes comes first", "a:voter:r1:apart b:voter:r2 c:voter:r3:dead=40s d:node:r4", "add d"},
+		{"one that may lead is taken before one that should not", "a:voter:r1 b:voter:r2 c:voter:r3:dead=40s d:node:r4:apart e:node:r5", "add e"},
+		{"one that should not is better than none", "a:voter:r1 b:voter:r2 c:voter:r3:dead=40s d:node:r4:apart", "add d"},
 		{"no better rack", "a:voter:r1 b:voter:r1 c:voter:r2 d:node:r2", "nothing"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -112,7 +122,7 @@ func TestNextChangeOfVoters(t *testing.T) {
 }
 
 func TestNobodyIsReplacedUnderMassSuspicion(t *testing.T) {
-	e := parseElectorate(t, "a:voter:r1 b:voter:r2 c:voter:r3:dead=40s d:node:r4 e:learner:r5")
+	e := parseElectorate(t, "a:voter:r1:apart b:voter:r2 c:voter:r3:dead=40s d:node:r4 e:learner:r5")
 	e.Sick = true
 	if got := e.next(); got.Kind != changeNone && got.Kind != changeRemove || got.Node == "c" {
 		t.Errorf("%s", got)
@@ -135,6 +145,7 @@ func TestVotersSettle(t *testing.T) {
 			if i > 0 {
 				f += rapid.SampledFrom([]string{"", "", "", ":dead=1h", ":drained", ":unfit", ":removed", ":elsewhere"}).Draw(t, "state")
 			}
+			f += rapid.SampledFrom([]string{"", "", ":apart"}).Draw(t, "apart")
 			text = append(text, f)
 		}
 		e := parseElectorate(t, strings.Join(text, " "))

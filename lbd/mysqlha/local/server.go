@@ -318,12 +318,17 @@ func (s *server) killLocked(o mysqlha.Order, why string) (*process, error) {
 	// The network first: a killed server's sockets close only when its memory is freed.
 	next, _ := s.store.get()
 	edit(&next)
-	if err := s.applyRules(next); err != nil { // SIGKILL is what counts
-		s.h.cfg.Logger.Error("network of a database server is not shut before it is killed", "tag", s.tag, "err", err)
+	shut := s.applyRules(next)
+	if shut != nil { // SIGKILL is what counts
+		s.h.cfg.Logger.Error("network of a database server is not shut before it is killed", "tag", s.tag, "err", shut)
 	}
 	// A disk that fails must not keep it alive. That is told: it might start again after a reboot.
 	err := s.store.restrain(o, edit)
-	s.vip.end(why)
+	if shut == nil {
+		s.vip.handOver(why)
+	} else {
+		s.vip.end(why)
+	}
 	s.clone.stop(mysqlha.ErrOvertaken)
 	p, sent := s.sigkill()
 	s.h.counts.kills.Add(1)

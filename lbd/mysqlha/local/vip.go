@@ -204,19 +204,24 @@ func (s *server) handOverVIP(o mysqlha.Order) error {
 	if err := s.store.order(o, func(st *state) { st.Address = false }); err != nil {
 		return err
 	}
-	a := &s.vip
+	s.vip.handOver("it was told to hand the address over")
+	return nil
+}
+
+// handOver leaves the address here until the next one has it, at most for its life. What serves there must refuse by now: whoever asks is told so at once, and need not wait for an
+// address that nobody has.
+func (a *address) handOver(why string) {
 	a.mu.Lock()
 	h, t, cancel := a.handle, a.tenure, a.cancel
 	a.leaves = true // that the tenure ends says nothing new
 	a.mu.Unlock()
 	if h == nil {
-		return nil
+		return
 	}
 	h.HandOver()
-	t.End("it was told to hand the address over")
+	t.End(why)
 	cancel()
-	s.poke()
-	return nil
+	a.s.poke()
 }
 
 // keep takes the address again that is to be here, after a restart of the agent or when a claim ended.
