@@ -299,7 +299,7 @@ func (w *balancer) changesAt(ctx context.Context, turns int) ([]time.Duration, e
 		return nil, err
 	}
 	defer func() { stop(); _ = cmd.Wait() }() // it was killed
-	var mu sync.Mutex // guards seen
+	var mu sync.Mutex                         // guards seen
 	var seen []time.Time
 	go func() {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
