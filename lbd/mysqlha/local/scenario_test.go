@@ -157,6 +157,30 @@ func TestFence(t *testing.T) {
 	}
 }
 
+// TestKilledHandsOver: the address of a server that was killed stays, where all is refused, until the next one has it.
+func TestKilledHandsOver(t *testing.T) {
+	if !mariadbtest.InNamespaces(t) {
+		return
+	}
+	w := newWorld(t, 2, true)
+	a, b := w.boxes[1], w.boxes[2]
+	addr := a.member().VIP
+	mustDo(t, a.local().TakeVIP(t.Context(), order(1, 1)))
+	began := time.Now()
+	mustDo(t, a.local().Kill(t.Context(), order(2, 1), "a failover"))
+	if !a.seg.Has(addr) && time.Since(began) < time.Second { // it has two
+		t.Error("nobody has the address, and nobody refuses those who come")
+	}
+	if a.served() {
+		t.Error("the port is open")
+	}
+	mustDo(t, b.local().TakeVIP(t.Context(), order(2, 1)))
+	until(t, "the address goes from the first", func() bool { return !a.seg.Has(addr) })
+	if !b.seg.Has(addr) {
+		t.Error("the second lost it")
+	}
+}
+
 // TestDeathIsTold: agents hear of a death, whichever of them saw the server begin; SIGSTOP is none.
 func TestDeathIsTold(t *testing.T) {
 	if !mariadbtest.InNamespaces(t) {
