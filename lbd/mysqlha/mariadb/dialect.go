@@ -24,6 +24,12 @@ type dialect struct {
 	wait func(position string, limit time.Duration) string
 	// follow are the statements of Follow, from a server that may follow another by now. They need plainQuotes where that is not empty, and have secrets.
 	follow func(s mysqlha.Source, a credentials.Account, t *credentials.TLS, demoted bool) ([]string, error)
+	// until has a replica that was told whom it follows go on to a position, and stop there.
+	until func(position string) []string
+	// before is asked before a snapshot, and is part of its position; snapshot are the statements that begin one, read by nobody else and without locks that last; at is a query for
+	// its position then, one row of one column, NULL where that is not known. ended releases what snapshot holds.
+	before, at      string
+	snapshot, ended []string
 	// limit bounds each statement of the session from now on; 0 = not any more. nil = the flavour cannot.
 	limit func(time.Duration) string
 	// positions are expressions: see Facts.Binlog and Current.
@@ -86,6 +92,13 @@ func maria(v version) dialect {
 			}
 			return append(before, "CHANGE MASTER TO "+change+use, "START SLAVE"), nil
 		},
+		until: func(position string) []string { return []string{"START SLAVE UNTIL master_gtid_pos = '" + position + "'"} },
+		// A log that began after the data did, as that of a copy, says nothing of what was before: that is what was applied, which is the snapshot's, too.
+		before:   "SELECT @@global.gtid_slave_pos",
+		snapshot: []string{"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"},
+		// The session's: where in the log the snapshot is. Whatever is written or rotated meanwhile, that stays.
+		at: "SELECT BINLOG_GTID_POS(f.VARIABLE_VALUE, p.VARIABLE_VALUE) FROM information_schema.SESSION_STATUS f JOIN information_schema.SESSION_STATUS p" +
+			" WHERE f.VARIABLE_NAME = 'BINLOG_SNAPSHOT_FILE' AND p.VARIABLE_NAME = 'BINLOG_SNAPSHOT_POSITION'",
 		limit:   func(d time.Duration) string { return "SET SESSION max_statement_time = " + seconds(d) },
 		binlog:  "@@global.gtid_binlog_state",
 		current: "@@global.gtid_current_pos",
