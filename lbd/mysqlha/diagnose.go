@@ -258,6 +258,9 @@ func (d *diagnosing) primary() {
 		return
 	}
 	f := s.Facts
+	if why := s.unproven(); why != "" {
+		d.add(CopyUnverified, host, host+" is the primary by force: "+why+". Others are compared with it from now on", nil, "")
+	}
 	if f.Replica != nil {
 		d.add(PrimaryFollows, host, host+" is the primary by the record, and is set to follow "+f.Replica.SourceHost, nil, "if it is the primary: RESET SLAVE ALL there; if not: hostmesh mysql failover "+tag)
 	}

@@ -38,6 +38,11 @@ func (r *Runner) checkPlanned(ctx context.Context, c *Cluster, o *Observations, 
 			why = fmt.Sprintf("%s has transactions that %s never had: %s", to.Host, old.Host, extra)
 		}
 	}
+	if why == "" {
+		if err := r.sound(ctx, c, to); err != nil {
+			why = err.Error()
+		}
+	}
 	if why != "" {
 		return permanent{errors.New(why)}
 	}

@@ -30,6 +30,9 @@ func (r *Runner) verify(ctx context.Context, c *Cluster, m Member, order Order, 
 		return err
 	case st.Copy == nil:
 		return nil // an earlier runner did it
+	case m.Host == primary.Host: // a person had it promoted as it was: what it has is what others are compared with
+		r.remember("%s is the primary, and was a copy of %s that nobody had compared: others are compared with it from now on", m.Host, st.Copy.From)
+		return r.bounded(ctx, fenceBound, func(ctx context.Context) error { return local.Compared(ctx, order, "") })
 	case st.Copy.Differs != "":
 		return fmt.Errorf("%s is known to differ: %w", m.Host, ErrDiffers)
 	}
