@@ -70,7 +70,7 @@ func Choose(c *Cluster, o *Observations) Choice {
 		trapped bool
 		// unproven is why its data are not to be trusted; only a person can have it promoted all the same.
 		unproven string
-		lacks   GTIDs
+		lacks    GTIDs
 	}
 	var list []candidate
 	old := o.Servers[i.Old]

@@ -391,13 +391,13 @@ var cases = []struct {
 		x.o.Lends = map[string]string{"db2": "db4"}
 		x.edit("db3", func(s *Sight) { s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = nil, "", "", "" })
 	}},
-	{"a new member, and the only replica is a copy that differs", CopyDiffers, ActClone, func(x *seen) {
+	{"a new member, and the only replica is a copy that differs", ReplicaNew, ActClone, func(x *seen) {
 		x.c.Record.Ackers = nil
 		x.c.MySQL.Durability = section.Available
 		x.edit("db2", func(s *Sight) { s.Copy, s.Differs, s.Facts.Semi.Acker = "db1", "shop.ledger", false })
 		x.edit("db3", func(s *Sight) { s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = nil, "", "", "" })
 	}},
-	{"an old primary is back, OldPrimary, ActRejoin, func(x *seen) {
+	{"an old primary is back", OldPrimary, ActRejoin, func(x *seen) {
 		x.c.Record.Ackers, x.c.Record.Fenced = []string{"db2"}, map[string]string{"db3": "it was the primary until epoch 7: it is dead"}
 		x.died("db3")
 	}},

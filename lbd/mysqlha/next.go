@@ -371,13 +371,14 @@ func others(c *Cluster, o *Observations, host string) bool {
 	return complete && connected > 0 && p.Facts.Semi.Clients <= connected+1
 }
 
-// cloneFrom chooses whose copy a host becomes: a replica that has all, for a copy of the primary holds its writers up; the primary where there is none. One of whom a copy is made at the
+// cloneFrom chooses whose copy a host becomes: a replica that follows well, which is waited for until it has all, for a copy of the primary holds its writers up; the primary where there is none. One of whom a copy is made at the
 // moment is waited for, where no other replica can be copied: then it is "".
 func cloneFrom(c *Cluster, o *Observations, host string) string {
 	best, wait := "", false
 	for _, m := range c.Members {
 		s := o.Servers[m.Host]
-		if m.Host == host || m.Host == c.Record.Primary || !s.Agent || resting(o, m.Host) || !caughtUp(c, o, m.Host) || s.unproven() != "" {
+		if m.Host == host || m.Host == c.Record.Primary || !s.Agent || resting(o, m.Host) || !s.answers(o.Now) || !healthy(s.Facts) || !c.follows(s.Facts, c.Record.Primary) ||
+			s.Facts.Replica.Lag != nil && *s.Facts.Replica.Lag > c.MySQL.MaxLag || s.unproven() != "" {
 			continue
 		}
 		if o.lent(m.Host) {

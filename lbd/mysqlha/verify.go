@@ -113,7 +113,10 @@ func (r *Runner) compare(ctx context.Context, c *Cluster, m, primary Member, fro
 			return other.Host, sums, fmt.Errorf("wait until %s is as far: %w", other.Host, err)
 		}
 	}
-	if err := r.bounded(ctx, longBound, func(ctx context.Context) (err error) { sums, err = source.Checksum(ctx, nil, rand.Uint64()); return err }); err != nil {
+	if err := r.bounded(ctx, longBound, func(ctx context.Context) (err error) {
+		sums, err = source.Checksum(ctx, nil, rand.Uint64())
+		return err
+	}); err != nil {
 		return other.Host, sums, fmt.Errorf("checksums at %s: %w", other.Host, err)
 	}
 	if err := r.bounded(ctx, longBound, func(ctx context.Context) error {

@@ -36,19 +36,19 @@ func grown(t *testing.T, f func(t *testing.T, w *mysqlhatest.World, h *mysqlhate
 	})
 }
 
-// counting notes what is done with whom.
-type counting struct {
+// acting notes what is done with whom.
+type acting struct {
 	mu   sync.Mutex
 	done []string
 }
 
-func (c *counting) note(host, what string) {
+func (c *acting) note(host, what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.done = append(c.done, host+" "+what)
 }
 
-func (c *counting) of(host, what string) (n int) {
+func (c *acting) of(host, what string) (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, d := range c.done {
@@ -78,7 +78,7 @@ func same(w *mysqlhatest.World, hosts ...string) func() bool {
 // A copy is compared once, under constant writes, and counts then.
 func TestACopyCountsWhenItWasCompared(t *testing.T) {
 	grown(t, func(t *testing.T, w *mysqlhatest.World, _ *mysqlhatest.Holder, join func()) {
-		var n counting
+		var n acting
 		w.OnEffect(n.note)
 		c := write(t, w)
 		time.Sleep(time.Second)
@@ -210,7 +210,7 @@ func TestTwoCopiesOfOneDonor(t *testing.T) {
 		defer w.Close()
 		w.Empty("c")
 		w.Empty("d")
-		var n counting
+		var n acting
 		w.OnEffect(n.note)
 		h := w.Hold("watcher", nil, nil, logger())
 		c := write(t, w)
@@ -252,7 +252,7 @@ func dropping(t *testing.T, w *mysqlhatest.World) {
 // An old primary that has dropped what others have takes it back, and rejoins without a copy.
 func TestRejoinsWithoutACopy(t *testing.T) {
 	in(t, 3, true, func(t *testing.T, w *mysqlhatest.World, _ *mysqlhatest.Holder) {
-		var n counting
+		var n acting
 		w.OnEffect(n.note)
 		c := write(t, w)
 		time.Sleep(time.Second)

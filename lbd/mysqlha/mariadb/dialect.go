@@ -92,7 +92,9 @@ func maria(v version) dialect {
 			}
 			return append(before, "CHANGE MASTER TO "+change+use, "START SLAVE"), nil
 		},
-		until: func(position string) []string { return []string{"START SLAVE UNTIL master_gtid_pos = '" + position + "'"} },
+		until: func(position string) []string {
+			return []string{"START SLAVE UNTIL master_gtid_pos = '" + position + "'"}
+		},
 		// A log that began after the data did, as that of a copy, says nothing of what was before: that is what was applied, which is the snapshot's, too.
 		before:   "SELECT @@global.gtid_slave_pos",
 		snapshot: []string{"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"},

@@ -245,16 +245,12 @@ func (c session) arrived(ctx context.Context, want mysqlha.GTIDs) error {
 			return fmt.Errorf("it cannot apply: error %d: %s", r.SQLErrno, r.SQLError)
 		case has.Past(want):
 			return fmt.Errorf("it went on to %s: somebody else has started it", has)
-		case has.Reaches(want) && r.IO == "No" && !r.SQL:
-			return nil
+		case !r.SQL && has.Reaches(want):
+			return c.exec(ctx, c.d.leave[0]) // the one that receives may go on
 		case r.IO == "No" && r.IOErrno != 0:
 			return sourceSays(sentinelOf(causeOf(r)), r)
-		case r.IO == "No" && !r.SQL && !has.Reaches(want):
-			// The threads end one after the other, and are looked at before the position: that may have come since.
-			if has, err = c.current(ctx); err != nil || !has.Reaches(want) {
-				return errors.Join(err, fmt.Errorf("somebody has stopped it at %s", has))
-			}
-			return nil
+		case !r.SQL:
+			return fmt.Errorf("somebody has stopped it at %s", has)
 		case r.IO == "Yes" || r.IO == "No": // the thread that receives is done first
 			received = time.Now()
 		case time.Since(received) > arrivedPatience:
