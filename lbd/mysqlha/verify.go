@@ -52,8 +52,13 @@ func (r *Runner) verify(ctx context.Context, c *Cluster, m Member, order Order, 
 	}
 	began := time.Now()
 	progress(CloneProgress{Step: "compare"})
-	with, sums, err := r.compare(ctx, c, m, primary, st.Copy.From)
+	seed := rand.Uint64()
+	with, sums, err := r.compare(ctx, c, m, primary, st.Copy.From, seed)
 	var found differing
+	if errors.As(err, &found) { // a person is asked only for what is so twice
+		r.log.Warn("a copy seems to differ from the server that it was compared with: it is compared again", "host", m.Host, "with", with, "position", sums.Position, "differs", found.text)
+		with, sums, err = r.compare(ctx, c, m, primary, st.Copy.From, seed)
+	}
 	switch {
 	case errors.As(err, &found):
 		r.log.Error("a copy differs from the server that it was compared with: it is not counted", "host", m.Host, "with", with, "position", sums.Position, "differs", found.text)
@@ -87,7 +92,7 @@ func (d differing) Error() string { return d.text }
 
 // compare has the copy stand, takes checksums of a sample of tables in one snapshot of a server that counts, has the copy go on to the position of that snapshot, and takes the same
 // there. Nobody is locked. The threads of the copy stand afterwards.
-func (r *Runner) compare(ctx context.Context, c *Cluster, m, primary Member, from string) (with string, sums Sums, err error) {
+func (r *Runner) compare(ctx context.Context, c *Cluster, m, primary Member, from string, seed uint64) (with string, sums Sums, err error) {
 	server := r.cfg.World.Server(m)
 	if err := r.bounded(ctx, openBound, server.Leave); err != nil {
 		return "", sums, fmt.Errorf("have it stand: %w", err)
@@ -114,7 +119,7 @@ func (r *Runner) compare(ctx context.Context, c *Cluster, m, primary Member, fro
 		}
 	}
 	if err := r.bounded(ctx, longBound, func(ctx context.Context) (err error) {
-		sums, err = source.Checksum(ctx, nil, rand.Uint64())
+		sums, err = source.Checksum(ctx, nil, seed)
 		return err
 	}); err != nil {
 		return other.Host, sums, fmt.Errorf("checksums at %s: %w", other.Host, err)

@@ -65,30 +65,6 @@ func (s *Server) Checksum(ctx context.Context, tables []string, seed uint64) (my
 	return out, nil
 }
 
-// snapshot begins one, and returns its position.
-func (c session) snapshot(ctx context.Context) (string, error) {
-	var before, at sql.NullString
-	if err := c.QueryRowContext(ctx, c.d.before).Scan(&before); err != nil {
-		return "", err
-	}
-	if err := c.exec(ctx, c.d.snapshot...); err != nil {
-		return "", err
-	}
-	err := c.QueryRowContext(ctx, c.d.at).Scan(&at)
-	if ended := c.exec(ctx, c.d.ended...); err == nil {
-		err = ended
-	}
-	if err != nil {
-		return "", err
-	}
-	if !at.Valid {
-		return "", errors.New("the position of a snapshot is not known: its binary log was purged, or there is none")
-	}
-	a, err := mysqlha.ParseGTIDs(c.d.v.flavour, before.String)
-	b, err2 := mysqlha.ParseGTIDs(c.d.v.flavour, oneLine(at.String))
-	return a.Further(b).String(), errors.Join(err, err2)
-}
-
 // Engines are the tables that are not InnoDB's, by the account for backups: the agents' own sees no tables.
 func (s *Server) Engines(ctx context.Context) (map[string]string, error) {
 	ctx, cancel := s.bounded(ctx, s.c.Statement)

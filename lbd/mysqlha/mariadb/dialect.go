@@ -1,6 +1,7 @@
 package mariadb
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -26,10 +27,10 @@ type dialect struct {
 	follow func(s mysqlha.Source, a credentials.Account, t *credentials.TLS, demoted bool) ([]string, error)
 	// until has a replica that was told whom it follows go on to a position, and stop there.
 	until func(position string) []string
-	// before is asked before a snapshot, and is part of its position; snapshot are the statements that begin one, read by nobody else and without locks that last; at is a query for
-	// its position then, one row of one column, NULL where that is not known. ended releases what snapshot holds.
-	before, at      string
+	// snapshot are the statements that begin one, without locks that last, and ended those that release what they hold. at is the position of the one that a session has; sure is false
+	// where another is to be begun a moment later.
 	snapshot, ended []string
+	at              func(ctx context.Context, c session) (position string, sure bool, err error)
 	// limit bounds each statement of the session from now on; 0 = not any more. nil = the flavour cannot.
 	limit func(time.Duration) string
 	// positions are expressions: see Facts.Binlog and Current.
@@ -95,16 +96,12 @@ func maria(v version) dialect {
 		until: func(position string) []string {
 			return []string{"START SLAVE UNTIL master_gtid_pos = '" + position + "'"}
 		},
-		// A log that began after the data did, as that of a copy, says nothing of what was before: that is what was applied, which is the snapshot's, too.
-		before:   "SELECT @@global.gtid_slave_pos",
 		snapshot: []string{"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"},
-		// The session's: where in the log the snapshot is. Whatever is written or rotated meanwhile, that stays.
-		at: "SELECT BINLOG_GTID_POS(f.VARIABLE_VALUE, p.VARIABLE_VALUE) FROM information_schema.SESSION_STATUS f JOIN information_schema.SESSION_STATUS p" +
-			" WHERE f.VARIABLE_NAME = 'BINLOG_SNAPSHOT_FILE' AND p.VARIABLE_NAME = 'BINLOG_SNAPSHOT_POSITION'",
-		limit:   func(d time.Duration) string { return "SET SESSION max_statement_time = " + seconds(d) },
-		binlog:  "@@global.gtid_binlog_state",
-		current: "@@global.gtid_current_pos",
-		replica: "SHOW ALL SLAVES STATUS",
+		at:       mariaPosition,
+		limit:    func(d time.Duration) string { return "SET SESSION max_statement_time = " + seconds(d) },
+		binlog:   "@@global.gtid_binlog_state",
+		current:  "@@global.gtid_current_pos",
+		replica:  "SHOW ALL SLAVES STATUS",
 		columns: map[string]string{
 			"connection": "Connection_name", "host": "Master_Host", "port": "Master_Port", "io": "Slave_IO_Running", "sql": "Slave_SQL_Running",
 			"file": "Master_Log_File", "offset": "Read_Master_Log_Pos", "heartbeats": "Slave_received_heartbeats", "period": "Slave_heartbeat_period",

@@ -1,6 +1,7 @@
 package mariadb
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"strings"
@@ -48,13 +49,15 @@ func mysql8(v version) dialect {
 			return []string{"START REPLICA UNTIL SQL_AFTER_GTIDS = '" + position + "'"}
 		},
 		// It has no position of a snapshot; mysqldump holds writers up for a moment, too (--single-transaction --source-data).
-		before:   "SELECT ''",
 		snapshot: []string{"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ", "FLUSH TABLES WITH READ LOCK", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"},
-		at:       "SELECT @@global.gtid_executed",
-		ended:    []string{"UNLOCK TABLES"},
-		binlog:   "@@global.gtid_executed",
-		current:  "@@global.gtid_executed",
-		replica:  "SHOW REPLICA STATUS",
+		at: func(ctx context.Context, c session) (string, bool, error) {
+			has, err := c.current(ctx)
+			return has.String(), true, err
+		},
+		ended:   []string{"UNLOCK TABLES"},
+		binlog:  "@@global.gtid_executed",
+		current: "@@global.gtid_executed",
+		replica: "SHOW REPLICA STATUS",
 		columns: map[string]string{
 			"connection": "Channel_Name", "host": "Source_Host", "port": "Source_Port", "io": "Replica_IO_Running", "sql": "Replica_SQL_Running",
 			"file": "Source_Log_File", "offset": "Read_Source_Log_Pos", "lag": "Seconds_Behind_Source", "ioerrno": "Last_IO_Errno", "ioerror": "Last_IO_Error",
