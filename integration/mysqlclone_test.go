@@ -27,10 +27,10 @@ func (s *dbSite) clone450() {
 	t.Helper()
 	primary := s.settles()
 	db := s.dbs[primary]
-	db.Exec("CREATE TABLE shop.large (id INT PRIMARY KEY, v VARCHAR(1000)) ENGINE=InnoDB")
+	db.Exec("USE shop", "CREATE TABLE shop.large (id INT PRIMARY KEY, v VARCHAR(1000)) ENGINE=InnoDB")
 	began := time.Now()
 	for from := 1; from <= cloneRows; from += cloneBatch {
-		db.Exec(fmt.Sprintf("INSERT INTO shop.large SELECT seq, REPEAT(MD5(RAND()), 31) FROM seq_%d_to_%d", from, from+cloneBatch-1))
+		db.Exec("USE shop", fmt.Sprintf("INSERT INTO shop.large SELECT seq, REPEAT(MD5(RAND()), 31) FROM seq_%d_to_%d", from, from+cloneBatch-1))
 	}
 	want := fmt.Sprint(cloneRows)
 	for _, host := range s.members {

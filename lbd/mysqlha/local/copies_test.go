@@ -53,7 +53,7 @@ func TestCopiesAreCompared(t *testing.T) {
 	}
 	c := newCluster(t, 3)
 	// More than are compared from each end, in one table; one without a key, and one that is not InnoDB's.
-	c.boxes[1].server.Exec("CREATE TABLE shop.large (i INT PRIMARY KEY, v VARCHAR(20)) ENGINE=InnoDB", "INSERT INTO shop.large SELECT seq, seq FROM seq_1_to_50000",
+	c.boxes[1].server.Exec("USE shop", "CREATE TABLE shop.large (i INT PRIMARY KEY, v VARCHAR(20)) ENGINE=InnoDB", "INSERT INTO shop.large SELECT seq, seq FROM seq_1_to_50000",
 		"CREATE TABLE shop.keyless (i INT) ENGINE=InnoDB", "CREATE TABLE shop.half (i INT PRIMARY KEY) ENGINE=Aria")
 	b := c.boxes[3]
 	was, once := b.edit, sync.Once{}
