@@ -399,6 +399,11 @@ func TestAgentEndsInClone(t *testing.T) {
 				t.Errorf("the data is %q", has)
 			}
 			b.tidy()
+			// Nobody has compared the copy; the former data are what they were.
+			if u := b.state().Copy; (u != nil) != (has == "d") {
+				t.Errorf("the data is %q, and is remembered as %+v", has, u)
+			}
+			mustDo(t, b.local().Compared(t.Context(), order(1, 1), ""))
 			if has == "d" {
 				b.follow(primary)
 				sameRows(t, primary, b)

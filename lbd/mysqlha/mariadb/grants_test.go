@@ -152,8 +152,8 @@ var dumpArguments = []string{"--all-databases", "--single-transaction", "--quick
 
 // dumps has mariadb-dump copy a server as a clone does, with exactly the grants of that, and fail, or leave something out, without each of those that it needs besides.
 func dumps(t *testing.T, m *member) {
-	m.real.Exec("SET sql_log_bin = 0", "CREATE VIEW shop.words AS SELECT word FROM shop.ledger", "CREATE TRIGGER shop.ticks BEFORE INSERT ON shop.ledger FOR EACH ROW SET NEW.word = 'x'",
-		"CREATE EVENT shop.never ON SCHEDULE EVERY 1 YEAR DISABLE DO DO 1", "CREATE PROCEDURE shop.nothing() DO 1")
+	m.real.Exec("SET sql_log_bin = 0", "CREATE VIEW shop.shop_words AS SELECT word FROM shop.ledger", "CREATE TRIGGER shop.shop_ticks BEFORE INSERT ON shop.ledger FOR EACH ROW SET NEW.word = 'x'",
+		"CREATE EVENT shop.shop_never ON SCHEDULE EVERY 1 YEAR DISABLE DO DO 1", "CREATE PROCEDURE shop.shop_nothing() DO 1")
 	dump := func() string {
 		a := m.real.Accounts.Backup
 		defaults := filepath.Join(t.TempDir(), "dump.cnf")
@@ -165,7 +165,7 @@ func dumps(t *testing.T, m *member) {
 		if err != nil {
 			return fmt.Sprintf("%v: %s", err, said.String())
 		}
-		for _, part := range []string{"gtid_slave_pos", "words", "ticks", "never", "nothing", "Dump completed"} {
+		for _, part := range []string{"gtid_slave_pos", "shop_words", "shop_ticks", "shop_never", "shop_nothing", "Dump completed"} {
 			if !strings.Contains(string(out), part) {
 				return part + " is not in the dump"
 			}
