@@ -403,7 +403,7 @@ func TestAgentEndsInClone(t *testing.T) {
 			if u := b.state().Copy; (u != nil) != (has == "d") {
 				t.Errorf("the data is %q, and is remembered as %+v", has, u)
 			}
-			mustDo(t, b.local().Compared(t.Context(), order(1, 1), ""))
+			until(t, "it is found right", func() bool { return b.local().Compared(t.Context(), order(1, 1), "") == nil })
 			if has == "d" {
 				b.follow(primary)
 				sameRows(t, primary, b)
