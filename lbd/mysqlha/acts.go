@@ -195,17 +195,9 @@ func (r *Runner) patient(ctx context.Context, c *Cluster, m Member) error {
 	return nil
 }
 
-// speak has a replica that is counted acknowledge: that holds from the next start of its receiving thread. The other thread is never stopped.
+// speak has a replica that is counted acknowledge: that holds from the next start of its receiving thread, which is stopped before. So one that is left in the middle stands, and is
+// started, and does not look like one that acknowledges. The other thread is never stopped.
 func (r *Runner) speak(ctx context.Context, m Member) error {
-	server := r.cfg.World.Server(m)
-	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, true) }); err != nil {
-		return err
-	}
-	return r.restartIO(ctx, m)
-}
-
-// restartIO starts the receiving thread anew, when the other one runs.
-func (r *Runner) restartIO(ctx context.Context, m Member) error {
 	server := r.cfg.World.Server(m)
 	f, err := r.observe(ctx, m)
 	if err != nil {
@@ -215,6 +207,9 @@ func (r *Runner) restartIO(ctx context.Context, m Member) error {
 		return fmt.Errorf("%s does not apply: its receiving thread is not touched", m.Host)
 	}
 	if err := r.bounded(ctx, stopBound, server.StopIO); err != nil {
+		return err
+	}
+	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, true) }); err != nil {
 		return err
 	}
 	return r.bounded(ctx, openBound, server.Start)
@@ -276,9 +271,9 @@ func (r *Runner) spared(ctx context.Context, c *Cluster, host string) error {
 	}
 }
 
-// clone makes a host's server a copy of another's, and has it follow the primary.
+// clone makes a host's server a copy of another's, compares it, and has it follow the primary.
 func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, order Order, progress func(CloneProgress)) error {
-	local, server := r.cfg.World.Local(m), r.cfg.World.Server(m)
+	local := r.cfg.World.Local(m)
 	if progress == nil {
 		progress = func(CloneProgress) {}
 	}
@@ -318,7 +313,13 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 	} else if !lost.Empty() {
 		return fmt.Errorf("the copy of %s that %s is has not got what it wrote itself as a primary, up to %s, and would skip that: it is made again", from, m.Host, lost)
 	}
-	return r.attach(ctx, c, m, server, false)
+	// Before it follows anybody: it has nothing then that clients still wait for, and that no snapshot of the primary has.
+	if err := r.verify(ctx, c, m, order, progress); errors.Is(err, ErrBusy) {
+		return errors.New(err.Error()) // the copy itself is made
+	} else if err != nil {
+		return err
+	}
+	return nil
 }
 
 // complete waits until a replica has applied all that the primary has now: a copy of one that is behind would have to receive what the host that becomes it may have

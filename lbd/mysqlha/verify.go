@@ -14,7 +14,8 @@ import (
 // ErrDiffers is returned when a copy was compared, and is not what it was copied from.
 var ErrDiffers = errors.New("the copy differs from the server that it was compared with")
 
-// verify compares a copy with a server that counts, at one position, and has its host remember what came of it. It follows the primary afterwards, unless it differs.
+// verify compares a copy with a server that counts, at one position, and has its host remember what came of it. It follows the primary once it was found right, and not before: what it then
+// had received a snapshot of the primary might never come to have, where clients wait for its acknowledgement alone.
 func (r *Runner) verify(ctx context.Context, c *Cluster, m Member, order Order, progress func(CloneProgress)) error {
 	local, server := r.cfg.World.Local(m), r.cfg.World.Server(m)
 	if progress == nil {
@@ -74,7 +75,10 @@ func (r *Runner) verify(ctx context.Context, c *Cluster, m Member, order Order, 
 			r.remember("%s is a copy of %s, and was found right: %d tables at %s", m.Host, st.Copy.From, len(sums.Tables), sums.Position)
 		}
 	}
-	return errors.Join(err, r.attach(ctx, c, m, server, false))
+	if err != nil {
+		return err
+	}
+	return r.attach(ctx, c, m, server, false)
 }
 
 // remembered is what the host of a server remembers of it.

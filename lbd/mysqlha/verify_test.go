@@ -212,8 +212,15 @@ func TestTwoCopiesOfOneDonor(t *testing.T) {
 		w.Empty("d")
 		var n acting
 		w.OnEffect(n.note)
-		h := w.Hold("watcher", nil, nil, logger())
+		var mu sync.Mutex
+		members := w.Members()[:2]
+		h := w.Hold("watcher", nil, func() []mysqlha.Member { mu.Lock(); defer mu.Unlock(); return members }, logger())
 		c := write(t, w)
+		settle(t, w, 20*time.Second, "two", func() bool { return len(w.Record().Starts) == 1 && w.Address() == "a" })
+		time.Sleep(time.Second)
+		mu.Lock()
+		members = w.Members()
+		mu.Unlock()
 		settle(t, w, 20*time.Second, "a copy is made", func() bool { return n.of("c", "clone") > 0 })
 		if _, err := h.Clone(t.Context(), "b", "d", "somebody"); err == nil || !strings.Contains(err.Error(), "a copy for c is made of b") {
 			t.Errorf("a second copy of b by hand: %v", err)
