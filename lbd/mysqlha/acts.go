@@ -285,16 +285,17 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 	if err != nil {
 		return err
 	}
-	defer done()
-	if err := r.complete(ctx, c, from, primary); err != nil {
-		return err
-	}
 	began := time.Now()
 	var position string
+	if err = r.complete(ctx, c, from, primary); err != nil {
+		done()
+		return err
+	}
 	err = r.bounded(ctx, longBound, func(ctx context.Context) (err error) {
 		position, err = local.Clone(ctx, order, from, progress)
 		return err
 	})
+	done()
 	if err != nil {
 		return fmt.Errorf("make %s a copy of %s: %w", m.Host, from, err)
 	}
@@ -429,6 +430,8 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 	}
 	if why != "" {
 		// It becomes a copy.
+	} else if st.Copy != nil {
+		return r.verify(ctx, c, m, order, progress) // it is one, of an earlier runner
 	} else if err := r.attach(ctx, c, m, server, true); errors.Is(err, ErrMissingLog) {
 		why = err.Error()
 	} else if err != nil {

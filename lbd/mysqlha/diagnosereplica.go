@@ -17,6 +17,7 @@ func (d *diagnosing) replica(m Member) {
 		if s.answers(o.Now) && !s.Facts.ReadOnly {
 			d.add(ReplicaWritable, host, host+" takes writes, and is not the primary", nil, "it is ended, or set read-only")
 		}
+		d.differs(host, s)
 		return
 	}
 	if busy := o.Busy[host]; busy != "" {
@@ -45,9 +46,7 @@ func (d *diagnosing) replica(m Member) {
 				"look at them (mysqlbinlog); then give it the primary's data: hostmesh mysql clone "+tag+" FROM "+host)
 		}
 	}
-	if s.Differs != "" {
-		d.add(CopyDiffers, host, host+" is a copy of "+s.Copy+", and differs from what it was compared with: it is not counted, answers no readers, and is copied by nobody", []string{shorten(s.Differs)},
-			"find out which of them is right; then hostmesh mysql clone "+tag+" FROM "+host)
+	if d.differs(host, s) {
 		return
 	}
 	if x := f.Replica; s.Copy != "" && (x == nil || x.UsesGTID && !missingLog(x) && x.SQLErrno == 0) {
@@ -84,6 +83,16 @@ func (d *diagnosing) replica(m Member) {
 	if x.Lag != nil && *x.Lag > c.MySQL.MaxLag {
 		d.add(ReplicaLagging, host, fmt.Sprintf("%s is %s behind, more than MaxLag (%s): readers are not sent there", host, *x.Lag, c.MySQL.MaxLag), nil, "see what it applies: SHOW PROCESSLIST there")
 	}
+}
+
+// differs tells of a copy that was compared, and is not right.
+func (d *diagnosing) differs(host string, s Sight) bool {
+	if s.Differs == "" {
+		return false
+	}
+	d.add(CopyDiffers, host, host+" is a copy of "+s.Copy+", and differs from what it was compared with: it is not counted, answers no readers, and is copied by nobody", []string{shorten(s.Differs)},
+		"find out which of them is right; then hostmesh mysql clone "+d.c.Tag+" FROM "+host)
+	return true
 }
 
 // connectPatience is how long a replica may try to connect to a primary that answers.
