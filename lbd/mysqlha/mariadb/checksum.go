@@ -14,16 +14,17 @@ import (
 )
 
 const (
-	// checksumRows are read from each end of a table, in the order of its primary key: large tables are not read whole.
-	checksumRows = 20_000
+	// checksumRows are read from each end of a table, in the order of its primary key: large tables are not read whole. Of tables with texts or the like, which may have 64 KB, or more, in a
+	// row, these are fewer. It is told by the columns, which are the same on all servers.
+	checksumRows, checksumTexts, checksumLong = 20_000, 2_000, 200
 	// checksumCount is how many rows of a table are counted at most: to count all of a large one takes minutes.
-	checksumCount = 1_000_000
+	checksumCount = 100_000
 	// checksumTables are in a sample.
 	checksumTables = 10
 )
 
 // Checksum is a checksum of each of the tables named (database.table), all of one snapshot, by the account for backups: the agents' own reads no data.
-// It is of the number of rows, up to a million, and of the first and last 20,000 of them by primary key; a table without one, or that has
+// It is of the number of rows, up to 100,000, and of the first and last 20,000 of them by primary key, 2,000 or 200 where rows may be large; a table without one, or that has
 // no transactions, is left out. The same seed chooses the same tables on servers that have the same. What changes tables (ALTER) while they are read is an
 // error: it is tried again.
 func (s *Server) Checksum(ctx context.Context, tables []string, seed uint64) (mysqlha.Sums, error) {
@@ -90,12 +91,13 @@ const ownSchemas = "('mysql', 'sys', 'information_schema', 'performance_schema')
 type table struct {
 	schema, name string
 	snapshots    bool // its engine has them
+	rows         int  // that are read from each end
 	columns, key []string
 }
 
 // checkable are the tables with a primary key and transactions, but for the server's own, and the names of all others.
 func (c session) checkable(ctx context.Context) (_ map[string]*table, outside []string, err error) {
-	list, err := c.rowsOf(ctx, "SELECT c.TABLE_SCHEMA AS s, c.TABLE_NAME AS t, c.COLUMN_NAME AS c, k.ORDINAL_POSITION AS k, t.ENGINE AS e FROM information_schema.COLUMNS c"+
+	list, err := c.rowsOf(ctx, "SELECT c.TABLE_SCHEMA AS s, c.TABLE_NAME AS t, c.COLUMN_NAME AS c, k.ORDINAL_POSITION AS k, t.ENGINE AS e, c.DATA_TYPE AS y FROM information_schema.COLUMNS c"+
 		" JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME AND t.TABLE_TYPE = 'BASE TABLE'"+
 		" LEFT JOIN information_schema.KEY_COLUMN_USAGE k ON k.TABLE_SCHEMA = c.TABLE_SCHEMA AND k.TABLE_NAME = c.TABLE_NAME AND k.COLUMN_NAME = c.COLUMN_NAME AND k.CONSTRAINT_NAME = 'PRIMARY'"+
 		" WHERE c.TABLE_SCHEMA NOT IN "+ownSchemas+" ORDER BY c.TABLE_SCHEMA, c.TABLE_NAME, c.ORDINAL_POSITION")
@@ -108,10 +110,16 @@ func (c session) checkable(ctx context.Context) (_ map[string]*table, outside []
 		id := r["s"] + "." + r["t"]
 		t := all[id]
 		if t == nil {
-			t = &table{schema: r["s"], name: r["t"], snapshots: r["e"] == "InnoDB"}
+			t = &table{schema: r["s"], name: r["t"], snapshots: r["e"] == "InnoDB", rows: checksumRows}
 			all[id] = t
 		}
 		t.columns = append(t.columns, r["c"])
+		switch r["y"] {
+		case "blob", "text":
+			t.rows = min(t.rows, checksumTexts)
+		case "mediumblob", "longblob", "mediumtext", "longtext", "json", "geometry":
+			t.rows = min(t.rows, checksumLong)
+		}
 		if k := r.number("k"); k != 0 {
 			at, _ := slices.BinarySearch(keys[t], k)
 			keys[t], t.key = slices.Insert(keys[t], at, k), slices.Insert(t.key, at, r["c"])
@@ -167,7 +175,7 @@ func (t *table) query() (string, error) {
 	from := quoted(t.schema) + "." + quoted(t.name)
 	sum := func(order []string) string {
 		return fmt.Sprintf("(SELECT SUM(CAST(CONV(LEFT(MD5(CONCAT(%s)), 15), 16, 10) AS DECIMAL(40))) FROM (SELECT * FROM %s ORDER BY %s LIMIT %d) AS part)",
-			strings.Join(parts, ", "), from, strings.Join(order, ", "), checksumRows)
+			strings.Join(parts, ", "), from, strings.Join(order, ", "), t.rows)
 	}
 	return fmt.Sprintf("SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM %s LIMIT %d) AS part), %s, %s", from, checksumCount, sum(up), sum(down)), errors.Join(errs...)
 }

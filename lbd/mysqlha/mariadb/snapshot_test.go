@@ -112,14 +112,25 @@ func TestEngines(t *testing.T) {
 	t.Parallel()
 	w := &world{}
 	m := w.add(t)
-	m.real.Exec("SET sql_log_bin = 0", "CREATE TABLE shop.half (i INT PRIMARY KEY) ENGINE=Aria", "CREATE TABLE shop.old (i INT PRIMARY KEY) ENGINE=MyISAM", "CREATE TABLE shop.keyless (i INT) ENGINE=InnoDB",
+	m.real.Exec("USE shop", "SET sql_log_bin = 0", "CREATE TABLE shop.half (i INT PRIMARY KEY) ENGINE=Aria", "CREATE TABLE shop.old (i INT PRIMARY KEY) ENGINE=MyISAM", "CREATE TABLE shop.keyless (i INT) ENGINE=InnoDB",
+		"CREATE TABLE shop.texts (i INT PRIMARY KEY, a TEXT, b LONGBLOB) ENGINE=InnoDB", "INSERT INTO shop.texts SELECT seq, seq, seq FROM seq_1_to_1000",
 		"CREATE VIEW shop.seen AS SELECT i FROM shop.old", "INSERT INTO shop.ledger VALUES (1, NULL, NULL)")
 	engines, err := m.server.Engines(ctx(t))
 	if err != nil || fmt.Sprint(engines) != "map[shop.half:Aria shop.old:MyISAM]" {
 		t.Errorf("engines: %v, %v", engines, err)
 	}
 	s, err := m.server.Checksum(ctx(t), nil, uint64(time.Now().UnixNano()))
-	if err != nil || fmt.Sprint(s.Outside) != "[shop.half shop.keyless shop.old]" || len(s.Tables) != 1 || !strings.HasPrefix(s.Tables["shop.ledger"], "1:") {
+	if err != nil || fmt.Sprint(s.Outside) != "[shop.half shop.keyless shop.old]" || len(s.Tables) != 2 || !strings.HasPrefix(s.Tables["shop.ledger"], "1:") || !strings.HasPrefix(s.Tables["shop.texts"], "1000:") {
 		t.Errorf("checksums: %+v, %v", s, err)
+	}
+	// Of rows that may be large fewer are read, from both ends.
+	for row, same := range map[int]bool{200: false, 500: true, 801: false} {
+		m.real.Exec("USE shop", fmt.Sprintf("UPDATE texts SET b = 'other' WHERE i = %d", row))
+		now, err := m.server.Checksum(ctx(t), []string{"shop.texts"}, 0)
+		must(t, err)
+		if now.Tables["shop.texts"] == s.Tables["shop.texts"] != same {
+			t.Errorf("row %d was changed, and the sum is the same: %t", row, !same)
+		}
+		m.real.Exec("USE shop", fmt.Sprintf("UPDATE texts SET b = '%d' WHERE i = %d", row, row))
 	}
 }
