@@ -85,7 +85,7 @@ func (s *dbSite) clone450() {
 	report("as long without a copy", from)
 	s.writes.holds(primary)
 	at := db.Text("SELECT @@gtid_current_pos")
-	if failed := s.dbs["box4"].Text("SELECT MASTER_GTID_WAIT('"+at+"', 60)"); failed != "0" {
+	if failed := s.dbs["box4"].Text("SELECT MASTER_GTID_WAIT('" + at + "', 60)"); failed != "0" {
 		t.Errorf("box4 has not got %s within a minute", at)
 	}
 }
