@@ -14,6 +14,9 @@ import (
 // dbRuns is how often each fault is made: once, and only the quick ones, unless make databases says otherwise.
 const dbRuns = "HOSTMESH_TEST_DB_RUNS"
 
+// dbOnly is a pattern of what of it happens; "" = all but clone450, which writes some gigabytes.
+const dbOnly = "HOSTMESH_TEST_DB_ONLY"
+
 // TestDatabases has five agents, three of which are beside a real MariaDB server, each in a network namespace of its own, and clients that write through the address
 // of the primary all the time. Servers, agents and links are broken; no row that was acknowledged may be lost.
 func TestDatabases(t *testing.T) {
@@ -108,7 +111,7 @@ func databases(t *testing.T) {
 	}
 	s := newDBSite(t)
 	s.begin()
-	only := regexp.MustCompile(os.Getenv("HOSTMESH_TEST_DB_ONLY"))
+	only := regexp.MustCompile(os.Getenv(dbOnly))
 	for _, f := range dbFaults() {
 		if !only.MatchString(f.name) || f.more && !all {
 			continue
@@ -125,6 +128,9 @@ func databases(t *testing.T) {
 	}
 	if all && only.MatchString("sysbench") {
 		s.benches()
+	}
+	if os.Getenv(dbOnly) != "" && only.MatchString("clone450") {
+		s.clone450()
 	}
 	for _, line := range s.results {
 		t.Log(line)

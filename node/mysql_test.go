@@ -328,4 +328,39 @@ func TestMySQLPicture(t *testing.T) {
 	}
 }
 
+// TestMySQLCheckTellsOfDumps: where mariadb-backup is not installed on a member's host the grants have what dumps need, and nowhere else.
+func TestMySQLCheckTellsOfDumps(t *testing.T) {
+	s, d := newMySQLSite(t)
+	d.file = func(string) (credentials.File, error) {
+		a := credentials.Account{User: "hostmesh", Password: credentials.NewSecret("geheim")}
+		return credentials.File{Admin: a, Replication: credentials.Account{User: "repl", Password: a.Password}, Backup: credentials.Account{User: "copies", Password: a.Password}}, nil
+	}
+	p := &mysqlha.Picture{Cluster: mysqlha.Cluster{Tag: "shop-db", MySQL: section.MySQL{VIP: netip.MustParseAddr("10.1.0.60")}, Members: []mysqlha.Member{{Host: "box2"}}}, Diagnoses: []mysqlha.Diagnosis{{Name: mysqlha.Well}}}
+	for _, dumps := range []bool{false, true} {
+		s.mv = s.mv.WithReport(report.Report{Node: box("box2"), Boot: 1, N: 1, MySQL: map[string]report.MySQL{"shop-db": {Process: "running", Dumps: dumps}}})
+		check := d.checkOf("shop-db", p)
+		text, notes := strings.Join(check.Grants, "\n"), strings.Join(check.Notes, "\n")
+		if strings.Contains(text, "GRANT SHOW VIEW, TRIGGER, EVENT ON *.* TO 'copies'@'10.1.0.0/255.255.0.0'") != dumps || strings.Contains(text, "EVENT ON *.* TO 'hostmesh'") ||
+			strings.Contains(notes, "copies from and to box2 are dumps") != dumps {
+			t.Errorf("dumps %t: %s\n%s", dumps, text, notes)
+		}
+	}
+}
+
+// TestEnginesNote: tables that are not InnoDB are named, not too many of them, with why.
+func TestEnginesNote(t *testing.T) {
+	t.Parallel()
+	if note := enginesNote("db1", nil); note != "" {
+		t.Error(note)
+	}
+	engines := map[string]string{}
+	for i := range 30 {
+		engines[fmt.Sprintf("shop.t%02d", i)] = "Aria"
+	}
+	note := enginesNote("db1", engines)
+	if !strings.Contains(note, "tables of db1 that are not InnoDB: shop.t00 (Aria), ") || strings.Contains(note, "shop.t10") || !strings.Contains(note, "and 20 more") || !strings.Contains(note, "half there after a crash") {
+		t.Error(note)
+	}
+}
+
 var _ mysqlha.Mesh = (*mysqlSite)(nil)

@@ -122,6 +122,12 @@ func (d *mysqlDesk) here(ctx context.Context, q mysqlQuestion) (a mysqlAnswer, e
 			a.Cluster = &x
 		case "check":
 			x := d.checkOf(q.Tag, p)
+			host, engines, err := w.Engines(ctx)
+			if err != nil {
+				x.Notes = append(x.Notes, "which tables are not InnoDB is not known: "+err.Error())
+			} else if note := enginesNote(host, engines); note != "" {
+				x.Notes = append(x.Notes, note)
+			}
 			a.Check = &x
 		default:
 			a.Lines = mysqlha.Explain(p)

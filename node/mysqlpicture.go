@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strings"
 
 	"hostmesh/hostdb"
 	"hostmesh/hostdb/section"
@@ -152,10 +153,48 @@ func (d *mysqlDesk) checkOf(tag string, p *mysqlha.Picture) api.MySQLCheck {
 	if file.TLS == nil {
 		out.Notes = append(out.Notes, "the agents' connections to the servers are not encrypted: credentials.d/"+c.MySQL.Credentials+".yaml has no tls")
 	}
-	if out.Grants, err = mariadb.Grants(file, d.grantedHosts(c)); err != nil {
+	hosts := d.grantedHosts(c)
+	if out.Grants, err = mariadb.Grants(file, hosts); err != nil {
 		out.Notes = append(out.Notes, err.Error())
 	}
+	if dumps := d.dumps(c, tag); len(dumps) > 0 {
+		out.Notes = append(out.Notes, "copies from and to "+strings.Join(dumps, ", ")+" are dumps, which take many times longer, and for which the account of copies needs more: install mariadb-backup there")
+		more, err := mariadb.DumpGrants(file, hosts)
+		if err != nil {
+			out.Notes = append(out.Notes, err.Error())
+		}
+		out.Grants = append(out.Grants, more...)
+	}
 	return out
+}
+
+// dumps are the hosts of a cluster on which mariadb-backup is not installed, by their agents.
+func (d *mysqlDesk) dumps(c *mysqlha.Cluster, tag string) (out []string) {
+	mv := d.net.View()
+	for _, m := range c.Members {
+		if node, ok := mv.ByName(m.Host); ok {
+			if r, ok := mv.Report(node.ID); ok && r.MySQL[tag].Dumps {
+				out = append(out, m.Host)
+			}
+		}
+	}
+	return out
+}
+
+// enginesNote is what check says of tables that are not InnoDB's; "" = there are none.
+func enginesNote(host string, engines map[string]string) string {
+	if len(engines) == 0 {
+		return ""
+	}
+	var list []string
+	for _, t := range slices.Sorted(maps.Keys(engines)) {
+		list = append(list, fmt.Sprintf("%s (%s)", t, engines[t]))
+	}
+	if n := len(list); n > 10 {
+		list = append(list[:10], fmt.Sprintf("and %d more", n-10))
+	}
+	return fmt.Sprintf("tables of %s that are not InnoDB: %s. What is written there can be half there after a crash, is not dropped with what was never acknowledged, and no copy is compared in it: ALTER TABLE ... ENGINE=InnoDB",
+		host, strings.Join(list, ", "))
 }
 
 // grantedHosts are from where the accounts come: the network of the VIP, where every node may watch, else the members.

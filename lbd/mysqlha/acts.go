@@ -10,7 +10,7 @@ import (
 
 // Long reports whether an act takes so long that others must not wait for it: it is done by Effect, beside. All others are done by Do.
 func (a Action) Long() bool {
-	return a.Act == ActStart || a.Act == ActClone || a.Act == ActRejoin
+	return a.Act == ActStart || a.Act == ActClone || a.Act == ActRejoin || a.Act == ActVerify
 }
 
 // Do does what is short, and what writes the record. by is who asked for it; "" = nobody.
@@ -47,6 +47,9 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 	case ActFollow, ActResume:
 		return r.back(ctx, c, m, primary)
 	case ActAcker, ActProve:
+		if err := r.sound(ctx, c, m); err != nil {
+			return err
+		}
 		began := o.began(o.Servers[a.Host])
 		err := r.store(ctx, func(rec *Record) {
 			if !slices.Contains(rec.Ackers, a.Host) {
@@ -62,6 +65,7 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		}
 		return r.speak(ctx, m)
 	case ActCount:
+		// Whoever acknowledges is waited for, whatever its data are: one that is a copy which nobody has compared is dismissed then, once others have all.
 		return r.store(ctx, func(rec *Record) {
 			if !slices.Contains(rec.Ackers, a.Host) {
 				rec.Ackers = append(rec.Ackers, a.Host) // that it has all is established later
@@ -130,6 +134,8 @@ func (r *Runner) Effect(ctx context.Context, c *Cluster, a Action, order Order, 
 		return r.clone(ctx, c, m, a.From, order, progress)
 	case ActRejoin:
 		return r.rejoin(ctx, c, m, order, progress)
+	case ActVerify:
+		return r.verify(ctx, c, m, order, progress)
 	}
 	return fmt.Errorf("act %q is not one that takes long", a.Act)
 }
@@ -189,17 +195,9 @@ func (r *Runner) patient(ctx context.Context, c *Cluster, m Member) error {
 	return nil
 }
 
-// speak has a replica that is counted acknowledge: that holds from the next start of its receiving thread. The other thread is never stopped.
+// speak has a replica that is counted acknowledge: that holds from the next start of its receiving thread, which is stopped before. So one that is left in the middle stands, and is
+// started, and does not look like one that acknowledges. The other thread is never stopped.
 func (r *Runner) speak(ctx context.Context, m Member) error {
-	server := r.cfg.World.Server(m)
-	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, true) }); err != nil {
-		return err
-	}
-	return r.restartIO(ctx, m)
-}
-
-// restartIO starts the receiving thread anew, when the other one runs.
-func (r *Runner) restartIO(ctx context.Context, m Member) error {
 	server := r.cfg.World.Server(m)
 	f, err := r.observe(ctx, m)
 	if err != nil {
@@ -209,6 +207,9 @@ func (r *Runner) restartIO(ctx context.Context, m Member) error {
 		return fmt.Errorf("%s does not apply: its receiving thread is not touched", m.Host)
 	}
 	if err := r.bounded(ctx, stopBound, server.StopIO); err != nil {
+		return err
+	}
+	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, true) }); err != nil {
 		return err
 	}
 	return r.bounded(ctx, openBound, server.Start)
@@ -270,9 +271,9 @@ func (r *Runner) spared(ctx context.Context, c *Cluster, host string) error {
 	}
 }
 
-// clone makes a host's server a copy of another's, and has it follow the primary.
+// clone makes a host's server a copy of another's, compares it, and has it follow the primary.
 func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, order Order, progress func(CloneProgress)) error {
-	local, server := r.cfg.World.Local(m), r.cfg.World.Server(m)
+	local := r.cfg.World.Local(m)
 	if progress == nil {
 		progress = func(CloneProgress) {}
 	}
@@ -280,19 +281,26 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 	if !ok {
 		return fmt.Errorf("the primary, %s, is not known", c.Record.Primary)
 	}
-	if err := r.complete(ctx, c, from, primary); err != nil {
+	done, err := r.lend(from, m.Host)
+	if err != nil {
 		return err
 	}
 	began := time.Now()
 	var position string
-	err := r.bounded(ctx, longBound, func(ctx context.Context) (err error) {
+	if err = r.complete(ctx, c, from, primary); err != nil {
+		done()
+		return err
+	}
+	err = r.bounded(ctx, longBound, func(ctx context.Context) (err error) {
 		position, err = local.Clone(ctx, order, from, progress)
 		return err
 	})
+	done()
 	if err != nil {
 		return fmt.Errorf("make %s a copy of %s: %w", m.Host, from, err)
 	}
 	r.log.Info("a server was made a copy of another", "host", m.Host, "from", from, "position", position, "took", time.Since(began).Round(time.Millisecond).String())
+	r.remember("%s was made a copy of %s", m.Host, from)
 	f, err := r.observe(ctx, m)
 	if err != nil {
 		return err
@@ -306,7 +314,13 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 	} else if !lost.Empty() {
 		return fmt.Errorf("the copy of %s that %s is has not got what it wrote itself as a primary, up to %s, and would skip that: it is made again", from, m.Host, lost)
 	}
-	return r.attach(ctx, c, m, server, false)
+	// Before it follows anybody: it has nothing then that clients still wait for, and that no snapshot of the primary has.
+	if err := r.verify(ctx, c, m, order, progress); errors.Is(err, ErrBusy) {
+		return errors.New(err.Error()) // the copy itself is made
+	} else if err != nil {
+		return err
+	}
+	return nil
 }
 
 // complete waits until a replica has applied all that the primary has now: a copy of one that is behind would have to receive what the host that becomes it may have
@@ -355,7 +369,11 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 	}
 	f, ferr := r.observe(ctx, m)
 	if ferr == nil && f.ReadOnly && c.follows(f, primary.Host) && healthy(f) {
-		return nil // an earlier runner did it
+		if of, err := r.observe(ctx, primary); err != nil {
+			return err
+		} else if lost, err := Forgotten(f, of); err == nil && lost.Empty() {
+			return nil // an earlier runner did it
+		}
 	}
 	if st.Process == ProcessRuns {
 		if err := r.bounded(ctx, fenceBound, func(ctx context.Context) error { return local.Kill(ctx, order, "it was the primary, and is to rejoin") }); err != nil {
@@ -406,7 +424,14 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 	if !extra.Empty() {
 		why = "it has what the primary never had: " + extra.String()
 	} else if !lost.Empty() {
-		why = "it has dropped what others have kept, up to " + lost.String() + ", and would skip that, because it wrote it itself"
+		if why, err = r.takeBack(ctx, m, primary, f, of, lost); err != nil {
+			return err
+		}
+	}
+	if why != "" {
+		// It becomes a copy.
+	} else if st.Copy != nil {
+		return r.verify(ctx, c, m, order, progress) // it is one, of an earlier runner
 	} else if err := r.attach(ctx, c, m, server, true); errors.Is(err, ErrMissingLog) {
 		why = err.Error()
 	} else if err != nil {
@@ -415,11 +440,17 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 		return err
 	}
 	if why == "" {
+		how := "it has nothing that the primary has not"
+		if !lost.Empty() {
+			how = "it has taken back what it had dropped of its own, up to " + lost.String()
+		}
+		r.log.Info("an old primary follows the new one without a copy", "host", m.Host, "primary", primary.Host, "how", how)
+		r.remember("%s rejoined without a copy: %s", m.Host, how)
 		return nil
 	}
-	from := r.copyOf(ctx, c, m, primary)
-	r.log.Warn("an old primary cannot follow the new one: it becomes a copy of another", "host", m.Host, "from", from, "reason", why)
-	return r.clone(ctx, c, m, from, order, progress)
+	r.log.Warn("an old primary cannot follow the new one: it becomes a copy of another", "host", m.Host, "reason", why)
+	r.remember("%s cannot rejoin with what it has, and becomes a copy: %s", m.Host, why)
+	return r.copied(ctx, c, m, primary, order, progress)
 }
 
 // settled waits until a replica receives, or says that it never can: then why is not "".
@@ -443,17 +474,4 @@ func (r *Runner) settled(ctx context.Context, m Member) (why string, err error) 
 		}
 		time.Sleep(retryPause)
 	}
-}
-
-// copyOf chooses what an old primary becomes a copy of: a replica that follows the primary well, else that.
-func (r *Runner) copyOf(ctx context.Context, c *Cluster, m, primary Member) string {
-	for _, x := range c.Members {
-		if x.Host == m.Host || x.Host == primary.Host || x.Unfit != "" {
-			continue
-		}
-		if f, err := r.observe(ctx, x); err == nil && healthy(f) && c.follows(f, primary.Host) {
-			return x.Host
-		}
-	}
-	return primary.Host
 }

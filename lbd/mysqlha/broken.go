@@ -24,6 +24,10 @@ func (b broken) Follow(context.Context, Source, bool) error          { return b.
 func (b broken) EndClients(context.Context) (int, error)             { return 0, b.err }
 func (b broken) Apply(context.Context, []Setting) ([]Setting, error) { return nil, b.err }
 func (b broken) Close() error                                        { return nil }
-func (b broken) Checksum(context.Context, []string, uint64) (map[string]string, error) {
-	return nil, b.err
+func (b broken) Engines(context.Context) (map[string]string, error)  { return nil, b.err }
+func (b broken) FollowUntil(context.Context, Source, string, bool) error {
+	return b.err
+}
+func (b broken) Checksum(context.Context, []string, uint64) (Sums, error) {
+	return Sums{}, b.err
 }

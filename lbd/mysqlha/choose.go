@@ -68,7 +68,9 @@ func Choose(c *Cluster, o *Observations) Choice {
 		sight   Sight
 		pos     GTIDs
 		trapped bool
-		lacks   GTIDs
+		// unproven is why its data are not to be trusted; only a person can have it promoted all the same.
+		unproven string
+		lacks    GTIDs
 	}
 	var list []candidate
 	old := o.Servers[i.Old]
@@ -82,6 +84,10 @@ func Choose(c *Cluster, o *Observations) Choice {
 			continue
 		}
 		pos, err := PositionOf(s.Facts)
+		unproven := s.unproven()
+		if i.Forced {
+			s.Copy, s.Differs = "", ""
+		}
 		why := fit(c, m, s)
 		if err != nil && why == "" {
 			why = err.Error()
@@ -98,7 +104,7 @@ func Choose(c *Cluster, o *Observations) Choice {
 			ch.Evidence = append(ch.Evidence, m.Host+": "+why)
 			continue
 		}
-		x := candidate{Member: m, sight: s, pos: pos}
+		x := candidate{Member: m, sight: s, pos: pos, unproven: unproven}
 		// Both threads stopped: what was received would be purged with the next start.
 		if r := s.Facts.Replica; r != nil && !r.SQL && Unapplied(s.Facts) {
 			x.trapped = true
@@ -109,7 +115,7 @@ func Choose(c *Cluster, o *Observations) Choice {
 		ch.Evidence = append(ch.Evidence, fmt.Sprintf("%s: has %s%s", m.Host, cmp.Or(x.pos.String(), "nothing"), map[bool]string{true: " that it can still apply, and received " + s.Facts.Received}[x.trapped]))
 	}
 	slices.SortStableFunc(list, func(a, b candidate) int {
-		if d := cmp.Or(boolFirst(a.lacks.Empty(), b.lacks.Empty()), cmp.Compare(b.pos.Count(), a.pos.Count())); d != 0 {
+		if d := cmp.Or(boolFirst(a.unproven == "", b.unproven == ""), boolFirst(a.lacks.Empty(), b.lacks.Empty()), cmp.Compare(b.pos.Count(), a.pos.Count())); d != 0 {
 			return d
 		}
 		return cmp.Or(boolFirst(a.Drained == "", b.Drained == ""), boolFirst(!Unapplied(a.sight.Facts), !Unapplied(b.sight.Facts)),
@@ -125,6 +131,9 @@ func Choose(c *Cluster, o *Observations) Choice {
 		losses = append(losses, gate)
 	}
 	losses = append(losses, unsure...)
+	if best.unproven != "" {
+		losses = append(losses, best.Host+", the best that can be promoted: "+best.unproven)
+	}
 	if !best.lacks.Empty() {
 		losses = append(losses, fmt.Sprintf("%s, the furthest that can be promoted, has %s, and has not got %s, which was received", best.Host, cmp.Or(best.pos.String(), "nothing"), best.lacks))
 	}

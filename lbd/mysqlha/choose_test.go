@@ -34,6 +34,21 @@ func TestChooses(t *testing.T) {
 		{"one had been promoted already", func(x *seen) {
 			x.edit("db3", func(s *Sight) { s.Facts.Semi.Acker, s.Facts.Semi.Source, s.Facts.Replica = false, true, nil })
 		}, "db2", "", ""},
+		{"one is a copy that nobody has compared", func(x *seen) { at(x, "db3", "0-1-901"); x.edit("db3", func(s *Sight) { s.Copy = "db2" }) }, "", "has not got 0-1-901", ""},
+		{"one is a copy that nobody has compared, and is no further", func(x *seen) { x.edit("db2", func(s *Sight) { s.Copy = "db3" }) }, "db3", "", ""},
+		{"all are copies that nobody has compared", func(x *seen) {
+			x.edit("db2", func(s *Sight) { s.Copy = "db1" })
+			x.edit("db3", func(s *Sight) { s.Copy, s.Differs = "db1", "shop.ledger" })
+		}, "", "no replica can be promoted", ""},
+		{"the same, forced", func(x *seen) {
+			x.edit("db2", func(s *Sight) { s.Copy = "db1" })
+			x.edit("db3", func(s *Sight) { s.Copy, s.Differs = "db1", "shop.ledger" })
+			x.c.Record.Intent.Forced = true
+		}, "db2", "", "it is a copy of db1, and was not compared yet"},
+		{"one of them, forced", func(x *seen) {
+			x.edit("db2", func(s *Sight) { s.Copy = "db1" })
+			x.c.Record.Intent.Forced = true
+		}, "db3", "", ""},
 		{"one is not cut, and there is no fence", func(x *seen) { x.c.Record.Intent.Cut = []string{"db2"} }, "", "db3 could not be cut from db1", ""},
 		{"one is not cut, and the old primary was killed", func(x *seen) {
 			x.c.Record.Intent.Cut, x.c.Record.Intent.FenceConfirmed = []string{"db2"}, "its agent killed it"

@@ -245,8 +245,12 @@ func (w *Watch) background(ctx context.Context, a Action, mark bool) (Done, erro
 			return cannotDo("the primary, %s, takes no writes: what would be copied or followed is not known", c.Record.Primary)
 		case a.Act == ActClone && a.From == "":
 			if a.From = cloneFrom(c, o, a.Host); a.From == "" {
-				return cannotDo("no server can be copied: the agents of all others are away")
+				return cannotDo("no server can be copied now: the agents of all others are away, or copies for other hosts are made of them (hostmesh mysql status %s): wait for these, or name the server", c.Tag)
 			}
+		case a.Act == ActClone && o.lent(a.From):
+			return cannotDo("a copy for %s is made of %s: wait until that is done (hostmesh mysql status %s), or name another server", cmp.Or(o.Lends[a.From], "another host"), a.From, c.Tag)
+		case a.Act == ActClone && a.From != c.Record.Primary && o.Servers[a.From].unproven() != "":
+			return cannotDo("%s is not copied: %s; name another server", a.From, o.Servers[a.From].unproven())
 		case a.Act == ActClone && a.From == a.Host:
 			return cannotDo("%s cannot be a copy of itself", a.Host)
 		}
@@ -289,6 +293,30 @@ func (w *Watch) background(ctx context.Context, a Action, mark bool) (Done, erro
 		d.Lines = []string{fmt.Sprintf("%s of %s has begun", a.Act, a.Host)}
 		return nil
 	})
+}
+
+// enginesBound is for the look at all tables.
+const enginesBound = 10 * time.Second
+
+// Engines are the tables that are not InnoDB's, of the primary, or of the first server that answers where none is known, and whose they are.
+func (w *Watch) Engines(ctx context.Context) (host string, engines map[string]string, err error) {
+	p := w.Picture()
+	if p == nil {
+		return "", nil, cannotDo("the servers were not looked at yet")
+	}
+	var at *Member
+	for _, m := range slices.Concat(p.Cluster.Members, p.Cluster.Others) {
+		if s := p.Observations.Servers[m.Host]; m.Unfit == "" && s.answers(p.Observations.Now) && (at == nil || m.Host == p.Cluster.Record.Primary) {
+			at = &m
+		}
+	}
+	if at == nil {
+		return "", nil, cannotDo("no server answers")
+	}
+	ctx, cancel := context.WithTimeout(ctx, enginesBound)
+	defer cancel()
+	engines, err = w.cfg.World.Server(*at).Engines(ctx)
+	return at.Host, engines, err
 }
 
 // Setup makes the record of a cluster that has none, and sets what its servers need. primary "" = the one that others follow, or the only one that takes writes.

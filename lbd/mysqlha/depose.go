@@ -145,6 +145,22 @@ func (r *Runner) returned(ctx context.Context, c *Cluster, old Member) string {
 	return ""
 }
 
+// copies are what the hosts of replicas that answer remember of their data: what was reported may be older.
+func (r *Runner) copies(ctx context.Context, c *Cluster, old Member) map[string]*Unverified {
+	out := map[string]*Unverified{}
+	var mu sync.Mutex
+	each(everybody(c, old.Host), func(m Member) {
+		st, err := r.remembered(ctx, c, m, cutBound)
+		if err != nil {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		out[m.Host] = st.Copy
+	})
+	return out
+}
+
 // choose is the gate. A change that has stopped here tries all again; if the old primary turns out to live, and was not killed, it is taken back.
 func (r *Runner) choose(ctx context.Context, c *Cluster, o *Observations, old Member) (func(*Record), error) {
 	i := c.Record.Intent
@@ -167,7 +183,16 @@ func (r *Runner) choose(ctx context.Context, c *Cluster, o *Observations, old Me
 		deposed(&cc.Record)
 	}
 	r.mergeFence(&cc.Record)
+	copies := make(chan map[string]*Unverified, 1)
+	go func() { copies <- r.copies(ctx, &cc, old) }()
 	seen := r.look(ctx, everybody(&cc, old.Host), o)
+	for host, u := range <-copies {
+		s := seen.Servers[host]
+		if s.Copy, s.Differs = "", ""; u != nil {
+			s.Copy, s.Differs = u.From, u.Differs
+		}
+		seen.Servers[host] = s
+	}
 	if err := r.ok(ctx); err != nil {
 		return nil, err
 	}

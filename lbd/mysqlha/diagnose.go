@@ -43,6 +43,8 @@ const (
 	ReplicaAstray   Name = "replica follows another"
 	ReplicaStopped  Name = "replica stopped"
 	ReplicaNew      Name = "new member"
+	CopyDiffers     Name = "copy differs"
+	CopyUnverified  Name = "copy was not compared"
 	OldPrimary      Name = "old primary to rejoin"
 	AckerRestarted  Name = "acknowledging replica restarted"
 	AckerAway       Name = "acknowledging replica away"
@@ -63,7 +65,7 @@ const (
 var byUrgency = []Name{
 	QuorumLost, NoMembers, NoRecord, IntentStopped, IntentOpen, ClusterDown, Blind, TwoPrimaries, PrimaryDead, PrimarySilent, PrimaryGone, WrongFlavour, WrongAccount, PrimaryFull, PrimarySatiated,
 	PrimarySuspect, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
-	ReplicaAstray, ReplicaStopped, ReplicaNew, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, AckerStray, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryAlone, OneMember,
+	ReplicaAstray, ReplicaStopped, ReplicaNew, CopyDiffers, CopyUnverified, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, AckerStray, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryAlone, OneMember,
 	ReplicaLagging, IsPaused, Well,
 }
 
@@ -256,6 +258,9 @@ func (d *diagnosing) primary() {
 		return
 	}
 	f := s.Facts
+	if why := s.unproven(); why != "" {
+		d.add(CopyUnverified, host, host+" is the primary by force: "+why+". Others are compared with it from now on", nil, "")
+	}
 	if f.Replica != nil {
 		d.add(PrimaryFollows, host, host+" is the primary by the record, and is set to follow "+f.Replica.SourceHost, nil, "if it is the primary: RESET SLAVE ALL there; if not: hostmesh mysql failover "+tag)
 	}

@@ -352,12 +352,62 @@ var cases = []struct {
 			s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = nil, "0-9-5", "0-9-5", ""
 		})
 	}},
+	{"a copy that nobody has compared", CopyUnverified, ActVerify, func(x *seen) {
+		x.c.Record.Ackers = []string{"db2"}
+		x.edit("db3", func(s *Sight) { s.Copy, s.Facts.Semi.Acker = "db2", false })
+	}},
+	{"a copy that nobody has compared, and that follows nobody yet", CopyUnverified, ActVerify, func(x *seen) {
+		x.c.Record.Ackers = []string{"db2"}
+		x.edit("db3", func(s *Sight) { s.Copy, s.Facts.Replica, s.Facts.Binlog, s.Facts.Received = "db2", nil, "", "" })
+	}},
+	{"a copy that nobody has compared, and that acknowledges", CopyUnverified, ActDismiss, func(x *seen) { x.edit("db3", func(s *Sight) { s.Copy = "db2" }) }},
+	{"a copy that nobody has compared, and its agent is away", CopyUnverified, ActNone, func(x *seen) {
+		x.c.Record.Ackers = []string{"db2"}
+		x.edit("db3", func(s *Sight) { s.Copy, s.Facts.Semi.Acker, s.Agent = "db2", false, false })
+	}},
+	{"a copy that cannot follow", ReplicaLost, ActClone, func(x *seen) {
+		x.c.Record.Ackers = []string{"db2"}
+		x.edit("db3", func(s *Sight) {
+			s.Copy, s.Facts.Semi.Acker = "db2", false
+			s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "No", 1236, "could not find next log"
+		})
+	}},
+	{"a copy differs", CopyDiffers, ActNone, func(x *seen) {
+		x.c.Record.Ackers = []string{"db2"}
+		x.edit("db3", func(s *Sight) {
+			s.Copy, s.Differs, s.Facts.Semi.Acker = "db2", "shop.ledger is 7:1:2 at db2 (0-1-900), and 7:1:3 at db3 (0-1-900)", false
+			s.Facts.Replica.IO, s.Facts.Replica.SQL = "No", false
+		})
+	}},
+	{"silent, and the only one that could take over is a copy that nobody has compared", PrimarySilent, ActPage, func(x *seen) {
+		x.silent("db1")
+		x.frozen("db2", "db3")
+		x.silent("db2")
+		x.c.Record.Ackers = []string{"db3"}
+		x.edit("db3", func(s *Sight) { s.Copy = "db2" })
+	}},
+	{"a new member, and a copy is made of the only replica", ReplicaNew, ActNone, func(x *seen) {
+		x.c.Record.Ackers = []string{"db2"}
+		x.o.Lends = map[string]string{"db2": "db4"}
+		x.edit("db3", func(s *Sight) { s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = nil, "", "", "" })
+	}},
+	{"a new member, and the only replica is a copy that differs", ReplicaNew, ActClone, func(x *seen) {
+		x.c.Record.Ackers = nil
+		x.c.MySQL.Durability = section.Available
+		x.edit("db2", func(s *Sight) { s.Copy, s.Differs, s.Facts.Semi.Acker = "db1", "shop.ledger", false })
+		x.edit("db3", func(s *Sight) { s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = nil, "", "", "" })
+	}},
 	{"an old primary is back", OldPrimary, ActRejoin, func(x *seen) {
 		x.c.Record.Ackers, x.c.Record.Fenced = []string{"db2"}, map[string]string{"db3": "it was the primary until epoch 7: it is dead"}
 		x.died("db3")
 	}},
 	{"an old primary follows", OldPrimary, ActAdmit, func(x *seen) {
 		x.c.Record.Ackers, x.c.Record.Fenced = []string{"db2"}, map[string]string{"db3": "it was the primary until epoch 7: it is dead"}
+	}},
+	{"an old primary follows, and has not taken back all that it had dropped", OldPrimary, ActRejoin, func(x *seen) {
+		x.c.Record.Ackers, x.c.Record.Fenced = []string{"db2"}, map[string]string{"db3": "it was the primary until epoch 7: it is dead"}
+		x.edit("db1", func(s *Sight) { s.Facts.Binlog = "0-1-900,0-3-890" })
+		x.edit("db3", func(s *Sight) { s.Facts.Current, s.Facts.Binlog = "0-3-880", "0-3-880" })
 	}},
 	{"one that acknowledges was started anew", AckerRestarted, ActProve, func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Uptime = time.Minute }) }},
 	{"one that acknowledges is away", ReplicaDown, ActShut, func(x *seen) {

@@ -17,6 +17,7 @@ func (d *diagnosing) replica(m Member) {
 		if s.answers(o.Now) && !s.Facts.ReadOnly {
 			d.add(ReplicaWritable, host, host+" takes writes, and is not the primary", nil, "it is ended, or set read-only")
 		}
+		d.differs(host, s)
 		return
 	}
 	if busy := o.Busy[host]; busy != "" {
@@ -44,6 +45,14 @@ func (d *diagnosing) replica(m Member) {
 			d.add(ErrantFound, host, fmt.Sprintf("%s has transactions that the primary never had: %s", host, extra), nil,
 				"look at them (mysqlbinlog); then give it the primary's data: hostmesh mysql clone "+tag+" FROM "+host)
 		}
+	}
+	if d.differs(host, s) {
+		return
+	}
+	if x := f.Replica; s.Copy != "" && (x == nil || x.UsesGTID && !missingLog(x) && x.SQLErrno == 0) {
+		d.add(CopyUnverified, host, host+" is a copy of "+s.Copy+", and was not compared yet: until then it is not counted, answers no readers, and is copied by nobody", nil,
+			"it is compared by itself while its agent and the primary answer; the log of the node that watches tells why it was not")
+		return
 	}
 	if f.Replica == nil {
 		d.add(ReplicaNew, host, host+" follows nobody yet", nil, "it is made a copy of a replica, unless it has transactions of its own; else hostmesh mysql clone "+tag+" FROM "+host)
@@ -76,6 +85,16 @@ func (d *diagnosing) replica(m Member) {
 	}
 }
 
+// differs tells of a copy that was compared, and is not right.
+func (d *diagnosing) differs(host string, s Sight) bool {
+	if s.Differs == "" {
+		return false
+	}
+	d.add(CopyDiffers, host, host+" is a copy of "+s.Copy+", and differs from what it was compared with: it is not counted, answers no readers, and is copied by nobody", []string{shorten(s.Differs)},
+		"find out which of them is right; then hostmesh mysql clone "+d.c.Tag+" FROM "+host)
+	return true
+}
+
 // connectPatience is how long a replica may try to connect to a primary that answers.
 const connectPatience = 3 * time.Second
 
@@ -99,7 +118,8 @@ func caughtUp(c *Cluster, o *Observations, host string) bool {
 
 // stray reports whether a server is set to acknowledge what a primary writes, though the record does not count it.
 func (c *Cluster) stray(s Sight, host, primary string) bool {
-	return s.Known && s.Facts.Semi.Acker && host != primary && c.follows(s.Facts, primary) && !slices.Contains(c.Record.Ackers, host) && !slices.Contains(c.Record.Shut, host)
+	return s.Known && s.Facts.Semi.Acker && host != primary && c.follows(s.Facts, primary) && !slices.Contains(c.Record.Ackers, host) && !slices.Contains(c.Record.Shut, host) &&
+		c.Record.Fenced[host] == "" // see takeBack: what that acknowledges nobody waits for
 }
 
 // ackers tells what those have whose acknowledgement counts, or should.
@@ -135,7 +155,7 @@ func (d *diagnosing) ackers() {
 			d.add(AckerStray, m.Host, m.Host+" acknowledges, and is not counted", nil, "it is counted; who has set it to acknowledge?")
 			continue
 		}
-		if m.Host == r.Primary || fenced || m.Drained != "" || slices.Contains(r.Ackers, m.Host) || o.Busy[m.Host] != "" || !caughtUp(c, o, m.Host) || !s.Facts.ReadOnly {
+		if m.Host == r.Primary || fenced || m.Drained != "" || slices.Contains(r.Ackers, m.Host) || o.Busy[m.Host] != "" || !caughtUp(c, o, m.Host) || !s.Facts.ReadOnly || s.unproven() != "" {
 			continue
 		}
 		_, errant := has(d.out, ErrantFound, m.Host)

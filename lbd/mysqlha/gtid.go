@@ -287,6 +287,22 @@ func (g GTIDs) Reaches(h GTIDs) bool {
 	return len(h.runs) == 0 || (GTIDs{runs: g.runs}).Contains(GTIDs{runs: h.runs})
 }
 
+// Past reports whether g, a position, is further than h in one of the domains that h has.
+func (g GTIDs) Past(h GTIDs) bool {
+	mine := g.domains()
+	for domain, seq := range h.domains() {
+		if mine[domain] > seq {
+			return true
+		}
+	}
+	for id, list := range h.runs {
+		if len(without(g.runs[id], list)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Further is the position that is further of two, domain by domain.
 func (g GTIDs) Further(h GTIDs) GTIDs {
 	out := g.Union(h)
@@ -394,21 +410,28 @@ func Errant(server, source Facts, sourceLater bool) (GTIDs, error) {
 	return extra, nil
 }
 
-// Forgotten is what a source has that a server of MariaDB wrote itself and has not got any more: it was started as a replica, and dropped what had not been
+// Forgotten is what a source has, up to there, that a server of MariaDB wrote itself and has not got any more: it was started as a replica, and dropped what had not been
 // acknowledged, as far as it knew. It would not take that back from the source, but skip it without a word, for a server takes what has its own number for
-// something that it has. Both follow one history.
+// something that it has, unless it acknowledges: see takeBack. Both follow one history.
+//
+// That its position is further proves nothing where its log still has what it wrote, for it comes past what it skips: there its log must have it. Where the log has nothing of its
+// own it is a copy, or its log was begun anew, and what it has its source had.
 func Forgotten(server, source Facts) (GTIDs, error) {
 	if server.Flavour != MariaDB {
 		return GTIDs{}, nil
 	}
-	has, err := PositionOf(server)
-	of, err2 := ParseGTIDs(source.Flavour, source.Binlog)
-	if err := errors.Join(err, err2); err != nil {
+	has, err := ParseGTIDs(server.Flavour, server.Current) // what was received and not applied goes with the next start
+	log, err2 := ParseGTIDs(server.Flavour, server.Binlog)
+	of, err3 := ParseGTIDs(source.Flavour, source.Binlog)
+	if err := errors.Join(err, err2, err3); err != nil {
 		return GTIDs{}, err
 	}
 	its, _ := of.ofServer(server.ServerID)
-	if has.Reaches(its) {
-		return GTIDs{}, nil
+	domains, lost := has.domains(), GTIDs{last: map[gtidStream]uint64{}}
+	for k, seq := range its.last {
+		if written := log.last[k]; written != 0 && written < seq || written == 0 && domains[k.domain] < seq {
+			lost.last[k] = seq
+		}
 	}
-	return its, nil
+	return lost, nil
 }

@@ -32,6 +32,8 @@ var (
 	ErrNotHere = errors.New("no server of this cluster here")
 	// ErrMarked is returned by Start for a server that is not to start in that role: it was fenced.
 	ErrMarked = errors.New("server is marked not to start")
+	// ErrBusy is returned while a clone is made from or to a host.
+	ErrBusy = errors.New("host makes a clone")
 )
 
 // Local is what the agent on a server's host does for the runner, which may be on another node. All of it is idempotent.
@@ -57,7 +59,19 @@ type Local interface {
 	HandOverVIP(ctx context.Context, o Order) error
 	// Clone makes this host's server a copy of another's: it stops it, receives the files from the agent there, prepares and starts it as a replica,
 	// not following anybody yet, and returns the GTID position of the copy. progress is called with what was done so far.
+	// Before it touches the data the host remembers, on disk, that they are those of a copy which nobody has compared: LocalState.Copy. A clone that fails, and has the former
+	// data back, has what was known of those back.
 	Clone(ctx context.Context, o Order, from string, progress func(CloneProgress)) (position string, err error)
+	// Compared says what came of comparing a copy with a server of the cluster: differs "" = they are the same, and it is as good as any from now on; else what differs, which
+	// the host remembers. It does nothing where the data are no copy.
+	Compared(ctx context.Context, o Order, differs string) error
+}
+
+// Unverified is what is known of a copy that nobody has found right.
+type Unverified struct {
+	// From is the host whose copy it is; Differs what was found to differ, "" = it was not compared yet.
+	From    string `json:"from"`
+	Differs string `json:"differs,omitempty"`
 }
 
 // LocalState is how a server's process stands, by its host's agent.
@@ -74,6 +88,8 @@ type LocalState struct {
 	CutFrom []string `json:"cut_from,omitempty"`
 	// VIP is the phase of the claim of the primary's address here, as lbd/vip names it; "" = none.
 	VIP string `json:"vip,omitempty"`
+	// Copy says that the data are a copy which nobody has found right; nil = they are not.
+	Copy *Unverified `json:"copy,omitempty"`
 	// Epoch and Fence are the highest seen.
 	Epoch uint64 `json:"epoch"`
 	Fence uint64 `json:"fence"`

@@ -29,6 +29,7 @@ const (
 	ActRejoin   Act = "rejoin"    // Host, an old primary, becomes a replica
 	ActAdmit    Act = "admit"     // Host, an old primary, follows the new one: it is none any more
 	ActClone    Act = "clone"     // Host becomes a copy of From
+	ActVerify   Act = "verify"    // Host, a copy, is compared with a server that counts
 	ActAcker    Act = "acker"     // Host is counted, and then acknowledges
 	ActCount    Act = "count"     // Host acknowledges, and is counted from now on
 	ActProve    Act = "prove"     // Host was started anew, and has all again
@@ -216,6 +217,17 @@ func fit(c *Cluster, m Member, s Sight) string {
 	case s.Facts.Replica != nil && !s.Facts.Replica.UsesGTID:
 		return "it does not follow by GTID"
 	}
+	return s.unproven()
+}
+
+// unproven tells why what a server has is not to be trusted; "" = it is.
+func (s Sight) unproven() string {
+	switch {
+	case s.Differs != "":
+		return "it is a copy of " + s.Copy + ", and differs"
+	case s.Copy != "":
+		return "it is a copy of " + s.Copy + ", and was not compared yet"
+	}
 	return ""
 }
 
@@ -273,7 +285,10 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		}
 	case OldPrimary:
 		if s.answers(o.Now) && s.Facts.ReadOnly && healthy(s.Facts) && c.follows(s.Facts, r.Primary) {
-			return act(ActAdmit, d.Text)
+			// One that was left while it took back what it had dropped is not there yet: it could come to skip the rest.
+			if lost, err := Forgotten(s.Facts, p.Facts); err == nil && lost.Empty() {
+				return act(ActAdmit, d.Text)
+			}
 		}
 		if s.Agent && open {
 			return act(ActRejoin, d.Text)
@@ -302,6 +317,15 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		if from := cloneFrom(c, o, host); from != "" {
 			return Action{Act: ActClone, Host: host, From: from, Why: d.Text}, true
 		}
+	case CopyDiffers, CopyUnverified:
+		switch {
+		case slices.Contains(r.Ackers, host):
+			if spare(c, o, host) {
+				return act(ActDismiss, d.Text+"; it counts no more")
+			}
+		case d.Name == CopyUnverified && open && !errant && s.Agent && s.answers(o.Now):
+			return act(ActVerify, d.Text)
+		}
 	case AckerRestarted:
 		if caughtUp(c, o, host) {
 			return act(ActProve, d.Text)
@@ -319,7 +343,7 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 	case AckerStray:
 		return act(ActCount, d.Text)
 	case AckerDue:
-		if open && !slices.Contains(r.Shut, host) {
+		if open && s.Agent && !slices.Contains(r.Shut, host) { // its agent is asked whether its data are to be trusted
 			return act(ActAcker, d.Text)
 		}
 	}
@@ -347,19 +371,25 @@ func others(c *Cluster, o *Observations, host string) bool {
 	return complete && connected > 0 && p.Facts.Semi.Clients <= connected+1
 }
 
-// cloneFrom chooses whose copy a host becomes: a replica that has all, for a copy of the primary holds its writers up; the primary where there is none.
+// cloneFrom chooses whose copy a host becomes: a replica that follows well, which is waited for until it has all, for a copy of the primary holds its writers up; the primary where there is none. One of whom a copy is made at the
+// moment is waited for, where no other replica can be copied: then it is "".
 func cloneFrom(c *Cluster, o *Observations, host string) string {
-	best := ""
+	best, wait := "", false
 	for _, m := range c.Members {
 		s := o.Servers[m.Host]
-		if m.Host == host || m.Host == c.Record.Primary || !s.Agent || resting(o, m.Host) || !caughtUp(c, o, m.Host) {
+		if m.Host == host || m.Host == c.Record.Primary || !s.Agent || resting(o, m.Host) || !s.answers(o.Now) || !healthy(s.Facts) || !c.follows(s.Facts, c.Record.Primary) ||
+			s.Facts.Replica.Lag != nil && *s.Facts.Replica.Lag > c.MySQL.MaxLag || s.unproven() != "" {
+			continue
+		}
+		if o.lent(m.Host) {
+			wait = true
 			continue
 		}
 		if best == "" || m.Drained != "" { // one that serves nobody is the best source
 			best = m.Host
 		}
 	}
-	if p := o.Servers[c.Record.Primary]; best == "" && p.Agent && !resting(o, c.Record.Primary) {
+	if p := o.Servers[c.Record.Primary]; best == "" && !wait && p.Agent && !resting(o, c.Record.Primary) && !o.lent(c.Record.Primary) {
 		return c.Record.Primary
 	}
 	return best

@@ -152,6 +152,10 @@ type Sight struct {
 	// VIP is the phase of the claim of the primary's address there. DiskFull is what the agent says of a disk without room; "" = it has.
 	VIP      string
 	DiskFull string
+	// Copy says by its agent that it is a copy which nobody has found right, and of whom; "" = it is not. Differs is what differs; "" = it was not compared yet.
+	Copy, Differs string
+	// Lends says that a copy is made of it.
+	Lends bool
 }
 
 // Observations are what has been seen of all servers of a cluster. They are read only.
@@ -164,6 +168,8 @@ type Observations struct {
 	// Busy are hosts with which something long is being done, and what; Rest until when a host is left alone, because what was tried failed.
 	Busy map[string]string
 	Rest map[string]time.Time
+	// Lends are hosts of which copies are made, and for whom, as far as this node does that.
+	Lends map[string]string
 }
 
 // The times that a diagnosis rests on.
@@ -209,6 +215,9 @@ func (s Sight) acked() time.Time {
 	}
 	return s.IORan
 }
+
+// lent reports whether a copy is made of a host's server.
+func (o *Observations) lent(host string) bool { return o.Lends[host] != "" || o.Servers[host].Lends }
 
 // down reports whether its agent says that its process is gone, and nothing says otherwise since.
 func (s Sight) down() bool {

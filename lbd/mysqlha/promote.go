@@ -38,6 +38,11 @@ func (r *Runner) checkPlanned(ctx context.Context, c *Cluster, o *Observations, 
 			why = fmt.Sprintf("%s has transactions that %s never had: %s", to.Host, old.Host, extra)
 		}
 	}
+	if why == "" {
+		if err := r.sound(ctx, c, to); err != nil {
+			why = err.Error()
+		}
+	}
 	if why != "" {
 		return permanent{errors.New(why)}
 	}
@@ -197,14 +202,20 @@ func (r *Runner) repoint(ctx context.Context, c *Cluster, o *Observations, old, 
 	var ackers []string
 	follows := map[string]bool{}
 	each(list, func(m Member) {
-		asked, err := r.follow(ctx, m, to, m.Host == old.Host)
+		unsound := r.sound(ctx, c, m)
+		asked, err := r.follow(ctx, m, to, m.Host == old.Host, unsound == nil)
+		if unsound != nil {
+			r.log.Warn("a server does not count for the new primary", "host", m.Host, "reason", unsound)
+		}
 		if err != nil {
 			r.log.Warn("a server does not follow the new primary", "host", m.Host, "to", to.Host, "err", err)
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		// One that cannot be asked now may have been when this step was tried before: then it acknowledges, and must be counted.
-		if s := o.Servers[m.Host]; asked || r.told[m.Host] == to.Host || !s.Known || c.follows(s.Facts, to.Host) {
+		if s := o.Servers[m.Host]; unsound != nil && err == nil {
+			delete(r.told, m.Host)
+		} else if asked || r.told[m.Host] == to.Host || !s.Known || c.follows(s.Facts, to.Host) {
 			ackers = append(ackers, m.Host)
 			r.told[m.Host] = to.Host
 		}
@@ -239,8 +250,8 @@ func (r *Runner) repoint(ctx context.Context, c *Cluster, o *Observations, old, 
 	}, nil
 }
 
-// follow has one server follow another, and acknowledge. asked says that it may acknowledge from now on, whatever the error.
-func (r *Runner) follow(ctx context.Context, m, to Member, demoted bool) (asked bool, err error) {
+// follow has one server follow another, and acknowledge, or not. asked says that it may acknowledge from now on, whatever the error.
+func (r *Runner) follow(ctx context.Context, m, to Member, demoted, acker bool) (asked bool, err error) {
 	local, server, order := r.cfg.World.Local(m), r.cfg.World.Server(m), r.order()
 	if err := r.bounded(ctx, lookBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, true) }); err != nil {
 		return false, fmt.Errorf("have it refuse writes: %w", err)
@@ -249,13 +260,18 @@ func (r *Runner) follow(ctx context.Context, m, to Member, demoted bool) (asked 
 	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetSource(ctx, false) }); err != nil {
 		return false, fmt.Errorf("have it not wait for acknowledgements: %w", err)
 	}
-	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, true) }); err != nil {
-		return true, fmt.Errorf("have it acknowledge: %w", err)
+	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, acker) }); err != nil {
+		return true, fmt.Errorf("have it acknowledge (%t): %w", acker, err)
+	}
+	if !acker {
+		if err := r.bounded(ctx, stopBound, server.StopIO); err != nil { // until then it may go on to
+			return true, fmt.Errorf("have it not acknowledge: %w", err)
+		}
 	}
 	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.Follow(ctx, to.Source(), demoted) }); err != nil {
-		return true, fmt.Errorf("follow: %w", err)
+		return acker, fmt.Errorf("follow: %w", err)
 	}
-	return true, nil
+	return acker, nil
 }
 
 // awaitAcker waits until one of those that acknowledge has all that the new primary has, and returns of those that have when their processes began. When

@@ -76,6 +76,12 @@ func (d deed) do(w *mysqlhatest.World, holders *[]*mysqlhatest.Holder, mysql fun
 		*holders = append(*holders, w.Hold("watcher", mysql, nil, logger()))
 	case "switchover":
 		go func() { _, _ = last.Switchover(w.Context(), d.host, "somebody", "a test") }() // it may be refused
+	case "clone":
+		go func() { _, _ = last.Clone(w.Context(), "", d.host, "somebody") }() // it may be refused
+	case "unheard":
+		w.Unheard(d.host, true)
+	case "heard":
+		w.Unheard(d.host, false)
 	case "acknowledge":
 		go func() { _, _ = last.Ack(w.Context(), "somebody", "a test") }()
 	case "no quorum":
@@ -87,7 +93,7 @@ func (d deed) do(w *mysqlhatest.World, holders *[]*mysqlhatest.Holder, mysql fun
 
 var deeds = []string{
 	"kill", "kill the primary", "kill the primary", "freeze", "thaw", "freeze the primary", "isolate", "join", "join", "silence", "speak", "speak", "cut", "mend", "mend", "blind", "see",
-	"power off", "power on", "power on", "stop applying", "hang", "go on", "slow", "saturate", "next runner", "overtaken runner", "switchover", "acknowledge", "acknowledge", "no quorum", "quorum",
+	"power off", "power on", "power on", "stop applying", "hang", "go on", "slow", "saturate", "next runner", "overtaken runner", "switchover", "clone", "clone", "unheard", "heard", "acknowledge", "acknowledge", "no quorum", "quorum",
 }
 
 // TestNothingAcknowledgedIsLost has anything happen to a strict cluster, in any order; then all is mended. What must never be never was, and what clients were told of is there.
@@ -135,6 +141,7 @@ func live(t *testing.T, n int, vms bool, plan []deed) (wrong []string) {
 		w.Stick(m.Host, false)
 		w.Slow(m.Host, 0)
 		w.Saturate(m.Host, false)
+		w.Unheard(m.Host, false)
 		w.Link(m.Host, "watcher", true)
 		for _, x := range w.Members() {
 			w.Link(m.Host, x.Host, true)

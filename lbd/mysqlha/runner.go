@@ -60,6 +60,8 @@ type Runner struct {
 
 	mu     sync.Mutex // guards the fields below
 	fenced map[uint64]string
+	lends  map[string]string // of whom copies are made, and for whom
+	events []Event           // for the record's history
 }
 
 // Bounds of single effects. A server that is asked and silent must not hold the others up.
@@ -84,7 +86,7 @@ const (
 
 // NewRunner makes one.
 func NewRunner(cfg RunnerConfig) *Runner {
-	r := &Runner{cfg: cfg, log: cfg.Logger, clock: cfg.Clock, fenced: map[uint64]string{}, told: map[string]string{}}
+	r := &Runner{cfg: cfg, log: cfg.Logger, clock: cfg.Clock, fenced: map[uint64]string{}, lends: map[string]string{}, told: map[string]string{}}
 	if r.log == nil {
 		r.log = slog.Default()
 	}
@@ -218,7 +220,7 @@ func everybody(c *Cluster, but ...string) []Member {
 
 // look asks servers at once, and has what was seen of them, and of all others, before go on.
 func (r *Runner) look(ctx context.Context, list []Member, was *Observations) *Observations {
-	o := &Observations{Servers: map[string]Sight{}, Busy: was.Busy, Rest: was.Rest, Mass: was.Mass}
+	o := &Observations{Servers: map[string]Sight{}, Busy: was.Busy, Rest: was.Rest, Lends: was.Lends, Mass: was.Mass}
 	for h, s := range was.Servers {
 		o.Servers[h] = s
 	}

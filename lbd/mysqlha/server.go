@@ -59,15 +59,31 @@ type Server interface {
 	// Follow replicates from a source by GTID, and starts: CHANGE MASTER. demoted says that it was a primary until now
 	// (MASTER_DEMOTE_TO_SLAVE). ErrMissingLog.
 	Follow(ctx context.Context, s Source, demoted bool) error
+	// FollowUntil is Follow up to a position that the source has, of the domains that it names: it returns when all up to there, and nothing after, is applied and both
+	// threads have stopped. One that is there already is left there. ErrMissingLog; ErrUnfit for a server that is further. When ctx ends the threads may go on to there.
+	FollowUntil(ctx context.Context, s Source, position string, demoted bool) error
 	// EndClients ends the connections of clients, but for accounts of ours and replicas, and returns how many there were. Not on a primary with waiters of semi-sync
 	// that is not read-only: a KILL commits them.
 	EndClients(ctx context.Context) (int, error)
 	// Apply sets variables at run time, as the settings of Check say, and returns those that need the file and a restart.
 	Apply(ctx context.Context, want []Setting) (restart []Setting, err error)
-	// Checksum is a checksum of each of the tables named, in one snapshot; nil = a sample of them, chosen by seed.
-	Checksum(ctx context.Context, tables []string, seed uint64) (map[string]string, error)
+	// Checksum is a checksum of each of the tables named, in one snapshot; nil = a sample of them, chosen by seed. It takes no locks. Of a table named that is not there,
+	// or cannot be compared, there is none.
+	Checksum(ctx context.Context, tables []string, seed uint64) (Sums, error)
+	// Engines are the tables that are not InnoDB's, but for the server's own: database.table -> engine.
+	Engines(ctx context.Context) (map[string]string, error)
 	// Close ends the connections. It is idempotent.
 	Close() error
+}
+
+// Sums are checksums of tables, all of one snapshot.
+type Sums struct {
+	// Position is the GTID position of the snapshot: all up to it is in it, and nothing after.
+	Position string
+	// Tables are those that were looked at: database.table -> sum. Two servers at one position have the same sums.
+	Tables map[string]string
+	// Outside are tables, sorted, that no sample has: they are not InnoDB's, so that a snapshot does not hold for them, or have no primary key, so that their rows have no order.
+	Outside []string
 }
 
 // ErrPurge is returned for what would make a replica drop transactions that it has received and not applied.

@@ -23,6 +23,9 @@ type Agent struct {
 	Seen            time.Time // when this was heard of, by ours
 	VIP             string
 	DiskFull        string
+	// Copy says that its data are a copy that nobody has found right, and of whom; Differs what differs; Lends that a copy is made of it.
+	Copy, Differs string
+	Lends         bool
 }
 
 // Scene is what HostDB and the mesh say of a cluster. It is read only.
@@ -234,7 +237,7 @@ func (w *Watch) look() (*Cluster, *Observations) {
 	} else if w.recErr == "" && !w.runner.loaded {
 		c.RecordError = "it was not read yet"
 	}
-	o := &Observations{Mass: scene.Mass, Busy: maps.Clone(w.busy), Rest: maps.Clone(w.rest)}
+	o := &Observations{Mass: scene.Mass, Busy: maps.Clone(w.busy), Rest: maps.Clone(w.rest), Lends: w.runner.lending()}
 	w.mu.Unlock()
 	for _, host := range related(c.Record) {
 		if _, ok := c.Known(host); ok {
@@ -253,6 +256,7 @@ func (w *Watch) look() (*Cluster, *Observations) {
 	for host, a := range scene.Agents {
 		s := o.Servers[host]
 		s.Agent, s.Reported, s.Process, s.ProcessSince, s.ProcessSeen, s.VIP, s.DiskFull = a.Alive, a.Reported, a.Process, a.Since, a.Seen, a.VIP, a.DiskFull
+		s.Copy, s.Differs, s.Lends = a.Copy, a.Differs, a.Lends
 		o.Servers[host] = s
 	}
 	o.Now, o.Wall = time.Now(), w.clock.Now()
@@ -287,6 +291,11 @@ func (w *Watch) step(ctx context.Context) {
 	w.note(list[0], a, "")
 	w.show(c, o, list, a)
 	if w.cfg.Observe || a.Act == ActNone || a.Act == ActPage {
+		if !w.cfg.Observe && c.HasRecord && c.Record.Intent == nil && a.Act == ActNone {
+			if err := w.runner.history(ctx); err != nil {
+				w.log.Debug("history is not written yet", "err", err)
+			}
+		}
 		return
 	}
 	if a.Act == ActProbe {
@@ -365,7 +374,9 @@ func (w *Watch) did(a Action, err error) {
 	}
 	w.counts.failed.Add(1)
 	pause := stopPause
-	if key != restIntent {
+	if errors.Is(err, ErrBusy) {
+		// It is no fault of its own: it is tried as soon as that is over.
+	} else if key != restIntent {
 		w.tries[key]++
 		pause = min(500*time.Millisecond<<min(w.tries[key], 10), 5*time.Minute)
 		if a.For == PrimaryReadOnly || a.For == AddressAway {

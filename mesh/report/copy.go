@@ -110,13 +110,14 @@ func Trim(r *Report) {
 			continue
 		}
 		m.Process, m.Role, m.VIP, m.Reason, m.Full = clip(m.Process, MaxWord), clip(m.Role, MaxWord), clip(m.VIP, MaxWord), clip(m.Reason, MaxReason), clip(m.Full, MaxReason)
+		m.Copy, m.Differs = clip(m.Copy, MaxName), clip(m.Differs, MaxReason)
 		r.MySQL[tag] = m
 	}
 }
 
 // Fits reports whether a database server of this tag is within the bounds. Words of a later build are taken as they are.
 func (m MySQL) Fits(tag string) bool {
-	return validTag(tag) && fits(m.Process, MaxWord) && fits(m.Role, MaxWord) && fits(m.VIP, MaxWord) && fits(m.Reason, MaxReason) && fits(m.Full, MaxReason)
+	return validTag(tag) && fits(m.Process, MaxWord) && fits(m.Role, MaxWord) && fits(m.VIP, MaxWord) && fits(m.Reason, MaxReason) && fits(m.Full, MaxReason) && fits(m.Copy, MaxName) && fits(m.Differs, MaxReason)
 }
 
 func validTag(tag string) bool { return tag != "" && fits(tag, MaxName) }

@@ -44,6 +44,13 @@ type MySQL struct {
 	Reason string `cbor:"8,keyasint,omitempty" json:"reason,omitempty"`
 	// Full is what is the matter with the disk of its data, for people; "" = it has room.
 	Full string `cbor:"9,keyasint,omitempty" json:"full,omitempty"`
+	// Copy says that the data are a copy that nobody has found right, and of which host; "" = they are not. Differs is what differs, for people; "" = it was not compared.
+	Copy    string `cbor:"10,keyasint,omitempty" json:"copy,omitempty"`
+	Differs string `cbor:"11,keyasint,omitempty" json:"differs,omitempty"`
+	// Lends says that a copy is made of it.
+	Lends bool `cbor:"12,keyasint,omitempty" json:"lends,omitempty"`
+	// Dumps says that mariadb-backup is not installed there, so that copies from and to it are dumps.
+	Dumps bool `cbor:"13,keyasint,omitempty" json:"dumps,omitempty"`
 }
 
 // LB is a node's part in load balancing.

@@ -44,6 +44,8 @@ type journal struct {
 	Order mysqlha.Order `json:"order"`
 	// Runs says that the server ran before: where the clone fails it runs again.
 	Runs bool `json:"runs,omitempty"`
+	// Was is what was known of the former data.
+	Was *mysqlha.Unverified `json:"was,omitempty"`
 }
 
 // The steps of a clone, as CloneProgress names them.
@@ -271,9 +273,14 @@ func (s *server) makeClone(ctx context.Context, r *cloneRun) (position string, e
 		return "", err
 	}
 	j := journal{ID: newID(), From: r.from, Order: r.order, Runs: s.running() != nil}
-	if err := s.store.order(r.order, func(st *state) { st.Clone = &j }); err != nil {
+	if err := s.store.order(r.order, func(st *state) {
+		j.Was = st.Copy
+		// From here on, whatever ends here: the data count only when somebody has compared them.
+		st.Clone, st.Copy = &j, &mysqlha.Unverified{From: r.from}
+	}); err != nil {
 		return "", err
 	}
+	s.poke()
 	if err = s.endFor(ctx, r); err == nil {
 		s.point(pointStopped)
 		position, err = s.fill(ctx, r, d, cp, j)

@@ -56,7 +56,7 @@ func (s *server) backData(ctx context.Context, d dirs, j journal) bool {
 		}
 	}
 	if err := s.store.note(func(st *state) {
-		st.Clone = nil
+		st.Clone, st.Copy = nil, j.Was
 		if st.Marked == "" && !j.Runs {
 			st.Ended = "it did not run before a clone that failed"
 		}

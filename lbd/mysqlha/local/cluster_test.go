@@ -78,7 +78,7 @@ func (c *cluster) publish(i int, r *report.MySQL) {
 	if r == nil {
 		return
 	}
-	a := mysqlha.Agent{Alive: true, Reported: true, Process: mysqlha.Process(r.Process), Since: time.UnixMilli(r.Since), Seen: time.Now(), VIP: r.VIP, DiskFull: r.Full}
+	a := mysqlha.Agent{Alive: true, Reported: true, Process: mysqlha.Process(r.Process), Since: time.UnixMilli(r.Since), Seen: time.Now(), VIP: r.VIP, DiskFull: r.Full, Copy: r.Copy, Differs: r.Differs, Lends: r.Lends}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if was, ok := c.heard[i]; ok && was.Process == a.Process && was.Since.Equal(a.Since) {

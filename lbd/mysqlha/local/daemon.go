@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"hostmesh/lbd/mysqlha"
@@ -91,6 +92,9 @@ func (s *server) tend(n int) {
 	}
 }
 
+// lookForPrograms is how often it is looked whether mariadb-backup is here: packages come and go rarely.
+const lookForPrograms = time.Minute
+
 // reading is what the own server said last, and whether it may answer readers.
 type reading struct {
 	role string
@@ -103,7 +107,15 @@ type reading struct {
 func (s *server) observe(ctx context.Context) {
 	tick := time.NewTicker(s.h.cfg.Observe)
 	defer tick.Stop()
+	var asked time.Time // which programs there are
 	for {
+		if time.Since(asked) > lookForPrograms {
+			asked = time.Now()
+			dumps := !s.h.has(programBackup, programStream)
+			s.mu.Lock()
+			s.dumps = dumps
+			s.mu.Unlock()
+		}
 		m := s.get()
 		if m.SQL != nil {
 			var f *mysqlha.Facts
@@ -191,7 +203,10 @@ func (s *server) report() report.MySQL {
 	defer s.mu.Unlock()
 	r := report.MySQL{
 		Process: string(s.status), Since: s.since.UnixMilli(), Epoch: st.Epoch, Port: s.member.Server.Port, VIP: s.vip.phase(),
-		Role: s.view.role, Reads: s.view.in && s.status == mysqlha.ProcessRuns, Full: s.full,
+		Role: s.view.role, Reads: s.view.in && s.status == mysqlha.ProcessRuns && st.Copy == nil, Full: s.full, Lends: st.Donates, Dumps: s.dumps,
+	}
+	if c := st.Copy; c != nil {
+		r.Copy, r.Differs = c.From, short(c.Differs)
 	}
 	switch {
 	case damaged != nil:
@@ -202,6 +217,19 @@ func (s *server) report() report.MySQL {
 		r.Reason = "what it is cut from is not in the kernel: " + s.unruled
 	case !s.view.in:
 		r.Reason = s.view.why
+	case r.Differs != "":
+		r.Reason = "it differs from " + r.Copy + ", of which it is a copy"
+	case r.Copy != "":
+		r.Reason = "it is a copy of " + r.Copy + ", and was not compared with it yet"
 	}
 	return r
+}
+
+// short is a text that fits into a report.
+func short(text string) string {
+	const most = 200
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most-3], "") + "…"
 }

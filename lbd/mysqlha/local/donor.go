@@ -119,6 +119,9 @@ func (d *donor) begin(o mysqlha.Order, methods []string) (*donation, error) {
 	case s.clone.busy():
 		return nil, fmt.Errorf("%w of its own: clone from another", ErrBusy)
 	}
+	if st, _ := s.store.get(); st.Copy != nil {
+		return nil, fmt.Errorf("%w: the server of this host is itself a copy of %s that nobody has found right: clone from another", ErrUnverified, st.Copy.From)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if x := d.session; x != nil {
@@ -156,6 +159,7 @@ func (h *Host) donate(s *server, o mysqlha.Order, methods []string) (*donation, 
 		if out, err = cmd.StdoutPipe(); err == nil {
 			cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 			_ = s.store.note(func(st *state) { st.Donates = true }) // an error is that of a disk which keeps nothing else either
+			s.poke()
 			err = cmd.Start()
 		}
 	}
@@ -304,4 +308,5 @@ func (s *server) resumeSQL(broken bool) {
 		}
 	}
 	_ = s.store.note(func(st *state) { st.Donates = false }) // tried again with the next write
+	s.poke()
 }

@@ -302,6 +302,11 @@ func (h *Host) Clone(ctx context.Context, o mysqlha.Order, from string, progress
 	return position, err
 }
 
+// Compared implements mysqlha.Local.
+func (h *Host) Compared(_ context.Context, o mysqlha.Order, differs string) error {
+	return h.do(o, "take note of a comparison", func(s *server) error { return s.compared(o, differs) })
+}
+
 func (h *Host) do(o mysqlha.Order, what string, f func(*server) error) error {
 	s, err := h.of(o.Tag)
 	if err == nil {

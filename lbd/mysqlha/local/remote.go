@@ -50,6 +50,7 @@ const (
 	askDrop     = "drop"
 	askHandOver = "hand_over"
 	askClone    = "clone"
+	askCompared = "compared"
 )
 
 // codes are the errors that cross. Those that name something special come before those that others wrap.
@@ -58,7 +59,7 @@ var codes = []struct {
 	err  error
 }{
 	{"overtaken", mysqlha.ErrOvertaken}, {"not_here", mysqlha.ErrNotHere}, {"marked", mysqlha.ErrMarked}, {"silent", mysqlha.ErrSilent},
-	{"damaged", ErrDamaged}, {"space", ErrSpace}, {"writable", ErrWritable}, {"busy", ErrBusy}, {"not_serving", ErrNotServing}, {"address", ErrAddress}, {"clone", ErrClone},
+	{"damaged", ErrDamaged}, {"space", ErrSpace}, {"writable", ErrWritable}, {"unverified", ErrUnverified}, {"busy", ErrBusy}, {"not_serving", ErrNotServing}, {"address", ErrAddress}, {"clone", ErrClone},
 	{"closed", ErrClosed}, {"deadline", context.DeadlineExceeded}, {"canceled", context.Canceled},
 }
 
@@ -140,6 +141,8 @@ func (h *Host) serve(ctx context.Context, q request) (a answer, err error) {
 		err = h.HandOverVIP(ctx, q.Order)
 	case askClone:
 		return h.serveClone(ctx, q)
+	case askCompared:
+		err = h.Compared(ctx, q.Order, q.Why)
 	default:
 		err = fmt.Errorf("%q is no order that this build knows: make all agents of the cluster the same version", q.What)
 	}
@@ -270,6 +273,11 @@ func (r *Remote) DropVIP(ctx context.Context, o mysqlha.Order) error {
 // HandOverVIP implements mysqlha.Local.
 func (r *Remote) HandOverVIP(ctx context.Context, o mysqlha.Order) error {
 	return r.order(ctx, request{What: askHandOver, Order: o})
+}
+
+// Compared implements mysqlha.Local.
+func (r *Remote) Compared(ctx context.Context, o mysqlha.Order, differs string) error {
+	return r.order(ctx, request{What: askCompared, Order: o, Why: differs})
 }
 
 // Clone implements mysqlha.Local. A host that is silent for a while is asked again: the clone goes on there, and whoever asks joins it.

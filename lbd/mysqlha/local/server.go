@@ -36,6 +36,7 @@ type server struct {
 	unruled string // why the kernel does not have the rules; "" = it does
 	view    reading
 	full    string        // what is the matter with the disk; "" = it has room
+	dumps   bool          // mariadb-backup is not here, so that copies are dumps
 	changed chan struct{} // one slot: run is to publish
 	closed  bool
 	stopped chan struct{} // closed by close
@@ -212,7 +213,7 @@ func (s *server) running() *process {
 func (s *server) localState() mysqlha.LocalState {
 	st, damaged := s.store.get()
 	s.mu.Lock()
-	out := mysqlha.LocalState{Process: s.status, Since: s.since, Why: s.why, Marked: st.Marked, Epoch: st.Epoch, Fence: st.Fence}
+	out := mysqlha.LocalState{Process: s.status, Since: s.since, Why: s.why, Marked: st.Marked, Copy: st.Copy, Epoch: st.Epoch, Fence: st.Fence}
 	if s.process != nil {
 		out.PID = s.process.pid
 	}
@@ -225,6 +226,38 @@ func (s *server) localState() mysqlha.LocalState {
 		out.Marked = damaged.Error()
 	}
 	return out
+}
+
+// compared takes note of what came of comparing a copy.
+func (s *server) compared(o mysqlha.Order, differs string) error {
+	s.orders.Lock()
+	defer s.orders.Unlock()
+	if s.clone.busy() {
+		return fmt.Errorf("%w: what was compared is replaced", ErrBusy)
+	}
+	st, _ := s.store.get()
+	edit := func(st *state) {
+		switch {
+		case st.Copy != nil && differs == "":
+			st.Copy = nil
+		case st.Copy != nil:
+			st.Copy.Differs = differs
+		}
+	}
+	if err := s.store.order(o, edit); err != nil {
+		return err
+	}
+	switch {
+	case st.Copy == nil:
+	case differs == "":
+		s.h.counts.compared.Add(1)
+		s.h.cfg.Logger.Info("copy of a database server was found right", "tag", s.tag, "from", st.Copy.From)
+	default:
+		s.h.counts.differing.Add(1)
+		s.h.cfg.Logger.Error("copy of a database server differs", "tag", s.tag, "from", st.Copy.From, "differs", differs)
+	}
+	s.poke()
+	return nil
 }
 
 // applyRules has the kernel as a state says.

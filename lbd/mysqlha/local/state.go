@@ -44,6 +44,8 @@ type state struct {
 	Donates bool `json:"donates,omitempty"`
 	// Clone is one that has not ended.
 	Clone *journal `json:"clone,omitempty"`
+	// Copy says that the data are a copy that nobody has found right, or will be one as soon as Clone has ended; nil = they are not.
+	Copy *mysqlha.Unverified `json:"copy,omitempty"`
 }
 
 func (s state) clone() state {
@@ -51,6 +53,10 @@ func (s state) clone() state {
 	if s.Clone != nil {
 		j := *s.Clone
 		s.Clone = &j
+	}
+	if s.Copy != nil {
+		c := *s.Copy
+		s.Copy = &c
 	}
 	return s
 }

@@ -103,6 +103,7 @@ func (w *World) each(ctx context.Context, o mysqlha.Order) map[string]error {
 		"Cut": w.Local.Cut(ctx, o, w.Source), "Uncut": w.Local.Uncut(ctx, o, w.Source), "Kill": w.Local.Kill(ctx, o, "test"),
 		"Start": w.Local.Start(ctx, o, mysqlha.AsReplica), "Stop": w.Local.Stop(ctx, o), "TakeVIP": w.Local.TakeVIP(ctx, o),
 		"DropVIP": w.Local.DropVIP(ctx, o), "HandOverVIP": w.Local.HandOverVIP(ctx, o), "Clone": cloned,
+		"Compared": w.Local.Compared(ctx, o, ""),
 	}
 }
 
@@ -344,8 +345,12 @@ func clone(t *testing.T, w *World) {
 			t.Fatalf("a clone from %s succeeds", from)
 		}
 	}
-	if s := w.state(t); s.Process != mysqlha.ProcessRuns || s.PID != before.PID {
+	if s := w.state(t); s.Process != mysqlha.ProcessRuns || s.PID != before.PID || s.Copy != nil {
 		t.Fatalf("after clones that could not begin: %+v, before: %+v", s, before)
+	}
+	must(t, "Compared, of what is no copy", w.Local.Compared(ctx, w.order(1, 1), "a row"))
+	if s := w.state(t); s.Copy != nil {
+		t.Fatalf("what is no copy differs: %+v", s.Copy)
 	}
 	if w.Donor == "" {
 		return
@@ -364,6 +369,36 @@ func clone(t *testing.T, w *World) {
 	}
 	if s := w.state(t); s.Process != mysqlha.ProcessRuns || s.Marked != "" || s.PID == before.PID {
 		t.Fatalf("after Clone: %+v", s)
+	}
+	// Nobody has compared it, and that is remembered.
+	for _, differs := range []string{"", "a row", ""} {
+		if s := w.state(t); s.Copy == nil || s.Copy.From != w.Donor || s.Copy.Differs != differs {
+			t.Fatalf("a copy that %q is remembered as %+v", differs, s.Copy)
+		}
+		if w.Reopen != nil {
+			w.Local = w.Reopen(t)
+			if s := w.state(t); s.Copy == nil || s.Copy.Differs != differs {
+				t.Fatalf("after a restart a copy that %q is remembered as %+v", differs, s.Copy)
+			}
+		}
+		switch differs {
+		case "":
+			must(t, "Compared", w.Local.Compared(ctx, w.order(1, 2), "a row"))
+		default:
+			if err := w.Local.Compared(ctx, w.order(1, 1), ""); !errors.Is(err, mysqlha.ErrOvertaken) {
+				t.Fatalf("Compared by one who was overtaken: %v", err)
+			}
+			_, err := w.Local.Clone(ctx, w.order(1, 2), w.Donor, nil)
+			must(t, "Clone anew", err)
+		}
+	}
+	_, err = w.Local.Clone(ctx, w.order(1, 2), w.Donor, nil)
+	must(t, "Clone anew", err)
+	for range 2 {
+		must(t, "Compared", w.Local.Compared(ctx, w.order(1, 2), ""))
+		if s := w.state(t); s.Copy != nil {
+			t.Fatalf("a copy that was found right is remembered as %+v", s.Copy)
+		}
 	}
 	always(t, "a client elsewhere is served", w.Served, true)
 }

@@ -9,25 +9,30 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"hostmesh/lbd/mysqlha"
 )
 
 const (
-	// checksumRows are read from each end of a table, in the order of its primary key: large tables are not read whole.
-	checksumRows = 20_000
+	// checksumRows are read from each end of a table, in the order of its primary key: large tables are not read whole. Of tables with texts or the like, which may have 64 KB, or more, in a
+	// row, these are fewer. It is told by the columns, which are the same on all servers.
+	checksumRows, checksumTexts, checksumLong = 20_000, 2_000, 200
+	// checksumCount is how many rows of a table are counted at most: to count all of a large one takes minutes.
+	checksumCount = 100_000
 	// checksumTables are in a sample.
 	checksumTables = 10
 )
 
 // Checksum is a checksum of each of the tables named (database.table), all of one snapshot, by the account for backups: the agents' own reads no data.
-// It is of the number of rows and of the first and last 20,000 of them by primary key; a table without one, or that has
-// no transactions, is left out of a sample, and an error where it is named. The same seed chooses the same tables on servers that have the same.
-// It holds for what the snapshot has: servers are to be at the same position.
-func (s *Server) Checksum(ctx context.Context, tables []string, seed uint64) (map[string]string, error) {
+// It is of the number of rows, up to 100,000, and of the first and last 20,000 of them by primary key, 2,000 or 200 where rows may be large; a table without one, or that has
+// no transactions, is left out. The same seed chooses the same tables on servers that have the same. What changes tables (ALTER) while they are read is an
+// error: it is tried again.
+func (s *Server) Checksum(ctx context.Context, tables []string, seed uint64) (mysqlha.Sums, error) {
 	ctx, cancel := s.bounded(ctx, s.c.Checksum)
 	defer cancel()
-	out := map[string]string{}
+	out := mysqlha.Sums{Tables: map[string]string{}}
 	err := s.run(ctx, s.backup, func(ctx context.Context, c session) error {
-		all, err := c.checkable(ctx)
+		all, outside, err := c.checkable(ctx)
 		if err != nil {
 			return err
 		}
@@ -35,16 +40,14 @@ func (s *Server) Checksum(ctx context.Context, tables []string, seed uint64) (ma
 		if chosen == nil {
 			chosen = sample(all, seed)
 		}
-		for _, t := range chosen {
-			if all[t] == nil {
-				return fmt.Errorf("table %.200q: there is none of that name with a primary key, in InnoDB, that the account may read; name it database.table", t)
-			}
-		}
-		if err := c.exec(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-			"START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"); err != nil {
+		if out.Position, err = c.snapshot(ctx); err != nil {
 			return err
 		}
+		out.Outside = outside
 		for _, t := range chosen {
+			if all[t] == nil {
+				continue
+			}
 			query, err := all[t].query()
 			if err != nil {
 				return err
@@ -53,30 +56,53 @@ func (s *Server) Checksum(ctx context.Context, tables []string, seed uint64) (ma
 			if err := c.QueryRowContext(ctx, query).Scan(&rows, &first, &last); err != nil {
 				return fmt.Errorf("table %s: %w", t, err)
 			}
-			out[t] = rows.String + ":" + first.String + ":" + last.String
+			out.Tables[t] = rows.String + ":" + first.String + ":" + last.String
 		}
 		return c.exec(ctx, "ROLLBACK")
 	})
 	if err := s.fail("checksums of tables", err); err != nil {
+		return mysqlha.Sums{}, err
+	}
+	return out, nil
+}
+
+// Engines are the tables that are not InnoDB's, by the account for backups: the agents' own sees no tables.
+func (s *Server) Engines(ctx context.Context) (map[string]string, error) {
+	ctx, cancel := s.bounded(ctx, s.c.Statement)
+	defer cancel()
+	out := map[string]string{}
+	err := s.run(ctx, s.backup, func(ctx context.Context, c session) error {
+		list, err := c.rowsOf(ctx, "SELECT TABLE_SCHEMA AS s, TABLE_NAME AS t, ENGINE AS e FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND ENGINE <> 'InnoDB' AND TABLE_SCHEMA NOT IN "+ownSchemas)
+		for _, r := range list {
+			out[r["s"]+"."+r["t"]] = r["e"]
+		}
+		return err
+	})
+	if err := s.fail("look at the engines of tables", err); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
+// ownSchemas are the server's.
+const ownSchemas = "('mysql', 'sys', 'information_schema', 'performance_schema')"
+
 // table is one that can be compared: its columns, and those of its primary key, in order.
 type table struct {
 	schema, name string
+	snapshots    bool // its engine has them
+	rows         int  // that are read from each end
 	columns, key []string
 }
 
-// checkable are the tables with a primary key and transactions, but for the server's own.
-func (c session) checkable(ctx context.Context) (map[string]*table, error) {
-	list, err := c.rowsOf(ctx, "SELECT c.TABLE_SCHEMA AS s, c.TABLE_NAME AS t, c.COLUMN_NAME AS c, k.ORDINAL_POSITION AS k FROM information_schema.COLUMNS c"+
-		" JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME AND t.TABLE_TYPE = 'BASE TABLE' AND t.ENGINE = 'InnoDB'"+
+// checkable are the tables with a primary key and transactions, but for the server's own, and the names of all others.
+func (c session) checkable(ctx context.Context) (_ map[string]*table, outside []string, err error) {
+	list, err := c.rowsOf(ctx, "SELECT c.TABLE_SCHEMA AS s, c.TABLE_NAME AS t, c.COLUMN_NAME AS c, k.ORDINAL_POSITION AS k, t.ENGINE AS e, c.DATA_TYPE AS y FROM information_schema.COLUMNS c"+
+		" JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME AND t.TABLE_TYPE = 'BASE TABLE'"+
 		" LEFT JOIN information_schema.KEY_COLUMN_USAGE k ON k.TABLE_SCHEMA = c.TABLE_SCHEMA AND k.TABLE_NAME = c.TABLE_NAME AND k.COLUMN_NAME = c.COLUMN_NAME AND k.CONSTRAINT_NAME = 'PRIMARY'"+
-		" WHERE c.TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema') ORDER BY c.TABLE_SCHEMA, c.TABLE_NAME, c.ORDINAL_POSITION")
+		" WHERE c.TABLE_SCHEMA NOT IN "+ownSchemas+" ORDER BY c.TABLE_SCHEMA, c.TABLE_NAME, c.ORDINAL_POSITION")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	all := map[string]*table{}
 	keys := map[*table][]uint64{}
@@ -84,21 +110,29 @@ func (c session) checkable(ctx context.Context) (map[string]*table, error) {
 		id := r["s"] + "." + r["t"]
 		t := all[id]
 		if t == nil {
-			t = &table{schema: r["s"], name: r["t"]}
+			t = &table{schema: r["s"], name: r["t"], snapshots: r["e"] == "InnoDB", rows: checksumRows}
 			all[id] = t
 		}
 		t.columns = append(t.columns, r["c"])
+		switch r["y"] {
+		case "blob", "text":
+			t.rows = min(t.rows, checksumTexts)
+		case "mediumblob", "longblob", "mediumtext", "longtext", "json", "geometry":
+			t.rows = min(t.rows, checksumLong)
+		}
 		if k := r.number("k"); k != 0 {
 			at, _ := slices.BinarySearch(keys[t], k)
 			keys[t], t.key = slices.Insert(keys[t], at, k), slices.Insert(t.key, at, r["c"])
 		}
 	}
 	for id, t := range all {
-		if len(t.key) == 0 {
+		if len(t.key) == 0 || !t.snapshots {
 			delete(all, id)
+			outside = append(outside, id)
 		}
 	}
-	return all, nil
+	slices.Sort(outside)
+	return all, outside, nil
 }
 
 // sample are some of the tables, the same for the same names and seed.
@@ -141,7 +175,7 @@ func (t *table) query() (string, error) {
 	from := quoted(t.schema) + "." + quoted(t.name)
 	sum := func(order []string) string {
 		return fmt.Sprintf("(SELECT SUM(CAST(CONV(LEFT(MD5(CONCAT(%s)), 15), 16, 10) AS DECIMAL(40))) FROM (SELECT * FROM %s ORDER BY %s LIMIT %d) AS part)",
-			strings.Join(parts, ", "), from, strings.Join(order, ", "), checksumRows)
+			strings.Join(parts, ", "), from, strings.Join(order, ", "), t.rows)
 	}
-	return fmt.Sprintf("SELECT (SELECT COUNT(*) FROM %s), %s, %s", from, sum(up), sum(down)), errors.Join(errs...)
+	return fmt.Sprintf("SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM %s LIMIT %d) AS part), %s, %s", from, checksumCount, sum(up), sum(down)), errors.Join(errs...)
 }

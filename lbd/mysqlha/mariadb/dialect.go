@@ -1,6 +1,7 @@
 package mariadb
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -24,6 +25,12 @@ type dialect struct {
 	wait func(position string, limit time.Duration) string
 	// follow are the statements of Follow, from a server that may follow another by now. They need plainQuotes where that is not empty, and have secrets.
 	follow func(s mysqlha.Source, a credentials.Account, t *credentials.TLS, demoted bool) ([]string, error)
+	// until has a replica that was told whom it follows go on to a position, and stop there.
+	until func(position string) []string
+	// snapshot are the statements that begin one, without locks that last, and ended those that release what they hold. at is the position of the one that a session has; sure is false
+	// where another is to be begun a moment later.
+	snapshot, ended []string
+	at              func(ctx context.Context, c session) (position string, sure bool, err error)
 	// limit bounds each statement of the session from now on; 0 = not any more. nil = the flavour cannot.
 	limit func(time.Duration) string
 	// positions are expressions: see Facts.Binlog and Current.
@@ -86,10 +93,15 @@ func maria(v version) dialect {
 			}
 			return append(before, "CHANGE MASTER TO "+change+use, "START SLAVE"), nil
 		},
-		limit:   func(d time.Duration) string { return "SET SESSION max_statement_time = " + seconds(d) },
-		binlog:  "@@global.gtid_binlog_state",
-		current: "@@global.gtid_current_pos",
-		replica: "SHOW ALL SLAVES STATUS",
+		until: func(position string) []string {
+			return []string{"START SLAVE UNTIL master_gtid_pos = '" + position + "'"}
+		},
+		snapshot: []string{"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"},
+		at:       mariaPosition,
+		limit:    func(d time.Duration) string { return "SET SESSION max_statement_time = " + seconds(d) },
+		binlog:   "@@global.gtid_binlog_state",
+		current:  "@@global.gtid_current_pos",
+		replica:  "SHOW ALL SLAVES STATUS",
 		columns: map[string]string{
 			"connection": "Connection_name", "host": "Master_Host", "port": "Master_Port", "io": "Slave_IO_Running", "sql": "Slave_SQL_Running",
 			"file": "Master_Log_File", "offset": "Read_Master_Log_Pos", "heartbeats": "Slave_received_heartbeats", "period": "Slave_heartbeat_period",

@@ -26,6 +26,7 @@ const (
 	deniedColumn       = 1143
 	tooManyOfUser      = 1203
 	deniedPrivilege    = 1227
+	noEvent            = 1220 // SHOW BINLOG EVENTS
 	missingLog         = 1236
 	readOnlyVariable   = 1238
 	interrupted        = 1317

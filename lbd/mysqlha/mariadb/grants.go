@@ -34,6 +34,13 @@ var (
 		"SLAVE MONITOR",           // mariadb-backup --slave-info
 		"REPLICATION SLAVE ADMIN", // mariadb-backup --safe-slave-backup stops the SQL thread, and starts it again
 	}
+	// dumpPrivileges are what the account of clones needs besides where mariadb-backup is not installed, for mariadb-dump. TRIGGER and EVENT allow to make such, too: so they are not given
+	// to a cluster that has no use for them.
+	dumpPrivileges = []string{
+		"SHOW VIEW", // definitions of views
+		"TRIGGER",   // --triggers
+		"EVENT",     // --events
+	}
 	// ownHosts are what a server calls its own host: there a clone is made of it, by its socket or by the loopback. A pattern of a network has neither in it.
 	ownHosts = []string{"localhost", "127.0.0.1"}
 	// pinged is the table that Ping reads. It has names of tables, and how large they are.
@@ -48,6 +55,18 @@ func Grants(f credentials.File, hosts []string) ([]string, error) {
 		out = append(out, fmt.Sprintf("GRANT %s ON *.* TO %s", strings.Join(privileges, ", "), user))
 		if admin {
 			out = append(out, fmt.Sprintf("GRANT SELECT ON %s TO %s", pinged, user))
+		}
+		return nil
+	})
+	return out, err
+}
+
+// DumpGrants are what the account of clones needs besides Grants where mariadb-backup is not installed, so that copies are dumps. ErrUnquotable.
+func DumpGrants(f credentials.File, hosts []string) ([]string, error) {
+	var out []string
+	err := eachUser(f, hosts, func(user string, _ []string, _ bool, a credentials.Account) error {
+		if a.User == f.Backup.User {
+			out = append(out, fmt.Sprintf("GRANT %s ON *.* TO %s", strings.Join(dumpPrivileges, ", "), user))
 		}
 		return nil
 	})

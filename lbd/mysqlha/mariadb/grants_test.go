@@ -56,7 +56,7 @@ func uses(t *testing.T, m *member, source mysqlha.Source) map[string]func() erro
 		},
 		"Checksum": func() error {
 			sums, err := s.Checksum(ctx(t), nil, 1)
-			if err == nil && len(sums) == 0 {
+			if err == nil && len(sums.Tables) == 0 {
 				err = errors.New("no checksums")
 			}
 			return err
@@ -140,9 +140,56 @@ func TestGrantsAreEnoughAndNoneIsTooMuch(t *testing.T) {
 	if n < 10 {
 		t.Errorf("%d privileges were tried", n)
 	}
+	t.Run("dump", func(t *testing.T) { dumps(t, m) })
 	p.real.Exec("SET sql_log_bin = 0", "REVOKE REPLICATION SLAVE ON *.* FROM '"+p.real.Accounts.Replication.User+"'@'%'")
 	if err := m.server.Follow(ctx(t), p.Source(), false); !errors.Is(err, mysqlha.ErrDenied) {
 		t.Errorf("follows without REPLICATION SLAVE: %v", err)
+	}
+}
+
+// dumpArguments are those of a clone by mariadb-dump.
+var dumpArguments = []string{"--all-databases", "--single-transaction", "--quick", "--gtid", "--master-data=2", "--routines", "--events", "--triggers", "--hex-blob", "--flush-privileges"}
+
+// dumps has mariadb-dump copy a server as a clone does, with exactly the grants of that, and fail, or leave something out, without each of those that it needs besides.
+func dumps(t *testing.T, m *member) {
+	m.real.Exec("SET sql_log_bin = 0", "CREATE VIEW shop.shop_words AS SELECT word FROM shop.ledger", "CREATE TRIGGER shop.shop_ticks BEFORE INSERT ON shop.ledger FOR EACH ROW SET NEW.word = 'x'",
+		"CREATE EVENT shop.shop_never ON SCHEDULE EVERY 1 YEAR DISABLE DO DO 1", "CREATE PROCEDURE shop.shop_nothing() DO 1")
+	dump := func() string {
+		a := m.real.Accounts.Backup
+		defaults := filepath.Join(t.TempDir(), "dump.cnf")
+		write(t, defaults, "[client]\nuser="+a.User+"\npassword=\""+a.Password.Reveal()+"\"\nsocket="+m.real.Socket+"\n")
+		cmd := exec.CommandContext(ctx(t), "mariadb-dump", append([]string{"--defaults-extra-file=" + defaults}, dumpArguments...)...)
+		var said strings.Builder
+		cmd.Stderr = &said
+		out, err := cmd.Output()
+		if err != nil {
+			return fmt.Sprintf("%v: %s", err, said.String())
+		}
+		for _, part := range []string{"gtid_slave_pos", "shop_words", "shop_ticks", "shop_never", "shop_nothing", "Dump completed"} {
+			if !strings.Contains(string(out), part) {
+				return part + " is not in the dump"
+			}
+		}
+		return ""
+	}
+	if dump() == "" {
+		t.Error("without the grants for dumps all is dumped")
+	}
+	grants, err := mariadb.DumpGrants(m.real.Accounts, []string{"%"})
+	must(t, err)
+	m.real.Exec(append([]string{"SET sql_log_bin = 0"}, grants...)...)
+	if failed := dump(); failed != "" {
+		t.Fatalf("with all grants: %s", failed)
+	}
+	list, to, _ := strings.Cut(strings.TrimPrefix(grants[0], "GRANT "), " ON *.* TO ")
+	for privilege := range strings.SplitSeq(list, ", ") {
+		m.real.Exec("SET sql_log_bin = 0", "REVOKE "+privilege+" ON *.* FROM "+to)
+		failed := dump()
+		if failed == "" {
+			t.Errorf("all is dumped without %s", privilege)
+		}
+		m.real.Exec("SET sql_log_bin = 0", "GRANT "+privilege+" ON *.* TO "+to)
+		t.Logf("without %s: %.200s", privilege, failed)
 	}
 }
 

@@ -1,6 +1,7 @@
 package mariadb
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"strings"
@@ -44,6 +45,16 @@ func mysql8(v version) dialect {
 			}
 			return []string{"STOP REPLICA", "CHANGE REPLICATION SOURCE TO " + change + ", SOURCE_AUTO_POSITION = 1", "START REPLICA"}, nil
 		},
+		until: func(position string) []string {
+			return []string{"START REPLICA UNTIL SQL_AFTER_GTIDS = '" + position + "'"}
+		},
+		// It has no position of a snapshot; mysqldump holds writers up for a moment, too (--single-transaction --source-data).
+		snapshot: []string{"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ", "FLUSH TABLES WITH READ LOCK", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"},
+		at: func(ctx context.Context, c session) (string, bool, error) {
+			has, err := c.current(ctx)
+			return has.String(), true, err
+		},
+		ended:   []string{"UNLOCK TABLES"},
 		binlog:  "@@global.gtid_executed",
 		current: "@@global.gtid_executed",
 		replica: "SHOW REPLICA STATUS",

@@ -2,6 +2,7 @@ package mariadb
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -106,12 +107,9 @@ const (
 // that follows this source already, with both threads, is left alone.
 func (s *Server) Follow(ctx context.Context, source mysqlha.Source, demoted bool) error {
 	what := fmt.Sprintf("follow %s (%s:%d)", source.Name, source.Host, source.Port)
-	// As it is written in the statement, and shown by the server.
-	if addr, err := netip.ParseAddr(source.Host); err == nil {
-		source.Host = addr.String()
-	}
-	if source.Host == s.c.Addr.String() && source.Port == s.c.Port {
-		return fmt.Errorf("%s: that is the server itself", what)
+	source, err := s.other(source)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return s.on(ctx, what, func(ctx context.Context, c session) error {
 		f, err := c.replication(ctx)
@@ -121,32 +119,150 @@ func (s *Server) Follow(ctx context.Context, source mysqlha.Source, demoted bool
 		if r := f.Replica; r != nil && r.SourceHost == source.Host && r.SourcePort == source.Port && r.UsesGTID && r.IO == "Yes" && r.SQL {
 			return nil
 		}
-		on, err := numbers(ctx, c, "SELECT @@global."+c.d.sourceName)
+		statements, err := s.toFollow(ctx, c, source, demoted)
 		if err != nil {
 			return err
 		}
-		if len(on) != 1 || on[0] != 0 {
-			return fmt.Errorf("it waits for acknowledgements as a source does (%s), so that what it applies would hang: switch that off first (SetSource)", c.d.sourceName)
-		}
-		statements, err := c.d.follow(source, s.c.Credentials.Replication, s.c.Credentials.TLS, demoted)
-		if err != nil {
+		if err := c.tell(ctx, statements); err != nil {
 			return err
-		}
-		if err := c.exec(ctx, plainQuotes); err != nil {
-			return err
-		}
-		for _, statement := range statements {
-			if err := c.exec(ctx, statement); err != nil {
-				verb, _, _ := strings.Cut(statement, " TO ") // what follows has a password
-				if number(err) == badSyntax {
-					// The server's text quotes a part of the statement.
-					return fmt.Errorf("%s: the server does not understand it: error %d", verb, badSyntax)
-				}
-				return fmt.Errorf("%s: %w", verb, err)
-			}
 		}
 		return c.followed(ctx)
 	})
+}
+
+// other is a source as it is written in the statement, and shown by the server. It is not the server itself.
+func (s *Server) other(source mysqlha.Source) (mysqlha.Source, error) {
+	if addr, err := netip.ParseAddr(source.Host); err == nil {
+		source.Host = addr.String()
+	}
+	if source.Host == s.c.Addr.String() && source.Port == s.c.Port {
+		return source, errors.New("that is the server itself")
+	}
+	return source, nil
+}
+
+// toFollow are the statements that have a server follow another; the last starts it.
+func (s *Server) toFollow(ctx context.Context, c session, source mysqlha.Source, demoted bool) ([]string, error) {
+	on, err := numbers(ctx, c, "SELECT @@global."+c.d.sourceName)
+	if err != nil {
+		return nil, err
+	}
+	if len(on) != 1 || on[0] != 0 {
+		return nil, fmt.Errorf("it waits for acknowledgements as a source does (%s), so that what it applies would hang: switch that off first (SetSource)", c.d.sourceName)
+	}
+	return c.d.follow(source, s.c.Credentials.Replication, s.c.Credentials.TLS, demoted)
+}
+
+// tell runs statements that have secrets, which no error shows.
+func (c session) tell(ctx context.Context, statements []string) error {
+	if err := c.exec(ctx, plainQuotes); err != nil {
+		return err
+	}
+	for _, statement := range statements {
+		if err := c.exec(ctx, statement); err != nil {
+			verb, _, _ := strings.Cut(statement, " TO ") // what follows has a password
+			if number(err) == badSyntax {
+				// The server's text quotes a part of the statement.
+				return fmt.Errorf("%s: the server does not understand it: error %d", verb, badSyntax)
+			}
+			return fmt.Errorf("%s: %w", verb, err)
+		}
+	}
+	return nil
+}
+
+// untilAtMost bounds FollowUntil where its context does not: a copy may be hours behind.
+const untilAtMost = 24 * time.Hour
+
+// FollowUntil replicates from a source up to a position, and returns when both threads have stopped there.
+func (s *Server) FollowUntil(ctx context.Context, source mysqlha.Source, position string, demoted bool) error {
+	what := fmt.Sprintf("follow %s (%s:%d) until %.100s", source.Name, source.Host, source.Port, position)
+	source, err := s.other(source)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	ctx, cancel := s.bounded(ctx, untilAtMost)
+	defer cancel()
+	return s.fail(what, s.run(ctx, s.admin, func(ctx context.Context, c session) error {
+		if err := checkPosition(c.d.v.flavour, position); err != nil {
+			return err
+		}
+		want, err := mysqlha.ParseGTIDs(c.d.v.flavour, position)
+		if err != nil {
+			return err
+		}
+		statements, err := s.toFollow(ctx, c, source, demoted)
+		if err != nil {
+			return err
+		}
+		if err := c.tell(ctx, statements[:len(statements)-1]); err != nil {
+			return err
+		}
+		switch has, err := c.current(ctx); {
+		case err != nil:
+			return err
+		case has.Past(want):
+			return fmt.Errorf("%w: it is at %s, which is further", mysqlha.ErrUnfit, has)
+		case has.Reaches(want):
+			return nil
+		}
+		if err := c.exec(ctx, c.d.until(position)...); err != nil {
+			return err
+		}
+		return c.arrived(ctx, want)
+	}))
+}
+
+// current is the position that a server has applied.
+func (c session) current(ctx context.Context) (mysqlha.GTIDs, error) {
+	var text sql.NullString
+	if err := c.QueryRowContext(ctx, "SELECT "+c.d.current).Scan(&text); err != nil {
+		return mysqlha.GTIDs{}, err
+	}
+	return mysqlha.ParseGTIDs(c.d.v.flavour, oneLine(text.String))
+}
+
+// arrivedPatience is for how long a source may not be reached before FollowUntil gives up.
+const arrivedPatience = 10 * time.Second
+
+// arrived waits until a replica has stopped by itself at a position.
+func (c session) arrived(ctx context.Context, want mysqlha.GTIDs) error {
+	pause, received := followPoll, time.Now()
+	for {
+		f, err := c.replication(ctx)
+		if err != nil {
+			return err
+		}
+		has, err := c.current(ctx)
+		if err != nil {
+			return err
+		}
+		r := f.Replica
+		switch {
+		case r == nil:
+			return errors.New("somebody else has ended its replication meanwhile")
+		case r.SQLErrno != 0:
+			return fmt.Errorf("it cannot apply: error %d: %s", r.SQLErrno, r.SQLError)
+		case has.Past(want):
+			return fmt.Errorf("it went on to %s: somebody else has started it", has)
+		case !r.SQL && has.Reaches(want):
+			return c.exec(ctx, c.d.leave[0]) // the one that receives may go on
+		case r.IO == "No" && r.IOErrno != 0:
+			return sourceSays(sentinelOf(causeOf(r)), r)
+		case !r.SQL:
+			return fmt.Errorf("somebody has stopped it at %s", has)
+		case r.IO == "Yes" || r.IO == "No": // the thread that receives is done first
+			received = time.Now()
+		case time.Since(received) > arrivedPatience:
+			return sourceSays(sentinelOf(causeOf(r)), r)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: it is at %s", ctx.Err(), has)
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, 250*time.Millisecond)
+	}
 }
 
 // followed waits until the source has let a replica in, or not.

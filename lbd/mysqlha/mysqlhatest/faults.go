@@ -61,6 +61,7 @@ func (b *box) begin(as mysqlha.Role) {
 	}
 	b.running, b.frozen, b.readOnly, b.semi, b.acker, b.stuck = true, false, true, false, false, false
 	b.io, b.sql, b.ioState, b.ackConnected, b.ioErrno, b.sqlErrno = false, false, "No", false, 0, 0
+	b.until = 0
 	b.pid, b.ended = b.lastPID+100, ""
 	b.died, b.began, b.beats = make(chan struct{}), time.Now(), 0
 	b.process, b.processAt = mysqlha.ProcessRuns, time.Now()
@@ -119,13 +120,30 @@ func (w *World) Saturate(host string, on bool) { w.with(host, func(b *box) { b.s
 // Hurry has a server wait for acknowledgements for ten seconds only, as its file says, once it is a source.
 func (w *World) Hurry(host string) { w.with(host, func(b *box) { b.hurried = true }) }
 
+// Unheard has no acknowledgement arrive at the server of a host, though others receive what it writes; or has them arrive again, of what comes then.
+func (w *World) Unheard(host string, on bool) { w.with(host, func(b *box) { b.unheard = on }) }
+
+// Falsify changes a row on a host, which no log has: a copy that is not right. A clone of it has the row, too.
+func (w *World) Falsify(host string) { w.with(host, func(b *box) { b.tampered = true }) }
+
+// Copy is what a host remembers of its data; nil = they are no copy, or one that was found right.
+func (w *World) Copy(host string) (u *mysqlha.Unverified) {
+	w.with(host, func(b *box) {
+		if b.copy != nil {
+			c := *b.copy
+			u = &c
+		}
+	})
+	return u
+}
+
 // Open has somebody clear read_only on a host.
 func (w *World) Open(host string) { w.with(host, func(b *box) { b.readOnly = false }) }
 
 // Empty makes the server of a host one that was just installed.
 func (w *World) Empty(host string) {
 	w.with(host, func(b *box) {
-		b.log, b.lasts, b.relay, b.source, b.io, b.sql, b.acker, b.ioState = nil, nil, nil, "", false, false, false, "No"
+		b.log, b.lasts, b.relay, b.source, b.io, b.sql, b.acker, b.ioState, b.copy, b.tampered = nil, nil, nil, "", false, false, false, "No", nil, false
 	})
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -62,6 +62,10 @@ func (l *local) State(ctx context.Context, tag string) (st mysqlha.LocalState, e
 			st.CutFrom = append(st.CutFrom, a)
 		}
 		slices.Sort(st.CutFrom)
+		if b.copy != nil {
+			c := *b.copy
+			st.Copy = &c
+		}
 		return nil
 	})
 	return st, err
@@ -213,13 +217,20 @@ func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progres
 		if l.w.boxes[from] == nil || from == l.host {
 			return fmt.Errorf("%s: clone from %s: no other host of that name has a server of the cluster", l.host, from)
 		}
+		if src := l.w.boxes[from]; src.copy != nil {
+			return fmt.Errorf("%s: clone from %s, which is itself a copy that nobody has compared", l.host, from)
+		} else if src.lends > 0 {
+			return fmt.Errorf("%s: clone from %s: %w", l.host, from, mysqlha.ErrBusy)
+		}
 		b.end(mysqlha.ProcessStopped, "its data is replaced")
-		b.relay, b.source, b.log, b.lasts = nil, "", nil, nil
+		b.relay, b.source, b.log, b.lasts, b.copy = nil, "", nil, nil, &mysqlha.Unverified{From: from}
+		l.w.boxes[from].lends++
 		return nil
 	})
 	if err != nil {
 		return "", err
 	}
+	defer l.w.with(from, func(b *box) { b.lends-- })
 	for i := range 4 {
 		if progress == nil {
 			break
@@ -241,12 +252,25 @@ func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progres
 			}
 			b.log = append(b.log, t)
 		}
-		b.marked = ""
+		b.marked, b.tampered = "", src.tampered
 		b.begin(mysqlha.AsReplica)
 		pos = position(b.log)
 		return nil
 	})
 	return pos, err
+}
+
+// Compared implements mysqlha.Local.
+func (l *local) Compared(ctx context.Context, o mysqlha.Order, differs string) error {
+	return l.tell(ctx, "compared", &o, func(b *box) error {
+		switch {
+		case b.copy != nil && differs == "":
+			b.copy = nil
+		case b.copy != nil:
+			b.copy.Differs = differs
+		}
+		return nil
+	})
 }
 
 // records is where the record lies.

@@ -2,7 +2,9 @@ package mysqlhatest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 	"sync"
@@ -137,7 +139,7 @@ func (s *server) Observe(ctx context.Context) (f mysqlha.Facts, err error) {
 		f = mysqlha.Facts{
 			Version: "10.11.19-MariaDB", Flavour: mysqlha.MariaDB, ServerID: b.id, Uptime: time.Since(b.began).Truncate(time.Second), ReadOnly: b.readOnly,
 			Binlog: b.state(), Current: position(b.log), MaxConnections: 100, Clients: len(b.waiting) + len(b.clients), Connections: 1 + b.held + len(b.waiting) + len(b.clients),
-			Settings: map[string]string{"log_bin": "ON", "rpl_semi_sync_master_timeout": b.timeout(s.w.Strict)},
+			Settings: map[string]string{"log_bin": "ON", "gtid_strict_mode": "ON", "rpl_semi_sync_master_timeout": b.timeout(s.w.Strict)},
 			Semi:     mysqlha.SemiSync{Source: b.semi, Acker: b.acker, Active: b.semi && !b.lapsed, Waiting: len(b.waiting)},
 		}
 		for _, x := range s.w.boxes {
@@ -288,6 +290,7 @@ func (s *server) Start(ctx context.Context) error {
 		if b.source == "" {
 			return nil
 		}
+		b.until = 0
 		if !b.io && !b.sql {
 			b.relay = nil // both were stopped, with GTIDs
 		}
@@ -331,9 +334,69 @@ func (s *server) Leave(ctx context.Context) error {
 		if len(b.relay) > 0 {
 			s.w.fault("%s ended its replication with %d transactions that it had not applied", s.host, len(b.relay))
 		}
-		b.relay, b.source, b.io, b.sql, b.ioState, b.ackConnected = nil, "", false, false, "No", false
+		b.relay, b.source, b.io, b.sql, b.ioState, b.ackConnected, b.until = nil, "", false, false, "No", false, 0
 		return nil
 	})
+}
+
+// FollowUntil implements mysqlha.Server.
+func (s *server) FollowUntil(ctx context.Context, source mysqlha.Source, position string, _ bool) error {
+	want, err := mysqlha.ParseGTIDs(mysqlha.MariaDB, position)
+	if err != nil {
+		return err
+	}
+	seq, lost := want.Count(), error(nil) // there is one domain
+	there := func(b *box) bool {
+		if b.ioErrno == 1236 {
+			lost = fmt.Errorf("%s: %w", s.host, mysqlha.ErrMissingLog)
+		}
+		return b.until == 0 && !b.io && !b.sql && len(b.log) > 0 && b.log[len(b.log)-1].seq == seq
+	}
+	done := false
+	if err := s.ask(ctx, "follow-until", func(b *box) error {
+		if b.semi {
+			return fmt.Errorf("%s waits for acknowledgements: its applying thread would hang", s.host)
+		}
+		has := uint64(0)
+		if n := len(b.log); n > 0 {
+			has = b.log[n-1].seq
+		}
+		b.relay, b.source, b.io, b.sql, b.ioErrno, b.sqlErrno, b.until = nil, source.Name, false, false, 0, 0, 0
+		b.ioState, b.ackConnected, b.triedAt = "No", false, time.Time{}
+		switch {
+		case has > seq:
+			return fmt.Errorf("%s: %w: it is at %d, which is further", s.host, mysqlha.ErrUnfit, has)
+		case has == seq:
+			done = true
+		default:
+			b.io, b.sql, b.until, b.ioState = true, true, seq, "Connecting"
+		}
+		return nil
+	}); err != nil || done {
+		return err
+	}
+	for away := time.Now(); ; {
+		stopped := false
+		if err := s.ask(ctx, "ping", func(b *box) error {
+			done = there(b)
+			if b.ioState == "Yes" || !b.io {
+				away = time.Now()
+			}
+			stopped = b.until == 0 && !done
+			return nil
+		}); err != nil || done || lost != nil {
+			return errors.Join(err, lost)
+		}
+		if stopped {
+			return fmt.Errorf("%s: somebody has stopped it, or started it", s.host)
+		}
+		if time.Since(away) > 10*time.Second {
+			return fmt.Errorf("%s: %w: source %s cannot be reached", s.host, mysqlha.ErrUnreachable, source.Name)
+		}
+		if perr := pass(ctx, tick); perr != nil {
+			return fmt.Errorf("%s: %w: %w", s.host, mysqlha.ErrUnreachable, perr)
+		}
+	}
 }
 
 // Follow implements mysqlha.Server.
@@ -345,7 +408,7 @@ func (s *server) Follow(ctx context.Context, source mysqlha.Source, _ bool) erro
 		if b.source == source.Name && b.io && b.sql {
 			return nil
 		}
-		b.relay, b.source, b.io, b.sql, b.ioErrno, b.sqlErrno = nil, source.Name, true, true, 0, 0
+		b.relay, b.source, b.io, b.sql, b.ioErrno, b.sqlErrno, b.until = nil, source.Name, true, true, 0, 0, 0
 		b.ioState, b.ackConnected, b.triedAt = "Connecting", false, time.Time{}
 		return nil
 	})
@@ -429,18 +492,34 @@ func (s *server) Apply(ctx context.Context, want []mysqlha.Setting) (restart []m
 	return restart, err
 }
 
-// Checksum implements mysqlha.Server.
-func (s *server) Checksum(ctx context.Context, tables []string, _ uint64) (out map[string]string, err error) {
-	for _, table := range tables {
-		if table != ledgerTable {
-			return nil, fmt.Errorf("%s: there is no table %s", s.host, table)
+// Checksum implements mysqlha.Server: what is committed, which a snapshot has.
+func (s *server) Checksum(ctx context.Context, tables []string, _ uint64) (out mysqlha.Sums, err error) {
+	out.Tables = map[string]string{}
+	err = s.ask(ctx, "checksum", func(b *box) error {
+		n := 0
+		for n < len(b.log) && b.log[n].committed {
+			n++
 		}
-	}
-	err = s.ask(ctx, "ping", func(b *box) error {
-		out = map[string]string{ledgerTable: position(b.log)}
+		out.Position = position(b.log[:n])
+		if tables != nil && !slices.Contains(tables, ledgerTable) {
+			return nil
+		}
+		h := fnv.New64a()
+		for _, t := range b.log[:n] {
+			fmt.Fprintln(h, t.server, t.seq, t.id)
+		}
+		if b.tampered {
+			fmt.Fprintln(h, "another row")
+		}
+		out.Tables[ledgerTable] = fmt.Sprintf("%d:%x", n, h.Sum64())
 		return nil
 	})
 	return out, err
+}
+
+// Engines implements mysqlha.Server.
+func (s *server) Engines(ctx context.Context) (map[string]string, error) {
+	return map[string]string{}, s.ask(ctx, "ping", func(*box) error { return nil })
 }
 
 // ledgerTable is the one table that there is.

@@ -97,15 +97,20 @@ type box struct {
 	held                  int             // connections of Hold
 	clients               []chan struct{} // connections of clients that do nothing; closed when they are ended
 	purged                int             // transactions that the log has forgotten
+	until                 uint64          // the number at which both threads stop by themselves; 0 = none
+	unheard               bool            // acknowledgements do not arrive
+	tampered              bool            // on disk: a row is another than the log says
 
 	// Of the agent.
 	process   mysqlha.Process
 	processAt time.Time
+	lends     int // copies that are made of it
 	marked    string
 	markedAt  uint64          // epoch
 	nft       map[string]bool // address:port that nothing is received from
 	epoch     uint64
 	fence     uint64
+	copy      *mysqlha.Unverified // nil = none, or found right
 	tenure    *mysqlha.Tenure
 	endTenure context.CancelFunc
 	refusing  bool
@@ -169,6 +174,10 @@ func (w *World) Agents(node string) map[string]mysqlha.Agent {
 		if b.tenure != nil && b.tenure.Valid() {
 			a.VIP = "held"
 		}
+		if b.copy != nil {
+			a.Copy, a.Differs = b.copy.From, b.copy.Differs
+		}
+		a.Lends = b.lends > 0
 		if !a.Alive {
 			a.Process = mysqlha.ProcessRuns // as it was last said
 		}
@@ -293,18 +302,21 @@ func (w *World) receive(b *box, now time.Time) {
 		return
 	}
 	at := src.index(b.received()) + 1
-	for i := at; i < len(src.log); i++ {
+	for i := at; i < len(src.log) && (b.until == 0 || b.last().seq < b.until); i++ {
 		t := src.log[i]
 		if t.seq <= b.last().seq { // gtid_strict_mode
 			b.sql, b.sqlErrno = false, 1950
 			return
 		}
 		t.committed = true
-		if t.server == b.id {
+		if t.server == b.id && !b.ackConnected {
 			t.id = 0 // it takes its own for something that it has: it goes on, and the write is not there
 		}
 		b.relay = append(b.relay, t)
-		if b.ackConnected && src.semi {
+		if b.ackConnected && src.semi && !src.unheard {
+			if b.until != 0 && src.waiting[i] != nil {
+				w.fault("%s acknowledges to %s what a client waits for, while it takes back what it had dropped", b.name, src.name)
+			}
 			src.acknowledged(w, i)
 		}
 		b.beatAt = now
@@ -312,6 +324,9 @@ func (w *World) receive(b *box, now time.Time) {
 	if now.Sub(b.beatAt) >= 250*time.Millisecond {
 		b.beatAt = now
 		b.beats++
+	}
+	if b.until != 0 && b.last().seq >= b.until {
+		b.io, b.ioState, b.ackConnected = false, "No", false
 	}
 }
 
@@ -369,6 +384,9 @@ func (b *box) applySome() {
 	}
 	b.log = append(b.log, b.relay[:n]...)
 	b.relay = slices.Delete(b.relay, 0, n)
+	if b.until != 0 && !b.io && len(b.relay) == 0 && b.last().seq >= b.until {
+		b.sql, b.until = false, 0
+	}
 }
 
 // Write has a client try a write on the server of a host, and returns its id and whether the client was told that it is written. It waits until ctx ends.
@@ -418,7 +436,7 @@ func (w *World) write(ctx context.Context, host string, id int, anyway bool) (ok
 // ackable reports whether somebody could acknowledge what a server writes. mu is held.
 func (w *World) ackable(b *box) bool {
 	for _, x := range w.boxes {
-		if x.running && !x.frozen && x.source == b.name && x.ioState == "Yes" && x.ackConnected && w.link(x.name, b.name) && !cutOff(x, b) {
+		if x.running && !x.frozen && x.source == b.name && x.ioState == "Yes" && x.ackConnected && x.until == 0 && w.link(x.name, b.name) && !cutOff(x, b) {
 			return true
 		}
 	}
@@ -445,9 +463,17 @@ func (w *World) judge() {
 		if p := w.boxes[r.Primary]; p != nil && p.running && !p.readOnly && !p.dead && p.semi {
 			for _, name := range w.names() {
 				x := w.boxes[name]
-				if x.running && !x.frozen && x.source == p.name && x.ioState == "Yes" && x.ackConnected && w.link(x.name, p.name) && !cutOff(x, p) && !slices.Contains(r.Ackers, name) {
+				if x.running && !x.frozen && x.source == p.name && x.ioState == "Yes" && x.ackConnected && x.until == 0 && w.link(x.name, p.name) && !cutOff(x, p) && !slices.Contains(r.Ackers, name) {
 					w.fault("%s acknowledges what %s writes, and is not counted", name, p.name)
 				}
+			}
+		}
+	}
+	// Nor is one counted whose data nobody has found right, or is it the primary.
+	if r := w.rec.record; !w.rec.none && r.Intent == nil {
+		for _, name := range w.names() {
+			if x := w.boxes[name]; x.copy != nil && slices.Contains(r.Ackers, name) && r.Starts[name] != (time.Time{}) {
+				w.fault("%s counts, and is a copy that nobody has compared", name)
 			}
 		}
 	}
@@ -508,6 +534,16 @@ func (w *World) Lost(host string) []int {
 		}
 	}
 	slices.Sort(out)
+	return out
+}
+
+// Writes are the ids that the server of a host has, in order, told of or not.
+func (w *World) Writes(host string) (out []int) {
+	w.with(host, func(b *box) {
+		for _, t := range b.log {
+			out = append(out, t.id)
+		}
+	})
 	return out
 }
 
