@@ -160,7 +160,7 @@ func agents(tag string, hosts []string, m mesh.View, heard map[string]hearing, n
 					heard[host] = h
 				}
 				a.Seen = h.at
-				a.DiskFull = x.Full
+				a.DiskFull, a.Epoch = x.Full, x.Epoch
 			}
 		}
 		out[host] = a

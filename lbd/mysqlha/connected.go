@@ -3,6 +3,8 @@ package mysqlha
 import (
 	"context"
 	"sync"
+
+	"hostmesh/hostdb/section"
 )
 
 // Connected remembers the record that was read last, and tells how many of its ackers are still the own server's. It implements Records. The zero value
@@ -30,6 +32,9 @@ func (c *Connected) Load(ctx context.Context, tag string) (Record, uint64, error
 
 // Ackers are how many replicas that acknowledge are still this server's: it has such connections, and their agents have heard of no later change. What the
 // server says is not enough: on a host that was cut off connections seem to be there for minutes. false = the server did not say, or does not wait for them.
+//
+// In durability strict each one says that there was no failover, for one passes its gate only when all are cut. In available a failover goes on without those that it does not
+// reach, as from the side of a cut that has the quorum; so there it takes all that are counted, or else none is.
 func (c *Connected) Ackers(ctx context.Context, tag string) (n int, ok bool) {
 	f, err := c.Own.Observe(ctx)
 	switch {
@@ -53,5 +58,9 @@ func (c *Connected) Ackers(ctx context.Context, tag string) (n int, ok bool) {
 		})
 	}
 	wg.Wait()
-	return min(n, f.Semi.Clients), true
+	n = min(n, f.Semi.Clients)
+	if last.Durability == string(section.Available) && n < len(last.Ackers) {
+		return 0, true
+	}
+	return n, true
 }

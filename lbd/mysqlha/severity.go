@@ -18,7 +18,7 @@ func (n Name) Severity() Severity {
 		return Fine
 	case IntentOpen, PrimarySuspect, ReplicaNew, OldPrimary, AckerDue, AckerRestarted, AckerLeaving, AckerStray, ReplicaStopped, ReplicaAstray, NoRecord, IsPaused:
 		return Notice
-	case ReplicaBroken, ReplicaLost, ReplicaDown, ReplicaLagging, NoPlace, NoGTID, BinlogOff, ErrantFound, ReplicaWritable, AckerAway, AckerSilent, OneMember, PrimaryAlone, PrimaryAsync:
+	case ReplicaBroken, ReplicaLost, ReplicaDown, ReplicaLagging, NoPlace, NoGTID, BinlogOff, ErrantFound, ReplicaWritable, AckerAway, AckerSilent, OneMember, PrimaryAsync:
 		return Warning
 	}
 	return Grave

@@ -230,7 +230,8 @@ func (s *server) localState() mysqlha.LocalState {
 // applyRules has the kernel as a state says.
 func (s *server) applyRules(st state) error {
 	port := s.get().Server.Port
-	var c nft.Cutting
+	// The agents see what the server must not hear: one that watches over the cluster may be here.
+	c := nft.Cutting{Spare: mysqlha.SocketMark}
 	for _, x := range st.Cuts {
 		if x.Port() == 0 {
 			c.Deaf = append(c.Deaf, netip.AddrPortFrom(x.Addr(), port))
@@ -323,7 +324,7 @@ func (s *server) killLocked(o mysqlha.Order, why string) (*process, error) {
 	}
 	// A disk that fails must not keep it alive. That is told: it might start again after a reboot.
 	err := s.store.restrain(o, edit)
-	s.vip.end(why)
+	s.vip.letGo(why)
 	s.clone.stop(mysqlha.ErrOvertaken)
 	p, sent := s.sigkill()
 	s.h.counts.kills.Add(1)
