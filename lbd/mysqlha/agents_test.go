@@ -103,6 +103,7 @@ func TestAgentOfThePrimaryIsGoneAndAPersonDecides(t *testing.T) {
 		h := w.Hold("watcher", func() section.MySQL { s := w.Section(); s.Failover = section.Manual; return s }, nil, logger())
 		settle(t, w, 10*time.Second, "a whole cluster", whole(w, 3))
 		c := write(t, w)
+		time.Sleep(time.Second)
 		w.KillAgent("a")
 		time.Sleep(mysqlha.RestartGrace + 20*time.Second)
 		if p := h.Picture(); w.Record().Epoch != 1 || p.Action.Act != mysqlha.ActPage || !strings.Contains(p.Action.Why, "hostmesh mysql switchover shop-db") || p.Diagnoses[0].Name.Severity() != mysqlha.Grave {
@@ -236,7 +237,6 @@ func TestStrictSideOfACut(t *testing.T) {
 		if r := w.Record(); r.Primary != "a" || !w.Has("a") {
 			t.Errorf("%+v, the address is at %q", r, w.Address())
 		}
-		well(t, w)
 	})
 }
 
@@ -244,6 +244,8 @@ func TestStrictSideOfACut(t *testing.T) {
 func TestRecordThatWasLost(t *testing.T) {
 	in(t, 3, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
 		old := w.Record()
+		c := write(t, w)
+		defer c.end()
 		for _, to := range []string{"b", "c"} {
 			if _, err := h.Switchover(t.Context(), to, "somebody", "a test"); err != nil {
 				t.Fatal(err)
@@ -278,6 +280,8 @@ func TestRecordThatWasLost(t *testing.T) {
 func TestNumbersThatBeginAnew(t *testing.T) {
 	in(t, 3, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
 		h.Kill()
+		c := write(t, w)
+		defer c.end()
 		for range 7 {
 			w.Grant()
 		}

@@ -308,7 +308,7 @@ func (w *Watch) Setup(ctx context.Context, primary string, apply bool, by string
 		lost := c.HasRecord && Order{Epoch: c.Record.Epoch, Fence: w.cfg.Fence}.Before(seen)
 		cc := *c
 		if lost {
-			cc.HasRecord = false // who is the primary only the servers can say
+			cc.HasRecord, cc.Record = false, Record{} // who is the primary, and who acknowledges, only the servers can say
 		}
 		plan, err := PlanSetup(&cc, o, primary)
 		if err != nil {
@@ -344,7 +344,7 @@ func (w *Watch) Setup(ctx context.Context, primary string, apply bool, by string
 			*rec = Record{Format: RecordFormat, Epoch: epoch, Primary: plan.Primary, Durability: string(c.MySQL.Durability), LastFailover: was.LastFailover, AckedBy: was.AckedBy, Paused: was.Paused, History: was.History, Fenced: was.Fenced}
 			delete(rec.Fenced, plan.Primary)
 			for _, m := range c.Members {
-				if c.stray(o.Servers[m.Host], m.Host, plan.Primary) {
+				if cc.stray(o.Servers[m.Host], m.Host, plan.Primary) {
 					rec.Ackers = append(rec.Ackers, m.Host) // it acknowledges already; that it has all is established later
 				}
 			}

@@ -296,7 +296,7 @@ var cases = []struct {
 	}},
 	{"this node is on a host that the primary is kept from hearing", PrimarySuspect, ActUnshut, func(x *seen) {
 		x.silent("db1")
-		x.edit("db1", func(s *Sight) { s.Pings = 1 })
+		x.edit("db1", func(s *Sight) { s.Pings, s.Since = 1, now.Add(-time.Minute) })
 		x.c.Record.Ackers, x.c.Record.Shut = []string{"db3"}, []string{"db2"}
 		x.io("Connecting", "db2")
 	}},

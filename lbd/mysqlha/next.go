@@ -117,8 +117,9 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 		if a, ok := restart(c, o, d.Name, "nobody can say that it is gone for good"); ok && o.Now.Sub(p.ProcessSeen) > restartAfter {
 			return a
 		}
-		if a, ok := unshut(c, o); ok {
-			return a // this node may be on a host that the primary is kept from hearing
+		// When that lasts, this node may be on a host that the primary is kept from hearing.
+		if a, ok := unshut(c, o); ok && p.Cause != "" && o.Now.Sub(p.Since) > connectPatience {
+			return a
 		}
 		return Action{Act: ActProbe, For: d.Name, Why: d.Text}
 	}
