@@ -175,7 +175,15 @@ func TestCutsThatWereFlushedDoNotCount(t *testing.T) {
 		w.Freeze("a", false)
 		w.Flush("b")
 		flushed = true
+		w.Silence("b", true)
+		w.Stubborn("b", true) // it can be asked, and its thread does not stop
 		w.Isolate("c", false)
+		time.Sleep(20 * time.Second)
+		if i := w.Record().Intent; i == nil || i.Stopped == "" || !strings.Contains(i.Stopped, "b could not be cut from a") {
+			t.Fatalf("%+v", i)
+		}
+		w.Silence("b", false)
+		w.Stubborn("b", false)
 		settle(t, w, 60*time.Second, "another primary", func() bool { r := w.Record(); return r.Primary != "a" && r.Intent == nil })
 		w.Silence("a", false)
 		w.Link("a", "watcher", true)
@@ -233,9 +241,11 @@ func TestStrictSideOfACut(t *testing.T) {
 			w.Link(side, "watcher", false)
 			w.NoQuorumAt(side, true)
 		}
-		time.Sleep(30 * time.Second)
-		if r := w.Record(); r.Primary != "a" || !w.Has("a") {
-			t.Errorf("%+v, the address is at %q", r, w.Address())
+		for range 300 {
+			time.Sleep(100 * time.Millisecond)
+			if r := w.Record(); r.Primary != "a" || !w.Has("a") {
+				t.Fatalf("%+v, the address is at %q", r, w.Address())
+			}
 		}
 	})
 }

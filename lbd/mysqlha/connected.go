@@ -3,6 +3,7 @@ package mysqlha
 import (
 	"context"
 	"sync"
+	"time"
 
 	"hostmesh/hostdb/section"
 )
@@ -46,21 +47,36 @@ func (c *Connected) Ackers(ctx context.Context, tag string) (n int, ok bool) {
 	c.mu.Lock()
 	last := c.last
 	c.mu.Unlock()
-	var mu sync.Mutex
-	var wg sync.WaitGroup
+	all := last.Durability == string(section.Available)
+	said := make(chan bool, len(last.Ackers))
 	for _, host := range last.Ackers {
-		wg.Go(func() {
-			if st, err := c.State(ctx, host, tag); err == nil && st.Process == ProcessRuns && st.Epoch <= last.Epoch {
-				mu.Lock()
-				n++
-				mu.Unlock()
-			}
-		})
+		go func() {
+			st, err := c.State(ctx, host, tag)
+			said <- err == nil && st.Process == ProcessRuns && st.Epoch <= last.Epoch
+		}()
 	}
-	wg.Wait()
+	// One that is away does not answer before ctx ends. Where one is enough the others are not waited for: the next look would come too late.
+	var enough <-chan time.Time
+	for range last.Ackers {
+		var yes bool
+		select {
+		case yes = <-said:
+		case <-enough:
+			return min(n, f.Semi.Clients), true
+		}
+		if yes {
+			n++
+		}
+		if yes && !all && enough == nil {
+			enough = time.After(ackersWait)
+		}
+	}
 	n = min(n, f.Semi.Clients)
-	if last.Durability == string(section.Available) && n < len(last.Ackers) {
+	if all && n < len(last.Ackers) {
 		return 0, true
 	}
 	return n, true
 }
+
+// ackersWait is how long the other replicas are waited for when one has said that it is this server's.
+const ackersWait = 100 * time.Millisecond

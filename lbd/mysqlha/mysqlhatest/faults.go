@@ -165,6 +165,9 @@ func (w *World) Stick(host string, on bool) { w.with(host, func(b *box) { b.stuc
 // Slow has a replica apply so many transactions a tick; 0 = as many as there are.
 func (w *World) Slow(host string, n int) { w.with(host, func(b *box) { b.slow = n }) }
 
+// Stubborn has the receiving thread of a server not stop when it is told to, or stop again.
+func (w *World) Stubborn(host string, on bool) { w.with(host, func(b *box) { b.stubborn = on }) }
+
 // Saturate has a server refuse new connections because it has too many (error 1040).
 func (w *World) Saturate(host string, on bool) { w.with(host, func(b *box) { b.saturated = on }) }
 

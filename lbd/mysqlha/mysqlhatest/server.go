@@ -279,6 +279,9 @@ func (s *server) StartSQL(ctx context.Context) error {
 // StopIO implements mysqlha.Server.
 func (s *server) StopIO(ctx context.Context) error {
 	return s.ask(ctx, "stop-io", func(b *box) error {
+		if b.stubborn {
+			return fmt.Errorf("%s: %w: the statement took too long", s.host, mysqlha.ErrUnreachable)
+		}
 		b.io, b.ioState, b.ackConnected = false, "No", false
 		return nil
 	})

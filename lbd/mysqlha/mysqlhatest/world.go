@@ -94,6 +94,7 @@ type box struct {
 	triedAt               time.Time
 	waiting               map[int]chan bool // by index in log
 	saturated, stuck      bool
+	stubborn              bool // its receiving thread does not stop
 	hurried, lapsed       bool // it waits ackTimeout only; it has, and goes on without
 	aloneSince            time.Time
 	slow                  int // transactions applied a tick; 0 = many
