@@ -35,6 +35,7 @@ func TestClusterWorldFollowsAccounts(t *testing.T) {
 	}
 	held := make(chan error, 1)
 	go func() { held <- first.Hold(t.Context()) }()
+	server.Await("1", "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'DO SLEEP%'")
 	server.Exec("SET PASSWORD FOR 'hostmesh'@'%' = PASSWORD('another one')")
 	if _, err := first.Observe(t.Context()); err != nil {
 		t.Errorf("a connection that is there: %v", err)
