@@ -29,7 +29,7 @@ func TestAgentOfThePrimaryRestarts(t *testing.T) {
 		for _, away := range []time.Duration{time.Second, 4 * time.Second, 9 * time.Second} {
 			w.StopAgent("a")
 			time.Sleep(away)
-			if p := h.Picture(); p.Diagnoses[0].Name != mysqlha.PrimaryAlone || !strings.Contains(p.Diagnoses[0].Text, "waited for") {
+			if p := h.Picture(); p.Diagnoses[0].Name != mysqlha.PrimaryUnseen || p.Diagnoses[0].Name.Severity() != mysqlha.Notice {
 				t.Errorf("after %s it has %+v", away, p.Diagnoses)
 			}
 			w.StartAgent("a")

@@ -54,6 +54,7 @@ const (
 	AckerDue        Name = "replica is to acknowledge"
 	AckerSilent     Name = "replica does not acknowledge"
 	AddressAway     Name = "address is not at the primary"
+	PrimaryUnseen   Name = "agent of the primary away"
 	OneMember       Name = "one member"
 	ReplicaLagging  Name = "replica lagging"
 	IsPaused        Name = "paused"
@@ -64,7 +65,7 @@ const (
 var byUrgency = []Name{
 	QuorumLost, NoMembers, NoRecord, RecordBehind, IntentStopped, IntentOpen, ClusterDown, Blind, TwoPrimaries, PrimaryDead, PrimarySilent, PrimaryGone, WrongFlavour, WrongAccount, PrimaryFull, PrimarySatiated,
 	PrimarySuspect, PrimaryAlone, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
-	ReplicaAstray, ReplicaStopped, ReplicaNew, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, AckerStray, NoAcker, AckerDue, AckerSilent, AddressAway, OneMember,
+	ReplicaAstray, ReplicaStopped, ReplicaNew, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, AckerStray, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryUnseen, OneMember,
 	ReplicaLagging, IsPaused, Well,
 }
 
@@ -265,17 +266,14 @@ func (d *diagnosing) primary() {
 		d.add(PrimaryFull, host, host+" has no room on its disk: writes wait or fail. A failover would not give it room, so none is made", []string{s.DiskFull}, "make room; or hostmesh mysql switchover "+tag+", to a replica that has some")
 	}
 	if !s.Agent && s.lives(o.Now) {
-		text, remedy := "the agent on "+host+" is gone; its server works. The address goes with the agent: ", "start hostmesh on "+host
 		switch why := alone(c, o); {
 		case o.Now.Sub(s.AgentGone) < RestartGrace:
-			text += "it is waited for, as after a restart"
+			d.add(PrimaryUnseen, host, "the agent on "+host+" is away; its server works. It is waited for, as after a restart", nil, "start hostmesh on "+host)
 		case why == "":
-			text += "another server takes over"
+			d.add(PrimaryAlone, host, "the agent on "+host+" is gone; its server works, and clients do not find it: another server takes over", nil, "start hostmesh on "+host)
 		default:
-			text += "clients do not find the server"
-			remedy += ", or hostmesh mysql switchover " + tag
+			d.add(PrimaryAlone, host, "the agent on "+host+" is gone; its server works, and clients do not find it", nil, "start hostmesh on "+host+", or hostmesh mysql switchover "+tag)
 		}
-		d.add(PrimaryAlone, host, text, nil, remedy)
 	}
 	if !s.answers(o.Now) || r.Intent != nil {
 		return

@@ -270,7 +270,7 @@ var cases = []struct {
 	{"the primary does not wait", PrimaryAsync, ActSource, func(x *seen) { x.edit("db1", func(s *Sight) { s.Facts.Semi.Source = false }) }},
 	{"the primary is no member", PrimaryGone, ActNone, func(x *seen) { x.c.Others, x.c.Members = x.c.Members[:1], x.c.Members[1:] }},
 	{"its disk is full", PrimaryFull, ActNone, func(x *seen) { x.edit("db1", func(s *Sight) { s.DiskFull = "0 of 100 GiB are free" }) }},
-	{"its agent is gone", PrimaryAlone, ActNone, func(x *seen) { x.agentGone("db1") }},
+	{"its agent is away", PrimaryUnseen, ActNone, func(x *seen) { x.agentGone("db1") }},
 	{"its agent is gone for good", PrimaryAlone, ActSwitchover, func(x *seen) { x.agentGoneFor("db1", RestartGrace) }},
 	{"its agent is gone, and so is that of the best replica", PrimaryAlone, ActSwitchover, func(x *seen) { x.agentGoneFor("db1", RestartGrace); x.agentGone("db2") }},
 	{"its agent is gone, and so are all others", PrimaryAlone, ActPage, func(x *seen) {

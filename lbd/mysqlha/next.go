@@ -139,7 +139,7 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 	if p.answers(o.Now) && r.Durability != string(c.MySQL.Durability) && c.MySQL.Durability != "" {
 		return Action{Act: ActAgree, For: head.Name, Why: fmt.Sprintf("Durability is %s in HostDB, and was %s", c.MySQL.Durability, cmp.Or(r.Durability, "nothing"))}
 	}
-	if left && o.Now.Sub(p.AgentGone) >= RestartGrace {
+	if left {
 		if why := alone(c, o); why != "" {
 			return Action{Act: ActPage, Host: r.Primary, For: PrimaryAlone, Why: "clients do not find the primary, whose agent is gone, and no other server takes over by itself: " + why}
 		}

@@ -314,6 +314,7 @@ func (t *Table) claim(c Claim) (h, former *Handle, err error) {
 	h = newHandle(t, c, l)
 	if _, still := t.left[c.Addr]; inherits && still {
 		h.mem.present, h.mem.recorded, h.mem.touched = true, true, t.clock.Boot()
+		t.counts.inherited.Add(1)
 		t.log.Info("virtual address goes on that was left here", "addr", c.Addr.String(), "interface", l.Name, "owner", c.Owner)
 	}
 	delete(t.left, c.Addr)
