@@ -241,8 +241,9 @@ func (a *address) leave(ctx context.Context) {
 		a.handle, a.tenure, a.cancel = nil, nil, nil
 	}
 	a.mu.Unlock()
-	if !mine {
-		return // it was told to let it go meanwhile
+	if !mine { // it was told to let it go meanwhile
+		a.disown()
+		return
 	}
 	t.End("the agent ends")
 	cancel()
