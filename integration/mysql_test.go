@@ -97,6 +97,22 @@ func dbFaults() []dbFault {
 			time.Sleep(5 * time.Second) // more than the address lives
 			s.box(primary).start()
 		}},
+		{name: "the primary's agent restarted in order", more: true, stays: true, breaks: func(s *dbSite, primary string) {
+			box := s.box(primary)
+			told := len(box.log())
+			box.stop()
+			if !strings.Contains(box.log()[told:], `msg="address of the primary stays for the next agent"`) {
+				s.t.Errorf("an agent that ends in order leaves no address:\n%s", box.log()[told:])
+			}
+			box.start()
+			s.await("the next agent has the address", func() error {
+				if !strings.Contains(box.log()[told:], `msg="virtual address is here"`) {
+					return errNotYet
+				}
+				return nil
+			})
+		}},
+		{name: "the primary's agent killed for good", more: true, breaks: func(s *dbSite, primary string) { s.box(primary).kill() }, mends: restarts},
 	}
 }
 

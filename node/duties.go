@@ -287,6 +287,7 @@ func (d duties) DrainNode(ctx context.Context, who api.Identity, node, reason st
 			out.Holds++
 		}
 	}
+	out.Databases = d.mysqlDesk().leave(ctx, who.User, m.Name, reason)
 	return out, nil
 }
 

@@ -57,15 +57,11 @@ func (a *Agent) openMySQL() error {
 		},
 	}
 	cfg.Open = func(tag, name string) (mysqlha.Effects, error) {
-		file, err := credentials.Load(dir, name)
-		if err != nil {
-			return nil, err
-		}
 		var own mysqlha.Local
 		if a.mysql.beside != nil {
 			own = a.mysql.beside.host
 		}
-		return newClusterWorld(a.cfg.Name, own, calls, file, a.store.View), nil
+		return newClusterWorld(a.cfg.Name, own, calls, func() (credentials.File, error) { return credentials.Load(dir, name) }, a.store.View, a.log.With("tag", tag))
 	}
 	if a.lease != nil && !a.onLoopback() { // what only tries things takes no part in these duties, not even to say why
 		cfg.Lease = clusterGrants{a.lease}

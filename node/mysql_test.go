@@ -273,6 +273,41 @@ func TestMySQLDeskAsksTheWatcher(t *testing.T) {
 	}
 }
 
+// TestDrainedPrimaryHandsOver: the primary of a cluster goes from a node that is drained, and from machines on its box, where that happens by itself; else it is told what to do.
+func TestDrainedPrimaryHandsOver(t *testing.T) {
+	s, d := newMySQLSite(t)
+	drain := func(node string) string { return strings.Join(d.leave(t.Context(), "root", node, "new disks"), "\n") }
+	if text := drain("db1"); text != "" {
+		t.Errorf("a cluster that nobody has set up: %s", text)
+	}
+	s.log.value, _ = json.Marshal(mysqlha.Record{Format: 1, Epoch: 2, Primary: "db1"})
+	s.log.version = 1
+	s.answer = mysqlAnswer{Done: &mysqlha.Done{Epoch: 5, Primary: "db2", Took: 84 * time.Millisecond}}
+	if text := drain("db2"); text != "" || len(s.asked) > 0 {
+		t.Errorf("a node that leads nothing: %s, %q", text, s.asked)
+	}
+	if text := drain("db1"); !strings.Contains(text, "hostmesh mysql switchover shop-db") || len(s.asked) > 0 {
+		t.Errorf("with Failover manual: %s, %q", text, s.asked)
+	}
+	s.writes(map[string]string{
+		"tags/shop-db": "MySQL: {VIP: 10.1.0.60, ReadVIP: 10.1.0.61, Credentials: shop, Failover: auto}", "hosts/db1": "{Network: {IP: 10.1.8.1}, VM: {Box: box7, UUID: 4bd1a36e-5f6e-4b5b-8c0e-000000000001}}",
+	})
+	for _, node := range []string{"db1", "box7"} {
+		s.asked = nil
+		if text := drain(node); !strings.Contains(text, "db1 has handed over to db2, in 84 ms") || len(s.asked) != 1 || !strings.Contains(s.asked[0], `"switchover"`) || !strings.Contains(s.asked[0], "new disks") {
+			t.Errorf("%s: %s, %q", node, text, s.asked)
+		}
+	}
+	s.answer = mysqlAnswer{Code: "state", Text: "no replica has all"}
+	if text := drain("db1"); !strings.Contains(text, "no replica has all: hostmesh mysql switchover shop-db") {
+		t.Errorf("one that cannot: %s", text)
+	}
+	s.log.err = lease.ErrNoLeader
+	if text := drain("db1"); text != "" {
+		t.Errorf("a host that is no member: %s", text)
+	}
+}
+
 // TestMySQLPicture turns what the watcher has seen into what people are shown.
 func TestMySQLPicture(t *testing.T) {
 	s, d := newMySQLSite(t)

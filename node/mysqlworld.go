@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
+	"reflect"
 	"sync"
 	"time"
 
@@ -112,18 +114,75 @@ func (r clusterRecords) Store(ctx context.Context, tag string, rec mysqlha.Recor
 
 // clusterWorld implements mysqlha.World for one cluster: servers by SQL under its credentials, and agents by calls.
 type clusterWorld struct {
-	self   string // key of this node's host
-	own    mysqlha.Local
-	calls  hostCalls
-	file   credentials.File
-	view   func() hostdb.View
-	mu     sync.Mutex // guards the fields below
-	opened map[netip.AddrPort]mysqlha.Server
-	closed bool
+	self  string // key of this node's host
+	own   mysqlha.Local
+	calls hostCalls
+	file  func() (credentials.File, error) // reads it
+	view  func() hostdb.View
+	log   *slog.Logger
+	ended chan struct{} // closed by Close
+	wg    sync.WaitGroup
+
+	mu      sync.Mutex // guards the fields below; not held while the disk works
+	used    credentials.File
+	read    time.Time // when file was read last
+	reading bool
+	wrong   string // why it could not be used then; "" = it could
+	opened  map[netip.AddrPort]mysqlha.Server
+	closed  bool
 }
 
-func newClusterWorld(self string, own mysqlha.Local, calls hostCalls, file credentials.File, view func() hostdb.View) *clusterWorld {
-	return &clusterWorld{self: self, own: own, calls: calls, file: file, view: view, opened: map[netip.AddrPort]mysqlha.Server{}}
+const (
+	// credentialsLook is how often the file of a cluster's accounts is read: passwords are changed while somebody watches.
+	credentialsLook = time.Second
+	// credentialsGrace is for how long what has begun under the former accounts may go on.
+	credentialsGrace = 5 * time.Second
+)
+
+// newClusterWorld reads the file of accounts, and fails where it cannot be used.
+func newClusterWorld(self string, own mysqlha.Local, calls hostCalls, file func() (credentials.File, error), view func() hostdb.View, log *slog.Logger) (*clusterWorld, error) {
+	used, err := file()
+	if err != nil {
+		return nil, err
+	}
+	return &clusterWorld{
+		self: self, own: own, calls: calls, file: file, view: view, log: log, ended: make(chan struct{}), used: used, read: time.Now(), opened: map[netip.AddrPort]mysqlha.Server{},
+	}, nil
+}
+
+// follow reads the file of accounts: when it has changed, servers are spoken to anew. One that cannot be used, as while somebody writes it, changes nothing.
+func (w *clusterWorld) follow() {
+	next, err := w.file()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.read, w.reading = time.Now(), false
+	was := w.wrong
+	w.wrong = ""
+	switch {
+	case w.closed:
+		return
+	case err != nil:
+		if w.wrong = err.Error(); w.wrong != was {
+			w.log.Warn("the accounts of a database cluster cannot be read anew; those that were read before are used", "err", err)
+		}
+		return
+	case reflect.DeepEqual(next, w.used):
+		return
+	}
+	w.log.Info("the accounts of a database cluster have changed: its servers are connected to anew")
+	old := w.opened
+	w.used, w.opened = next, map[netip.AddrPort]mysqlha.Server{}
+	w.wg.Go(func() {
+		select {
+		case <-time.After(credentialsGrace):
+		case <-w.ended:
+		}
+		for _, s := range old {
+			if err := s.Close(); err != nil {
+				w.log.Debug("connections to a database server do not end in order", "err", err)
+			}
+		}
+	})
 }
 
 // Server implements mysqlha.World.
@@ -131,13 +190,17 @@ func (w *clusterWorld) Server(m mysqlha.Member) mysqlha.Server {
 	at := netip.AddrPortFrom(m.Addr, uint16(m.Port))
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.closed && !w.reading && time.Since(w.read) >= credentialsLook {
+		w.reading = true
+		w.wg.Go(w.follow) // a disk that hangs holds up nobody
+	}
 	if s := w.opened[at]; s != nil {
 		return s
 	}
 	if w.closed {
 		return mysqlha.Broken(fmt.Errorf("%s: this agent does not watch over the cluster any more", m.Host))
 	}
-	s, err := mariadb.Open(mariadb.DefaultConfig(m.Addr, m.Port, w.file))
+	s, err := mariadb.Open(mariadb.DefaultConfig(m.Addr, m.Port, w.used))
 	if err != nil {
 		return mysqlha.Broken(fmt.Errorf("%s: %w", m.Host, err)) // asked for again with the next question
 	}
@@ -194,12 +257,16 @@ func (w *clusterWorld) DestroyVM(ctx context.Context, host string, o mysqlha.Ord
 func (w *clusterWorld) Close() error {
 	w.mu.Lock()
 	list := w.opened
+	if !w.closed {
+		close(w.ended)
+	}
 	w.opened, w.closed = map[netip.AddrPort]mysqlha.Server{}, true
 	w.mu.Unlock()
 	var errs []error
 	for _, s := range list {
 		errs = append(errs, s.Close())
 	}
+	w.wg.Wait()
 	return errors.Join(errs...)
 }
 

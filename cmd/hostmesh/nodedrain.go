@@ -25,6 +25,10 @@ get none until "hostmesh node undrain". Nothing else changes: it goes on to
 serve DNS and HostDB. A drained node is also replaced as a voter, where another
 node can be one. Do it before work on a box.
 
+The primary of a database cluster that runs there, or in a virtual machine of
+its box, hands over to a replica where Failover is auto; where it is manual the
+command says what to do.
+
 The command waits until the node holds nothing, at most as long as --timeout
 says. Duties for which no other node is eligible stay, are named, and make the
 exit code 1; the node stays drained. Only an administrator may.`,
@@ -42,6 +46,9 @@ exit code 1; the node stays drained. Only an administrator may.`,
 					return err
 				}
 				name := visible(either(d.Name, d.Node))
+				for _, line := range d.Databases {
+					fmt.Fprintln(a.stdout, visible(line))
+				}
 				if noWait {
 					fmt.Fprintf(a.stdout, "%s is drained; it holds %s\n", name, plural(d.Holds, "duty", "duties"))
 					return nil

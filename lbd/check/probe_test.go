@@ -293,7 +293,7 @@ func TestProgram(t *testing.T) {
 	})
 	t.Setenv("SECRET", "of the agent")
 	x := target(t, "10.1.0.7:80", "tcp")
-	wants(t, probe(t, Program{dir, "good"}, x, patient), "")
+	wants(t, probe(t, Program{Dir: dir, Name: "good"}, x, patient), "")
 	env, err := os.ReadFile(filepath.Join(dir, "env"))
 	if err != nil {
 		t.Fatal(err)
@@ -306,10 +306,10 @@ func TestProgram(t *testing.T) {
 	if strings.Contains(string(env), "SECRET") {
 		t.Error("it sees the agent's environment")
 	}
-	wants(t, probe(t, Program{dir, "bad"}, x, patient), "exit status 3: queue is  [31mfull")
-	wants(t, probe(t, Program{dir, "mute"}, x, patient), "it printed nothing")
-	wants(t, probe(t, Program{dir, "dies"}, x, patient), "signal: killed")
-	if err := probe(t, Program{dir, "much"}, x, patient); err == nil || len(err.Error()) > 1000 {
+	wants(t, probe(t, Program{Dir: dir, Name: "bad"}, x, patient), "exit status 3: queue is  [31mfull")
+	wants(t, probe(t, Program{Dir: dir, Name: "mute"}, x, patient), "it printed nothing")
+	wants(t, probe(t, Program{Dir: dir, Name: "dies"}, x, patient), "signal: killed")
+	if err := probe(t, Program{Dir: dir, Name: "much"}, x, patient); err == nil || len(err.Error()) > 1000 {
 		t.Errorf("much output: %.100v", err)
 	}
 }
@@ -352,13 +352,50 @@ func TestProgramIsKilled(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}()
-	if err := (Program{dir, "hangs"}).Probe(ctx, x); err == nil || !strings.Contains(err.Error(), "killed") {
+	if err := (Program{Dir: dir, Name: "hangs"}).Probe(ctx, x); err == nil || !strings.Contains(err.Error(), "killed") {
 		t.Error(err)
 	}
 	gone("hangs.pid")
-	wants(t, probe(t, Program{dir, "leaves"}, x, patient), "")
+	wants(t, probe(t, Program{Dir: dir, Name: "leaves"}, x, patient), "")
 	gone("leaves.child")
-	wants(t, probe(t, Program{dir, "flees"}, x, patient), "")
+	wants(t, probe(t, Program{Dir: dir, Name: "flees"}, x, patient), "")
+}
+
+// TestProgramThatCannotBeKilled: one that the kernel holds is bad all the same, and no second one is begun for its target, until it is gone.
+func TestProgramThatCannotBeKilled(t *testing.T) {
+	dir := programs(t, map[string]string{"stuck": "#!/bin/sh\necho $HOSTMESH_PORT >> runs\nsleep 1000\n"})
+	let := make(chan struct{})
+	h := &held{runs: map[run]time.Time{}, gone: func(pid int) { <-let; awaitZombie(pid) }}
+	p := Program{Dir: dir, Name: "stuck", held: h}
+	x, other := target(t, "10.1.0.7:80", "tcp"), target(t, "10.1.0.7:81", "tcp")
+	late := func(x Target) error {
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			defer cancel()
+			for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+				if text, err := os.ReadFile(filepath.Join(dir, "runs")); err == nil && strings.Contains(string(text), strconv.Itoa(int(x.Port))) {
+					return
+				}
+			}
+		}()
+		return p.Probe(ctx, x)
+	}
+	for _, x := range []Target{x, other} {
+		wants(t, late(x), "cannot be killed")
+		wants(t, late(x), "a run of")
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "runs")); err != nil || string(text) != "80\n81\n" {
+		t.Errorf("it was begun %q, %v", text, err)
+	}
+	close(let)
+	for end := time.Now().Add(30 * time.Second); !h.since(run{"stuck", x}).IsZero() || !h.since(run{"stuck", other}).IsZero(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("what is gone counts as held")
+		}
+	}
+	if err := late(x); err == nil || !strings.Contains(err.Error(), "it was killed") {
+		t.Errorf("once the kernel lets it go: %v", err)
+	}
 }
 
 // TestUnfitPrograms: what somebody else than root could have put there is not run, and the error says what to do.
@@ -374,7 +411,7 @@ func TestUnfitPrograms(t *testing.T) {
 		"dir": "no regular file", "pipe": "no regular file", "missing": "put it on every box", "": "no name of a file", ".": "no name of a file", "..": "no name of a file",
 		"../ok": "no name of a file", "/bin/true": "no name of a file", ".hidden": "no name of a file", "a\x00b": "no name of a file",
 	} {
-		_, err := (Program{dir, name}).Fit()
+		_, err := (Program{Dir: dir, Name: name}).Fit()
 		wants(t, err, say)
 		if err != nil && !errors.Is(err, ErrProgram) {
 			t.Errorf("%q: %v", name, err)
@@ -383,14 +420,19 @@ func TestUnfitPrograms(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	_, err = (Program{dir, "ok"}).Fit()
+	_, err = (Program{Dir: dir, Name: "ok"}).Fit()
 	wants(t, err, "chmod go-w")
 }
 
 func TestTypes(t *testing.T) {
 	types := Types("/etc/hostmesh/checks.d")
-	for kind, want := range map[string]Prober{"tcp": TCP{}, "http": HTTP{}, "dns": DNS{}, "mysql": MySQL{}, "queue": Program{"/etc/hostmesh/checks.d", "queue"}} {
-		if got := types(kind); got != want {
+	for kind, want := range map[string]Prober{"tcp": TCP{}, "http": HTTP{}, "dns": DNS{}, "mysql": MySQL{}, "queue": Program{Dir: "/etc/hostmesh/checks.d", Name: "queue"}} {
+		got := types(kind)
+		if p, ok := got.(Program); ok && p.held != nil {
+			p.held = nil
+			got = p
+		}
+		if got != want {
 			t.Errorf("%s is %#v", kind, got)
 		}
 	}

@@ -23,10 +23,58 @@ var ErrProgram = errors.New("program for checks")
 // is run without a shell, without arguments, with an environment of PATH and HOSTMESH_ADDR, _PORT, _PROTO, _HOST, _TAG and _VIP, in Dir, in a
 // process group of its own that is killed when time is up, and with what is left of it when the program ends. The first line that it prints is
 // the reason of a bad answer.
+//
+// One that cannot be killed, because the kernel holds it (state D), is bad after a second more, and is not run again for that target before it is gone.
 type Program struct {
 	Dir  string // checks.d
 	Name string
+	// held are the runs that the kernel holds, of all programs; nil = they are not known.
+	held *held
 }
+
+// held are runs that could not be ended. It is safe for concurrent use.
+type held struct {
+	// gone waits until a process is a zombie; nil = it asks the kernel. Tests have others.
+	gone func(pid int)
+
+	mu   sync.Mutex // guards runs
+	runs map[run]time.Time
+}
+
+// run is of which a second one is not begun.
+type run struct {
+	name   string
+	target Target
+}
+
+// since is since when such a run is held; zero = it is not.
+func (h *held) since(r run) time.Time {
+	if h == nil {
+		return time.Time{}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.runs[r]
+}
+
+// note remembers a run until it is gone.
+func (h *held) note(r run, gone <-chan struct{}) {
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.runs[r] = time.Now()
+	go func() {
+		<-gone
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.runs, r)
+	}()
+}
+
+// killTime is how long a program that was killed may take to be gone.
+const killTime = time.Second
 
 // outputMax is how much of what a program prints is looked at.
 const outputMax = 4 << 10
@@ -66,6 +114,10 @@ func (p Program) Probe(ctx context.Context, t Target) error {
 	if err != nil {
 		return err
 	}
+	this := run{p.Name, t}
+	if since := p.held.since(this); !since.IsZero() {
+		return fmt.Errorf("%w: a run of %s ago cannot be killed (state D: it waits for a disk or a network file system)", ErrBad, time.Since(since).Round(time.Second))
+	}
 	out := &head{}
 	cmd := exec.Command(path)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = p.Dir, out, out
@@ -82,14 +134,12 @@ func (p Program) Probe(ctx context.Context, t Target) error {
 	}
 	pid := cmd.Process.Pid
 	ended := make(chan struct{})
+	gone := awaitZombie
+	if p.held != nil && p.held.gone != nil {
+		gone = p.held.gone
+	}
 	go func() {
-		// The end is seen but not taken: as long as the program is a zombie, its group's number is nobody else's.
-		for {
-			err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-			if !errors.Is(err, unix.EINTR) {
-				break
-			}
-		}
+		gone(pid)
 		close(ended)
 	}()
 	late := false
@@ -99,7 +149,18 @@ func (p Program) Probe(ctx context.Context, t Target) error {
 		late = true
 	}
 	_ = unix.Kill(-pid, unix.SIGKILL) // with all that it started
-	<-ended
+	select {
+	case <-ended:
+	case <-time.After(killTime):
+		reaped := make(chan struct{})
+		p.held.note(this, reaped)
+		go func() {
+			defer close(reaped)
+			<-ended
+			_ = cmd.Wait() // it is only reaped
+		}()
+		return fmt.Errorf("%w: no answer in time, and it cannot be killed (state D: it waits for a disk or a network file system)", ErrBad)
+	}
 	err = cmd.Wait()
 	if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil
@@ -114,6 +175,16 @@ func (p Program) Probe(ctx context.Context, t Target) error {
 		return fmt.Errorf("%w: %s: %s", ErrBad, exit.ProcessState, out.line())
 	}
 	return fmt.Errorf("%w: run %s: %w", ErrProgram, path, err)
+}
+
+// awaitZombie waits until a child has ended. That is seen but not taken: as long as the program is a zombie, its group's number is nobody else's.
+func awaitZombie(pid int) {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
 
 // head keeps the beginning of what is written to it.
@@ -142,6 +213,7 @@ func (h *head) line() string {
 
 // Types makes probers by the names that HostDB uses: tcp, http, dns, mysql, and else a program in dir.
 func Types(dir string) func(kind string) Prober {
+	all := &held{runs: map[run]time.Time{}}
 	return func(kind string) Prober {
 		switch kind {
 		case "tcp":
@@ -153,6 +225,6 @@ func Types(dir string) func(kind string) Prober {
 		case "mysql":
 			return MySQL{}
 		}
-		return Program{dir, kind}
+		return Program{Dir: dir, Name: kind, held: all}
 	}
 }

@@ -31,6 +31,8 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 			return err
 		}
 		return r.Continue(ctx, c, o)
+	case ActSwitchover:
+		return r.inherit(ctx, c, o, a)
 	case ActContinue:
 		return r.Continue(ctx, c, o)
 	case ActReadOnly:
@@ -113,6 +115,33 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		})
 	}
 	return fmt.Errorf("act %q is not known", a.Act)
+}
+
+// inherit has another server take over from one that lives, and whose agent is gone.
+func (r *Runner) inherit(ctx context.Context, c *Cluster, o *Observations, a Action) error {
+	old, _ := c.Known(a.Host)
+	to, _ := c.Member(a.To)
+	// Two kinds of evidence, here as well: the mesh misses it, and it does not answer.
+	err := r.bounded(ctx, fenceWait, func(ctx context.Context) error { _, err := r.cfg.World.Local(old).State(ctx, c.Tag); return err })
+	if err := r.ok(ctx); err != nil {
+		return err
+	}
+	if !errors.Is(err, ErrSilent) && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("the mesh counts the agent of %s as gone, and it answers: nothing is handed over (%v)", old.Host, err)
+	}
+	if err := r.checkPlanned(ctx, c, o, old, to); err != nil {
+		return err
+	}
+	if err := r.Begin(ctx, Switchover, to.Host, a.Why, "", false); err != nil {
+		return err
+	}
+	if err := r.Continue(ctx, c, o); err != nil {
+		return err
+	}
+	if r.rec.Primary != to.Host {
+		return fmt.Errorf("it was taken back: %s", lastEvent(r.rec))
+	}
+	return nil
 }
 
 func without2(list []string, host string) []string {
@@ -245,10 +274,39 @@ func (r *Runner) shut(ctx context.Context, c *Cluster, m, primary Member) error 
 	if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Cut(ctx, order, m.anything()) }); err != nil {
 		return err
 	}
+	if err := r.unheard(ctx, c, m); err != nil {
+		return err
+	}
 	if err := r.spared(ctx, c, m.Host); err != nil {
 		return err
 	}
 	return r.store(ctx, func(rec *Record) { rec.Ackers = without2(rec.Ackers, m.Host) })
+}
+
+// unheard waits until the primary has no more replicas connected that acknowledge than the others that count: one that was shut out may come from another address of its host than the one that is cut.
+func (r *Runner) unheard(ctx context.Context, c *Cluster, m Member) error {
+	cc := *c
+	cc.Record = r.rec
+	for end := time.Now().Add(planBound); ; {
+		o := r.look(ctx, everybody(&cc), &Observations{})
+		p, known := o.Servers[cc.Record.Primary], 0
+		for _, host := range cc.Record.Ackers {
+			if s := o.Servers[host]; host != m.Host && s.answers(o.Now) && s.Facts.Semi.Acker && c.follows(s.Facts, cc.Record.Primary) && s.Facts.Replica.IO == "Yes" {
+				known++
+			}
+		}
+		if p.answers(o.Now) && p.Facts.Semi.Clients <= known {
+			return nil
+		}
+		if err := r.ok(ctx); err != nil {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%s has %d replicas connected that acknowledge, and of those that count %d beside %s: that one may reach it from another address than %s, or the other is not seen",
+				cc.Record.Primary, p.Facts.Semi.Clients, known, m.Host, m.Addr)
+		}
+		time.Sleep(retryPause)
+	}
 }
 
 // spared waits until an acker that acknowledges no more can be counted no more: what it may have acknowledged until now, another must have.

@@ -160,7 +160,7 @@ func agents(tag string, hosts []string, m mesh.View, heard map[string]hearing, n
 					heard[host] = h
 				}
 				a.Seen = h.at
-				a.DiskFull, a.Copy, a.Differs, a.Lends = x.Full, x.Copy, x.Differs, x.Lends
+				a.DiskFull, a.Epoch, a.Copy, a.Differs, a.Lends = x.Full, x.Epoch, x.Copy, x.Differs, x.Lends
 			}
 		}
 		out[host] = a

@@ -135,6 +135,14 @@ func (w *Watch) Failover(ctx context.Context, force bool, by, why string) (Done,
 			return err
 		}
 		list := Diagnose(c, o)
+		if force {
+			// A record that is older than what hosts have seen goes on above that.
+			if seen := w.runner.seen(ctx, c); (Order{Epoch: c.Record.Epoch, Fence: w.cfg.Fence}).Before(seen) {
+				if err := w.runner.store(ctx, func(rec *Record) { rec.Epoch = seen.Epoch + 1 }); err != nil {
+					return err
+				}
+			}
+		}
 		switch i := c.Record.Intent; {
 		case i != nil && i.Kind == Failover && force:
 			if err := w.runner.store(ctx, func(rec *Record) { rec.Intent.Forced, rec.Intent.By, rec.Intent.Stopped = true, by, "" }); err != nil {
@@ -324,11 +332,21 @@ func (w *Watch) Engines(ctx context.Context) (host string, engines map[string]st
 func (w *Watch) Setup(ctx context.Context, primary string, apply bool, by string) (Done, error) {
 	return w.command(ctx, func(ctx context.Context, c *Cluster, o *Observations, d *Done) error {
 		o = w.runner.look(ctx, everybody(c), o)
-		plan, err := PlanSetup(c, o, primary)
+		seen := w.runner.seen(ctx, c)
+		lost := c.HasRecord && Order{Epoch: c.Record.Epoch, Fence: w.cfg.Fence}.Before(seen)
+		cc := *c
+		if lost {
+			cc.HasRecord, cc.Record = false, Record{} // who is the primary, and who acknowledges, only the servers can say
+		}
+		plan, err := PlanSetup(&cc, o, primary)
 		if err != nil {
 			return err
 		}
 		d.Lines = plan.Lines
+		if lost {
+			d.Lines = append([]string{fmt.Sprintf("the record, at epoch %d and number %d, is older than what hosts have seen, epoch %d and number %d, and they refuse its orders: a later one was lost, as with the group "+
+				"that grants duties. It is made anew, by what the servers say, at epoch %d", c.Record.Epoch, w.cfg.Fence, seen.Epoch, seen.Fence, seen.Epoch+1)}, d.Lines...)
+		}
 		if !apply {
 			return nil
 		}
@@ -342,15 +360,19 @@ func (w *Watch) Setup(ctx context.Context, primary string, apply bool, by string
 				d.Lines = append(d.Lines, fmt.Sprintf("%s: %s = %s belongs into its file, and needs a restart: %s", host, s.Name, s.Want, s.Why))
 			}
 		}
-		if c.HasRecord {
+		if c.HasRecord && !lost {
 			return nil
 		}
-		epoch := w.runner.seen(ctx, c) + 1
-		w.runner.rec, w.runner.version, w.runner.loaded = Record{}, 0, true
+		epoch := seen.Epoch + 1
+		if !lost {
+			w.runner.rec, w.runner.version, w.runner.loaded = Record{}, 0, true
+		}
 		return w.runner.store(ctx, func(rec *Record) {
-			*rec = Record{Format: RecordFormat, Epoch: epoch, Primary: plan.Primary, Durability: string(c.MySQL.Durability)}
+			was := *rec
+			*rec = Record{Format: RecordFormat, Epoch: epoch, Primary: plan.Primary, Durability: string(c.MySQL.Durability), LastFailover: was.LastFailover, AckedBy: was.AckedBy, Paused: was.Paused, History: was.History, Fenced: was.Fenced}
+			delete(rec.Fenced, plan.Primary)
 			for _, m := range c.Members {
-				if c.stray(o.Servers[m.Host], m.Host, plan.Primary) {
+				if cc.stray(o.Servers[m.Host], m.Host, plan.Primary) {
 					rec.Ackers = append(rec.Ackers, m.Host) // it acknowledges already; that it has all is established later
 				}
 			}

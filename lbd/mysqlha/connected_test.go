@@ -47,14 +47,26 @@ func TestConnected(t *testing.T) {
 		{"it waits for nobody", with(func(f *Facts) { f.Semi.Source = false }), nil, map[string]LocalState{"db2": runs, "db3": runs}, 0, false},
 		{"it does not answer", waits, ErrUnreachable, map[string]LocalState{"db2": runs, "db3": runs}, 0, false},
 	} {
+		state := func(_ context.Context, host, _ string) (LocalState, error) {
+			if st, ok := c.states[host]; ok {
+				return st, nil
+			}
+			return LocalState{}, ErrSilent
+		}
+		// In durability available a failover goes on without those that it does not reach: one is not enough.
+		rest := &Connected{
+			Records: oneRecord{rec: Record{Epoch: 4, Ackers: []string{"db2", "db3"}, Durability: "available"}}, Own: observed{facts: c.facts, err: c.err},
+			State: state,
+		}
+		if _, _, err := rest.Load(t.Context(), "shop-db"); err != nil {
+			t.Fatal(err)
+		}
+		if n, ok := rest.Ackers(t.Context(), "shop-db"); ok != c.ok || n != map[bool]int{true: 2}[c.n == 2] {
+			t.Errorf("%s, available: %d, %t", c.name, n, ok)
+		}
 		k := &Connected{
-			Records: oneRecord{rec: Record{Epoch: 4, Ackers: []string{"db2", "db3"}}}, Own: observed{facts: c.facts, err: c.err},
-			State: func(_ context.Context, host, _ string) (LocalState, error) {
-				if st, ok := c.states[host]; ok {
-					return st, nil
-				}
-				return LocalState{}, ErrSilent
-			},
+			Records: oneRecord{rec: Record{Epoch: 4, Ackers: []string{"db2", "db3"}, Durability: "strict"}}, Own: observed{facts: c.facts, err: c.err},
+			State: state,
 		}
 		if n, _ := k.Ackers(t.Context(), "shop-db"); n != 0 {
 			t.Errorf("%s: before a record was read there are %d", c.name, n)

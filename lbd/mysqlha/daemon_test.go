@@ -348,6 +348,9 @@ func TestTenure(t *testing.T) {
 		default:
 			t.Error("nobody was told that it was renewed")
 		}
+		if !tenure.Settled() {
+			t.Error("the record says so, and it may not stay for a while")
+		}
 		w.Quorum(false) // nobody answers, and nobody acknowledges
 		time.Sleep(1500 * time.Millisecond)
 		if !tenure.Valid() {
@@ -357,6 +360,9 @@ func TestTenure(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		if !tenure.Valid() {
 			t.Error("one that is acknowledged cannot have been replaced")
+		}
+		if tenure.Settled() {
+			t.Error("without a record that says so it may not stay where nobody looks")
 		}
 		ackers.Store(0)
 		time.Sleep(3 * time.Second)

@@ -16,7 +16,7 @@ func (r *Runner) depose(ctx context.Context, c *Cluster, o *Observations, old Me
 	i := c.Record.Intent
 	confirmed := r.fence(ctx, c, old, i)
 	var mu sync.Mutex
-	cut := slices.Clone(i.Cut)
+	var cut []string // all anew: who was cut when this was tried before may have been started anew by hand, and its rules flushed
 	each(everybody(c, old.Host), func(m Member) {
 		if err := r.deposeReplica(ctx, m, old); err != nil {
 			r.log.Log(ctx, again(i.Stopped != "", slog.LevelWarn), "a replica could not be cut from the old primary", "host", m.Host, "err", err)
@@ -24,9 +24,7 @@ func (r *Runner) depose(ctx context.Context, c *Cluster, o *Observations, old Me
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if !slices.Contains(cut, m.Host) {
-			cut = append(cut, m.Host)
-		}
+		cut = append(cut, m.Host)
 	})
 	if err := r.ok(ctx); err != nil {
 		return nil, err
@@ -161,6 +159,25 @@ func (r *Runner) copies(ctx context.Context, c *Cluster, old Member) map[string]
 	return out
 }
 
+// recut cuts again who was cut, and follows the old primary with a receiving thread that runs or tries to: somebody has flushed the rules of its host, or started the server or its threads. Where that
+// fails it is not cut. It reports whether there was such a one.
+func (r *Runner) recut(ctx context.Context, c *Cluster, seen *Observations, old Member) (again bool) {
+	for _, host := range slices.Clone(c.Record.Intent.Cut) {
+		s := seen.Servers[host]
+		m, known := c.Known(host)
+		if !known || !s.answers(seen.Now) || !c.follows(s.Facts, old.Host) || s.Facts.Replica.IO == "No" {
+			continue
+		}
+		again = true
+		err := r.deposeReplica(ctx, m, old)
+		r.log.Warn("a replica that was cut from the old primary tries to receive from it: it is cut again", "host", host, "err", err)
+		if err != nil {
+			c.Record.Intent.Cut = without2(c.Record.Intent.Cut, host)
+		}
+	}
+	return again
+}
+
 // choose is the gate. A change that has stopped here tries all again; if the old primary turns out to live, and was not killed, it is taken back.
 func (r *Runner) choose(ctx context.Context, c *Cluster, o *Observations, old Member) (func(*Record), error) {
 	i := c.Record.Intent
@@ -186,6 +203,9 @@ func (r *Runner) choose(ctx context.Context, c *Cluster, o *Observations, old Me
 	copies := make(chan map[string]*Unverified, 1)
 	go func() { copies <- r.copies(ctx, &cc, old) }()
 	seen := r.look(ctx, everybody(&cc, old.Host), o)
+	if r.recut(ctx, &cc, seen, old) {
+		seen = r.look(ctx, everybody(&cc, old.Host), o)
+	}
 	for host, u := range <-copies {
 		s := seen.Servers[host]
 		if s.Copy, s.Differs = "", ""; u != nil {

@@ -16,6 +16,7 @@ const (
 	QuorumLost      Name = "quorum lost"
 	NoMembers       Name = "no members"
 	NoRecord        Name = "no record"
+	RecordBehind    Name = "record is behind"
 	IntentStopped   Name = "change stopped"
 	IntentOpen      Name = "change under way"
 	ClusterDown     Name = "whole cluster down"
@@ -29,6 +30,7 @@ const (
 	PrimaryFull     Name = "disk full at the primary"
 	PrimarySatiated Name = "primary has too many connections"
 	PrimarySuspect  Name = "primary suspected"
+	PrimaryAlone    Name = "agent of the primary gone"
 	PrimaryFollows  Name = "primary follows another"
 	PrimaryReadOnly Name = "primary is read-only"
 	PrimaryAsync    Name = "primary does not wait for acknowledgements"
@@ -54,7 +56,7 @@ const (
 	AckerDue        Name = "replica is to acknowledge"
 	AckerSilent     Name = "replica does not acknowledge"
 	AddressAway     Name = "address is not at the primary"
-	PrimaryAlone    Name = "agent of the primary gone"
+	PrimaryUnseen   Name = "agent of the primary away"
 	OneMember       Name = "one member"
 	ReplicaLagging  Name = "replica lagging"
 	IsPaused        Name = "paused"
@@ -63,9 +65,9 @@ const (
 
 // byUrgency is all of them, in order.
 var byUrgency = []Name{
-	QuorumLost, NoMembers, NoRecord, IntentStopped, IntentOpen, ClusterDown, Blind, TwoPrimaries, PrimaryDead, PrimarySilent, PrimaryGone, WrongFlavour, WrongAccount, PrimaryFull, PrimarySatiated,
-	PrimarySuspect, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
-	ReplicaAstray, ReplicaStopped, ReplicaNew, CopyDiffers, CopyUnverified, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, AckerStray, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryAlone, OneMember,
+	QuorumLost, NoMembers, NoRecord, RecordBehind, IntentStopped, IntentOpen, ClusterDown, Blind, TwoPrimaries, PrimaryDead, PrimarySilent, PrimaryGone, WrongFlavour, WrongAccount, PrimaryFull, PrimarySatiated,
+	PrimarySuspect, PrimaryAlone, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
+	ReplicaAstray, ReplicaStopped, ReplicaNew, CopyDiffers, CopyUnverified, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, AckerStray, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryUnseen, OneMember,
 	ReplicaLagging, IsPaused, Well,
 }
 
@@ -136,6 +138,10 @@ func (d *diagnosing) all() {
 		}
 		return
 	}
+	if seen, host := d.later(); seen > r.Epoch {
+		d.add(RecordBehind, "", fmt.Sprintf("the record is at epoch %d, and the agent on %s has seen orders of epoch %d: a later record was lost. Nothing is done, for the primary may be another", r.Epoch, host, seen),
+			d.writable(), "find out who takes writes, then hostmesh mysql setup "+tag+", and again with --apply")
+	}
 	if i := r.Intent; i != nil {
 		evidence := []string{fmt.Sprintf("epoch %d, step %s, from %s to %s, because: %s", r.Epoch, i.Step, i.Old, cmp.Or(i.To, "nobody yet"), i.Why)}
 		if i.Stopped != "" {
@@ -161,6 +167,16 @@ func (d *diagnosing) all() {
 		}
 	}
 	d.ackers()
+}
+
+// later is the latest epoch that an agent reports, and where.
+func (d *diagnosing) later() (epoch uint64, host string) {
+	for _, m := range slices.Concat(d.c.Members, d.c.Others) {
+		if s := d.o.Servers[m.Host]; s.Agent && s.Epoch > epoch {
+			epoch, host = s.Epoch, m.Host
+		}
+	}
+	return epoch, host
 }
 
 // foreign finds servers with which nothing can be done.
@@ -252,7 +268,14 @@ func (d *diagnosing) primary() {
 		d.add(PrimaryFull, host, host+" has no room on its disk: writes wait or fail. A failover would not give it room, so none is made", []string{s.DiskFull}, "make room; or hostmesh mysql switchover "+tag+", to a replica that has some")
 	}
 	if !s.Agent && s.lives(o.Now) {
-		d.add(PrimaryAlone, host, "the agent on "+host+" is gone; its server works. Its address stays only for as long as somebody renews it there", nil, "start hostmesh on "+host)
+		switch why := alone(c, o); {
+		case o.Now.Sub(s.AgentGone) < RestartGrace:
+			d.add(PrimaryUnseen, host, "the agent on "+host+" is away; its server works. It is waited for, as after a restart", nil, "start hostmesh on "+host)
+		case why == "":
+			d.add(PrimaryAlone, host, "the agent on "+host+" is gone; its server works, and clients do not find it: another server takes over", nil, "start hostmesh on "+host)
+		default:
+			d.add(PrimaryAlone, host, "the agent on "+host+" is gone; its server works, and clients do not find it", nil, "start hostmesh on "+host+", or hostmesh mysql switchover "+tag)
+		}
 	}
 	if !s.answers(o.Now) || r.Intent != nil {
 		return

@@ -108,7 +108,11 @@ func (x *seen) frozen(hosts ...string) {
 	}
 }
 
-func (x *seen) agentGone(host string) { x.edit(host, func(s *Sight) { s.Agent = false }) }
+func (x *seen) agentGone(host string) { x.agentGoneFor(host, 2*time.Second) }
+
+func (x *seen) agentGoneFor(host string, d time.Duration) {
+	x.edit(host, func(s *Sight) { s.Agent, s.AgentGone = false, now.Add(-d) })
+}
 
 // cases are what a cluster can have. The first diagnosis is want.
 var cases = []struct {
@@ -266,7 +270,39 @@ var cases = []struct {
 	{"the primary does not wait", PrimaryAsync, ActSource, func(x *seen) { x.edit("db1", func(s *Sight) { s.Facts.Semi.Source = false }) }},
 	{"the primary is no member", PrimaryGone, ActNone, func(x *seen) { x.c.Others, x.c.Members = x.c.Members[:1], x.c.Members[1:] }},
 	{"its disk is full", PrimaryFull, ActNone, func(x *seen) { x.edit("db1", func(s *Sight) { s.DiskFull = "0 of 100 GiB are free" }) }},
-	{"its agent is gone", PrimaryAlone, ActNone, func(x *seen) { x.agentGone("db1") }},
+	{"its agent is away", PrimaryUnseen, ActNone, func(x *seen) { x.agentGone("db1") }},
+	{"its agent is gone for good", PrimaryAlone, ActSwitchover, func(x *seen) { x.agentGoneFor("db1", RestartGrace) }},
+	{"its agent is gone, and so is that of the best replica", PrimaryAlone, ActSwitchover, func(x *seen) { x.agentGoneFor("db1", RestartGrace); x.agentGone("db2") }},
+	{"its agent is gone, and so are all others", PrimaryAlone, ActPage, func(x *seen) {
+		for _, h := range []string{"db1", "db2", "db3"} {
+			x.agentGoneFor(h, RestartGrace)
+		}
+	}},
+	{"its agent is gone, and a person decides", PrimaryAlone, ActPage, func(x *seen) {
+		x.agentGoneFor("db1", RestartGrace)
+		x.c.MySQL.Failover = section.Manual
+	}},
+	{"its agent is gone, the second within an hour", PrimaryAlone, ActPage, func(x *seen) {
+		x.agentGoneFor("db1", RestartGrace)
+		x.c.Record.LastFailover = now.Add(-20 * time.Minute)
+	}},
+	{"its agent is gone, and many others are suspected", PrimaryAlone, ActPage, func(x *seen) {
+		x.agentGoneFor("db1", RestartGrace)
+		x.o.Mass = true
+	}},
+	{"its agent is gone, and that was tried a moment ago", PrimaryAlone, ActNone, func(x *seen) {
+		x.agentGoneFor("db1", RestartGrace)
+		x.o.Rest = map[string]time.Time{restSwitchover: now.Add(time.Second)}
+	}},
+	{"this node is on a host that the primary is kept from hearing", PrimarySuspect, ActUnshut, func(x *seen) {
+		x.silent("db1")
+		x.edit("db1", func(s *Sight) { s.Pings, s.Since = 1, now.Add(-time.Minute) })
+		x.c.Record.Ackers, x.c.Record.Shut = []string{"db3"}, []string{"db2"}
+		x.io("Connecting", "db2")
+	}},
+	{"the record was lost, and an older one is back", RecordBehind, ActNone, func(x *seen) {
+		x.edit("db2", func(s *Sight) { s.Epoch, s.Facts.ReadOnly, s.Facts.Replica = 9, false, nil })
+	}},
 	{"the address is away", AddressAway, ActAddress, func(x *seen) { x.edit("db1", func(s *Sight) { s.VIP = "" }) }},
 	{"the primary waits for ten seconds only", PrimaryAsync, ActSource, func(x *seen) {
 		x.edit("db1", func(s *Sight) {

@@ -6,12 +6,17 @@ import (
 	"time"
 )
 
-// Order says under what an order is given. A host keeps, durably, the highest epoch and number it has seen of a cluster, and refuses an order that has
-// a lower one: ErrOvertaken.
+// Order says under what an order is given. A host keeps, durably, the latest that it has seen of a cluster, and refuses an order that is earlier: ErrOvertaken.
 type Order struct {
 	Tag   string `json:"tag"`
 	Epoch uint64 `json:"epoch"` // of the record
 	Fence uint64 `json:"fence"` // of the runner's grant
+}
+
+// Before reports whether an order is earlier than another: of a lower epoch, or of the same and a lower number. A later epoch is written under a number that is no lower than
+// those before, as long as there is one group that grants them; in a group that was founded anew numbers begin anew, and the epoch alone tells.
+func (o Order) Before(p Order) bool {
+	return o.Epoch < p.Epoch || o.Epoch == p.Epoch && o.Fence < p.Fence
 }
 
 // Role is as what a server is started.
@@ -23,6 +28,10 @@ const (
 	AsPrimary Role = "primary"
 	AsReplica Role = "replica"
 )
+
+// SocketMark is the mark (SO_MARK) of the agents' own connections to database servers: what a host is cut from, its agent is not, for it may be the one that watches over the
+// cluster. It is one of the lowest byte: Kubernetes, Cilium and Calico look at others.
+const SocketMark = 0x2d
 
 // Errors of Local.
 var (
@@ -40,7 +49,7 @@ var (
 type Local interface {
 	// State tells how the process stands.
 	State(ctx context.Context, tag string) (LocalState, error)
-	// Cut has this host receive nothing from a source any more: established connections are reset, new ones refused. Uncut takes that back. With Port 0 the server
+	// Cut has this host receive nothing from a source any more: established connections are reset, new ones refused, but for those with SocketMark. Uncut takes that back. With Port 0 the server
 	// here is heard by nobody on that host any more, from whatever port: connections to the port of the own server are reset and refused.
 	Cut(ctx context.Context, o Order, source Source) error
 	Uncut(ctx context.Context, o Order, source Source) error
@@ -90,7 +99,7 @@ type LocalState struct {
 	VIP string `json:"vip,omitempty"`
 	// Copy says that the data are a copy which nobody has found right; nil = they are not.
 	Copy *Unverified `json:"copy,omitempty"`
-	// Epoch and Fence are the highest seen.
+	// Epoch and Fence are of the latest order seen.
 	Epoch uint64 `json:"epoch"`
 	Fence uint64 `json:"fence"`
 }

@@ -133,15 +133,19 @@ func (m *monitor) change(host string, edit func(s Sight) Sight) (was, is Sight) 
 
 // observe looks at one server, again and again.
 func (m *monitor) observe(ctx context.Context, e *eye) {
-	server := m.world.Server(e.member)
 	told := false // to look at once
 	for ctx.Err() == nil {
+		server := m.world.Server(e.member) // another one when the accounts have changed
 		asked := time.Now()
 		bound, cancel := context.WithTimeout(ctx, m.times.ObserveTimeout)
 		f, err := server.Observe(bound)
 		cancel()
 		if ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, ErrClosed) {
+			m.rest(ctx, m.times.Observe, e.now)
+			continue
 		}
 		if errors.Is(err, context.DeadlineExceeded) && causeOf(err) == CauseOther {
 			err = errors.Join(ErrUnreachable, err)
@@ -209,7 +213,7 @@ func (m *monitor) ping(ctx context.Context, e *eye) {
 	defer cancel()
 	asked := time.Now()
 	err := m.world.Server(e.member).Ping(bound)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, ErrClosed) {
 		return
 	}
 	m.change(e.member.Host, func(s Sight) Sight {
@@ -226,14 +230,13 @@ func (m *monitor) ping(ctx context.Context, e *eye) {
 
 // hold keeps a connection to the primary, whose end tells of the end of its process.
 func (m *monitor) hold(ctx context.Context, e *eye) {
-	server := m.world.Server(e.member)
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := server.Hold(ctx)
+		err := m.world.Server(e.member).Hold(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrClosed) {
 			m.change(e.member.Host, func(s Sight) Sight {
 				if s.heard().After(began) { // it stood
 					s.HoldLost = time.Now()

@@ -14,30 +14,31 @@ type Act string
 
 // The acts. docs/mysql.md explains them; each is harmless when it was done before.
 const (
-	ActNone     Act = "nothing"
-	ActProbe    Act = "probe"     // ask all again, at once
-	ActPage     Act = "page"      // a person has to decide
-	ActFailover Act = "failover"  // begin one
-	ActContinue Act = "continue"  // the change that the record has
-	ActStart    Act = "start"     // the server of Host, As
-	ActReadOnly Act = "read-only" // Host takes no writes
-	ActWritable Act = "writable"  // Host takes writes
-	ActSource   Act = "wait"      // Host waits for acknowledgements
-	ActAddress  Act = "address"   // Host gets the address of the primary
-	ActFollow   Act = "follow"    // Host follows the primary
-	ActResume   Act = "resume"    // the threads of Host run
-	ActRejoin   Act = "rejoin"    // Host, an old primary, becomes a replica
-	ActAdmit    Act = "admit"     // Host, an old primary, follows the new one: it is none any more
-	ActClone    Act = "clone"     // Host becomes a copy of From
-	ActVerify   Act = "verify"    // Host, a copy, is compared with a server that counts
-	ActAcker    Act = "acker"     // Host is counted, and then acknowledges
-	ActCount    Act = "count"     // Host acknowledges, and is counted from now on
-	ActProve    Act = "prove"     // Host was started anew, and has all again
-	ActSpeak    Act = "speak"     // Host is counted, and is told again to acknowledge
-	ActShut     Act = "shut"      // Host is away: the primary is kept from hearing it, and it counts no more
-	ActUnshut   Act = "unshut"    // Host is back, and was told that it does not acknowledge
-	ActDismiss  Act = "dismiss"   // Host acknowledges no more
-	ActAgree    Act = "agree"     // the record takes over Durability from HostDB
+	ActNone       Act = "nothing"
+	ActProbe      Act = "probe"      // ask all again, at once
+	ActPage       Act = "page"       // a person has to decide
+	ActFailover   Act = "failover"   // begin one
+	ActSwitchover Act = "switchover" // from Host, which lives and whose agent does not, to To
+	ActContinue   Act = "continue"   // the change that the record has
+	ActStart      Act = "start"      // the server of Host, As
+	ActReadOnly   Act = "read-only"  // Host takes no writes
+	ActWritable   Act = "writable"   // Host takes writes
+	ActSource     Act = "wait"       // Host waits for acknowledgements
+	ActAddress    Act = "address"    // Host gets the address of the primary
+	ActFollow     Act = "follow"     // Host follows the primary
+	ActResume     Act = "resume"     // the threads of Host run
+	ActRejoin     Act = "rejoin"     // Host, an old primary, becomes a replica
+	ActAdmit      Act = "admit"      // Host, an old primary, follows the new one: it is none any more
+	ActClone      Act = "clone"      // Host becomes a copy of From
+	ActVerify     Act = "verify"     // Host, a copy, is compared with a server that counts
+	ActAcker      Act = "acker"      // Host is counted, and then acknowledges
+	ActCount      Act = "count"      // Host acknowledges, and is counted from now on
+	ActProve      Act = "prove"      // Host was started anew, and has all again
+	ActSpeak      Act = "speak"      // Host is counted, and is told again to acknowledge
+	ActShut       Act = "shut"       // Host is away: the primary is kept from hearing it, and it counts no more
+	ActUnshut     Act = "unshut"     // Host is back, and was told that it does not acknowledge
+	ActDismiss    Act = "dismiss"    // Host acknowledges no more
+	ActAgree      Act = "agree"      // the record takes over Durability from HostDB
 )
 
 // Action is one act.
@@ -45,6 +46,7 @@ type Action struct {
 	Act  Act    `json:"act"`
 	Host string `json:"host,omitempty"`
 	From string `json:"from,omitempty"`
+	To   string `json:"to,omitempty"`
 	As   Role   `json:"as,omitempty"`
 	// For is the diagnosis that it follows from; Why is for people, also where nothing is done.
 	For Name   `json:"for"`
@@ -57,7 +59,7 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 	r := &c.Record
 	nothing := func(why string) Action { return Action{Act: ActNone, For: head.Name, Why: why} }
 	switch head.Name {
-	case QuorumLost, NoMembers, NoRecord:
+	case QuorumLost, NoMembers, NoRecord, RecordBehind:
 		return nothing(head.Text)
 	}
 	if i := r.Intent; i != nil {
@@ -116,7 +118,15 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 		if a, ok := restart(c, o, d.Name, "nobody can say that it is gone for good"); ok && o.Now.Sub(p.ProcessSeen) > restartAfter {
 			return a
 		}
+		// When that lasts, this node may be on a host that the primary is kept from hearing.
+		if a, ok := unshut(c, o); ok && p.Cause != "" && o.Now.Sub(p.Since) > connectPatience {
+			return a
+		}
 		return Action{Act: ActProbe, For: d.Name, Why: d.Text}
+	}
+	single, left := has(list, PrimaryAlone, "")
+	if left && alone(c, o) == "" && !resting(o, restSwitchover) {
+		return Action{Act: ActSwitchover, Host: r.Primary, To: heir(c, o), For: PrimaryAlone, Why: single.Text}
 	}
 	for _, d := range list {
 		if a, ok := keep(c, o, list, d); ok {
@@ -124,16 +134,28 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 			return a
 		}
 	}
-	// Hosts that are shut out cannot receive: they are let in as soon as they can be told not to acknowledge.
-	for _, host := range r.Shut {
-		if p.answers(o.Now) && p.Agent && o.Servers[host].answers(o.Now) && !resting(o, host) {
-			return Action{Act: ActUnshut, Host: host, For: AckerAway, Why: host + " answers again"}
-		}
+	if a, ok := unshut(c, o); ok {
+		return a
 	}
 	if p.answers(o.Now) && r.Durability != string(c.MySQL.Durability) && c.MySQL.Durability != "" {
 		return Action{Act: ActAgree, For: head.Name, Why: fmt.Sprintf("Durability is %s in HostDB, and was %s", c.MySQL.Durability, cmp.Or(r.Durability, "nothing"))}
 	}
+	if left {
+		if why := alone(c, o); why != "" {
+			return Action{Act: ActPage, Host: r.Primary, For: PrimaryAlone, Why: "clients do not find the primary, whose agent is gone, and no other server takes over by itself: " + why}
+		}
+	}
 	return nothing(head.Text)
+}
+
+// unshut lets hosts in that are shut out, as soon as they can be told not to acknowledge: they cannot receive. That the primary answers this node is not needed: it may be on such a host.
+func unshut(c *Cluster, o *Observations) (Action, bool) {
+	for _, host := range c.Record.Shut {
+		if o.Servers[c.Record.Primary].Agent && o.Servers[host].answers(o.Now) && !resting(o, host) {
+			return Action{Act: ActUnshut, Host: host, For: AckerAway, Why: host + " answers again"}, true
+		}
+	}
+	return Action{}, false
 }
 
 // restIntent is the key in Rest of the change that the record has: no host is called like that.
@@ -141,6 +163,9 @@ const restIntent = ""
 
 // restAddress is that of the address, which was brought to the primary: its agent's report says so a little later. No host is called like that, either.
 const restAddress = "\x00address"
+
+// restSwitchover is that of a switchover by itself. No host is called like that, either.
+const restSwitchover = "\x00switchover"
 
 // restartAfter is how long a primary whose process has ended is left for a failover before it is started again.
 const restartAfter = 3 * time.Second
@@ -163,6 +188,41 @@ func refuses(c *Cluster, o *Observations) string {
 		return fmt.Sprintf("the last automatic failover was %s ago, and nobody has acknowledged it: hostmesh mysql ack %s", max(since, 0).Round(time.Second), c.Tag)
 	}
 	return cannot(c, o)
+}
+
+// alone tells why no other server takes over by itself from a primary that lives, and whose agent does not; "" = one does. The change is a planned one, which loses nothing; it counts as
+// automatic.
+func alone(c *Cluster, o *Observations) string {
+	r := &c.Record
+	p := o.Servers[r.Primary]
+	since := o.Wall.Sub(r.LastFailover)
+	switch {
+	case c.MySQL.Failover != section.Auto:
+		return fmt.Sprintf("Failover is %s: start hostmesh on %s, or hostmesh mysql switchover %s", cmp.Or(c.MySQL.Failover, section.Manual), r.Primary, c.Tag)
+	case p.Agent, o.Now.Sub(p.AgentGone) < RestartGrace:
+		return "the agent may be started again"
+	case !r.LastFailover.IsZero() && since < flapTime && r.AckedBy == "":
+		return fmt.Sprintf("the last automatic change of the primary was %s ago, and nobody has acknowledged it: hostmesh mysql ack %s", max(since, 0).Round(time.Second), c.Tag)
+	case o.Mass:
+		return "the mesh suspects many nodes at once: this node is more likely sick"
+	case !p.answers(o.Now) || p.Facts.Replica != nil:
+		return r.Primary + " cannot hand over: see what else it has"
+	case heir(c, o) == "":
+		return "no replica whose agent is there could take over at once"
+	}
+	return ""
+}
+
+// heir is the replica that takes over by itself from a primary that lives: one that can at once, and whose agent can have the address.
+func heir(c *Cluster, o *Observations) string {
+	able := *c
+	able.Members = nil
+	for _, m := range c.Members {
+		if s := o.Servers[m.Host]; s.Agent && !behind(s) && c.follows(s.Facts, c.Record.Primary) {
+			able.Members = append(able.Members, m)
+		}
+	}
+	return best(&able, o)
 }
 
 // cannot tells why a failover would not pass its gate; "" = it could.

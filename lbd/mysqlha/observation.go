@@ -142,9 +142,12 @@ type Sight struct {
 	// Moved is when its position or its heartbeats were last seen to move, IORan when its receiving thread was last seen to run.
 	Moved time.Time
 	IORan time.Time
-	// Agent says that the agent of its host is alive, by the mesh; Reported that it has spoken of this server.
-	Agent    bool
-	Reported bool
+	// Agent says that the agent of its host is alive, by the mesh; Reported that it has spoken of this server. AgentGone is since when the agent is not seen to be; zero = it is.
+	Agent     bool
+	AgentGone time.Time
+	Reported  bool
+	// Epoch is that of the latest order that the agent has seen, as it reports.
+	Epoch uint64
 	// Process is by the agent, ProcessSeen when this was heard of.
 	Process      Process
 	ProcessSince time.Time

@@ -50,10 +50,10 @@ func (r *Runner) checkPlanned(ctx context.Context, c *Cluster, o *Observations, 
 }
 
 // refuse has the old primary take no more writes, and says how far it came.
-func (r *Runner) refuse(ctx context.Context, old Member) (func(*Record), error) {
+func (r *Runner) refuse(ctx context.Context, o *Observations, old Member) (func(*Record), error) {
 	order, server := r.order(), r.cfg.World.Server(old)
 	// New connections go nowhere from here on; where that is not to be had, they are refused by the server.
-	if err := r.bounded(ctx, planBound, func(ctx context.Context) error { return r.cfg.World.Local(old).HandOverVIP(ctx, order) }); err != nil {
+	if err := r.bounded(ctx, asking(o, old, planBound), func(ctx context.Context) error { return r.cfg.World.Local(old).HandOverVIP(ctx, order) }); err != nil {
 		r.log.Warn("the address is not handed over in order", "host", old.Host, "err", err)
 	}
 	if err := r.bounded(ctx, planBound/2, func(ctx context.Context) error { return server.SetReadOnly(ctx, true) }); err != nil {
@@ -98,7 +98,7 @@ func (r *Runner) untouched(ctx context.Context, old Member, position string) err
 }
 
 // address moves the address to the new primary, which refuses writes. In a failover the rest does not wait for it: whoever opens asks again.
-func (r *Runner) address(ctx context.Context, old, to Member) error {
+func (r *Runner) address(ctx context.Context, o *Observations, old, to Member) error {
 	order := r.order()
 	take := func(ctx context.Context) error { return r.cfg.World.Local(to).TakeVIP(ctx, order) }
 	if r.rec.Intent.Kind == Failover {
@@ -112,7 +112,7 @@ func (r *Runner) address(ctx context.Context, old, to Member) error {
 	if err := r.bounded(ctx, planBound, take); err != nil {
 		return fmt.Errorf("bring the address to %s: %w", to.Host, err)
 	}
-	if err := r.bounded(ctx, planBound, func(ctx context.Context) error { return r.cfg.World.Local(old).DropVIP(ctx, order) }); err != nil {
+	if err := r.bounded(ctx, asking(o, old, planBound), func(ctx context.Context) error { return r.cfg.World.Local(old).DropVIP(ctx, order) }); err != nil {
 		r.log.Warn("the address was not taken from the old primary; it loses it with its tenure", "host", old.Host, "err", err)
 	}
 	return nil
@@ -365,10 +365,16 @@ func (r *Runner) takeWrites(ctx context.Context, c *Cluster, server Server, acke
 }
 
 // withdraw takes a change back: all follow the old primary again, which takes writes.
-func (r *Runner) withdraw(ctx context.Context, c *Cluster, old Member) (func(*Record), error) {
+func (r *Runner) withdraw(ctx context.Context, c *Cluster, o *Observations, old Member) (func(*Record), error) {
 	i := c.Record.Intent
 	server := r.cfg.World.Server(old)
 	order := r.order()
+	if i.Kind == Failover {
+		// A kill of the failover that is still on its way is of an earlier epoch: once the agent has seen this one it is refused.
+		if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(old).Uncut(ctx, order, old.Source()) }); err != nil {
+			r.log.Warn("the agent of the old primary has not heard yet that the failover is taken back", "host", old.Host, "err", err)
+		}
+	}
 	f, err := r.observe(ctx, old)
 	// One that does not run is started beside, see Next: recovery may take long. Of a planned change, the old primary was well a moment ago: if it is gone, others have all that it
 	// has, and giveUp makes a failover of it.
@@ -406,14 +412,14 @@ func (r *Runner) withdraw(ctx context.Context, c *Cluster, old Member) (func(*Re
 	if err := r.takeWrites(ctx, c, server, len(c.Record.Ackers)); err != nil {
 		return nil, fmt.Errorf("take the change back: %w", err)
 	}
-	if err := r.bounded(ctx, addressBound, func(ctx context.Context) error { return r.cfg.World.Local(old).TakeVIP(ctx, order) }); err != nil {
+	if err := r.bounded(ctx, asking(o, old, addressBound), func(ctx context.Context) error { return r.cfg.World.Local(old).TakeVIP(ctx, order) }); err != nil {
 		r.log.Warn("the address is not at the primary", "host", old.Host, "err", err)
 	}
 	now := r.clock.Now()
 	r.log.Warn("a change of the primary was taken back", "kind", i.Kind, "old", i.Old, "to", i.To, "reason", i.Why)
 	return func(rec *Record) {
 		rec.Intent = nil
-		if i.Kind == Failover && i.By == "" {
+		if i.By == "" {
 			rec.LastFailover = time.Time{} // there was none
 		}
 		rec.Note(Event{At: now, Epoch: rec.Epoch, What: fmt.Sprintf("%s from %s to %s was taken back: %s", i.Kind, i.Old, i.To, i.Why), By: i.By})

@@ -47,6 +47,14 @@ func (d deed) do(w *mysqlhatest.World, holders *[]*mysqlhatest.Holder, mysql fun
 		w.Silence(d.host, true)
 	case "speak":
 		w.Silence(d.host, false)
+	case "stop its agent":
+		w.StopAgent(d.host)
+	case "kill its agent":
+		w.KillAgent(d.host)
+	case "start its agent":
+		w.StartAgent(d.host)
+	case "flush":
+		w.Flush(d.host)
 	case "cut":
 		w.Link(d.host, d.to, false)
 	case "mend":
@@ -92,7 +100,7 @@ func (d deed) do(w *mysqlhatest.World, holders *[]*mysqlhatest.Holder, mysql fun
 }
 
 var deeds = []string{
-	"kill", "kill the primary", "kill the primary", "freeze", "thaw", "freeze the primary", "isolate", "join", "join", "silence", "speak", "speak", "cut", "mend", "mend", "blind", "see",
+	"kill", "kill the primary", "kill the primary", "freeze", "thaw", "freeze the primary", "isolate", "join", "join", "silence", "speak", "speak", "stop its agent", "kill its agent", "start its agent", "start its agent", "flush", "cut", "mend", "mend", "blind", "see",
 	"power off", "power on", "power on", "stop applying", "hang", "go on", "slow", "saturate", "next runner", "overtaken runner", "switchover", "clone", "clone", "unheard", "heard", "acknowledge", "acknowledge", "no quorum", "quorum",
 }
 

@@ -29,7 +29,7 @@ type Record struct {
 	Durability string `json:"durability"`
 	// Intent is a change that was begun and has not ended; nil = none.
 	Intent *Intent `json:"intent,omitempty"`
-	// LastFailover is when the last automatic failover began, by the wall clock of its runner; zero = there was none.
+	// LastFailover is when the last automatic change of the primary began, by the wall clock of its runner; zero = there was none.
 	LastFailover time.Time `json:"last_failover,omitzero"`
 	// AckedBy is who has acknowledged the last failover, so that another may follow within the hour; "" = nobody.
 	AckedBy string `json:"acked_by,omitempty"`

@@ -172,7 +172,11 @@ func TestNeverFailsOver(t *testing.T) {
 				w.Link(h, "watcher", false)
 			}
 		}, mysqlha.Blind},
-		{"the agent of the primary is silent", func(w *mysqlhatest.World) { w.Silence("a", true) }, mysqlha.PrimaryAlone},
+		{"the agent of the primary is silent for a while", func(w *mysqlhatest.World) {
+			w.Silence("a", true)
+			time.Sleep(mysqlha.RestartGrace - time.Second)
+			w.Silence("a", false)
+		}, ""},
 		{"the quorum is lost, and then the primary", func(w *mysqlhatest.World) { w.Quorum(false); time.Sleep(8 * time.Second); w.Kill("a") }, mysqlha.QuorumLost},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -180,22 +180,24 @@ func (r *Runner) bounded(ctx context.Context, limit time.Duration, f func(ctx co
 	return f(ctx)
 }
 
-// seen is the highest epoch that hosts have seen of a cluster that has no record: a record before it may have been lost, and they refuse what is older.
-func (r *Runner) seen(ctx context.Context, c *Cluster) (epoch uint64) {
+// seen is the latest order that hosts have seen of a cluster: a later record than the present one may have been lost, and they refuse what is earlier.
+func (r *Runner) seen(ctx context.Context, c *Cluster) (latest Order) {
 	var mu sync.Mutex
 	each(everybody(c), func(m Member) {
 		err := r.bounded(ctx, fenceWait, func(ctx context.Context) error {
 			st, err := r.cfg.World.Local(m).State(ctx, c.Tag)
 			mu.Lock()
 			defer mu.Unlock()
-			epoch = max(epoch, st.Epoch)
+			if o := (Order{Tag: c.Tag, Epoch: st.Epoch, Fence: st.Fence}); err == nil && latest.Before(o) {
+				latest = o
+			}
 			return err
 		})
 		if err != nil {
 			r.log.Warn("which epoch a host has seen is not known; it refuses orders if that is a later one", "host", m.Host, "err", err)
 		}
 	})
-	return epoch
+	return latest
 }
 
 // each does something with members in parallel, and waits for all.
@@ -248,7 +250,7 @@ func (r *Runner) Begin(ctx context.Context, kind Kind, to, why, by string, force
 	return r.store(ctx, func(rec *Record) {
 		rec.Epoch++
 		rec.Intent = &Intent{Kind: kind, Step: Steps(kind)[0], Old: rec.Primary, To: to, Began: now, By: by, Forced: forced, Why: why}
-		if kind == Failover && by == "" {
+		if by == "" {
 			rec.LastFailover, rec.AckedBy = now, ""
 		}
 	})
@@ -380,11 +382,11 @@ func (r *Runner) carry(ctx context.Context, c *Cluster, o *Observations) (func(*
 	case StepCheck:
 		return nil, r.checkPlanned(ctx, c, o, old, to)
 	case StepRefuse:
-		return r.refuse(ctx, old)
+		return r.refuse(ctx, o, old)
 	case StepCatchUp:
 		return nil, r.catchUp(ctx, to, i.Position)
 	case StepAddress:
-		return nil, r.address(ctx, old, to)
+		return nil, r.address(ctx, o, old, to)
 	case StepApply:
 		return nil, r.apply(ctx, to, i.Position)
 	case StepPromote:
@@ -399,9 +401,17 @@ func (r *Runner) carry(ctx context.Context, c *Cluster, o *Observations) (func(*
 	case StepOpen:
 		return r.open(ctx, c, to)
 	case StepWithdraw:
-		return r.withdraw(ctx, c, old)
+		return r.withdraw(ctx, c, o, old)
 	}
 	return nil, permanent{fmt.Errorf("step %q is not known", i.Step)}
+}
+
+// asking is for how long an agent is asked that an old primary's may be gone: then not for as long as one that is there.
+func asking(o *Observations, m Member, limit time.Duration) time.Duration {
+	if !o.Servers[m.Host].Agent {
+		return lookBound
+	}
+	return limit
 }
 
 // wanted reports whether a primary is to wait for acknowledgements, when this many may come.

@@ -12,6 +12,8 @@ import (
 var (
 	// ErrUnreachable is returned when the server could not be asked: refused, reset, timed out. Whether what was asked has happened is unknown.
 	ErrUnreachable = errors.New("server does not answer")
+	// ErrClosed is returned beside ErrUnreachable when Close has ended it: that says nothing of the server.
+	ErrClosed = errors.New("its connections were closed by us")
 	// ErrSaturated is returned when it has no connection left (error 1040). It lives.
 	ErrSaturated = errors.New("server has too many connections")
 	// ErrDenied is returned when it does not let us in, or not do that: the accounts are wrong.

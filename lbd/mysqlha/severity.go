@@ -16,9 +16,9 @@ func (n Name) Severity() Severity {
 	switch n {
 	case Well:
 		return Fine
-	case IntentOpen, PrimarySuspect, ReplicaNew, CopyUnverified, OldPrimary, AckerDue, AckerRestarted, AckerLeaving, AckerStray, ReplicaStopped, ReplicaAstray, NoRecord, IsPaused:
+	case IntentOpen, PrimarySuspect, PrimaryUnseen, ReplicaNew, CopyUnverified, OldPrimary, AckerDue, AckerRestarted, AckerLeaving, AckerStray, ReplicaStopped, ReplicaAstray, NoRecord, IsPaused:
 		return Notice
-	case ReplicaBroken, ReplicaLost, ReplicaDown, ReplicaLagging, NoPlace, NoGTID, BinlogOff, ErrantFound, ReplicaWritable, AckerAway, AckerSilent, CopyDiffers, OneMember, PrimaryAlone, PrimaryAsync:
+	case ReplicaBroken, ReplicaLost, ReplicaDown, ReplicaLagging, NoPlace, NoGTID, BinlogOff, ErrantFound, ReplicaWritable, AckerAway, AckerSilent, CopyDiffers, OneMember, PrimaryAsync:
 		return Warning
 	}
 	return Grave

@@ -8,6 +8,11 @@ import (
 	"time"
 )
 
+// RestartGrace is for how long an agent may be away because it is started anew: so long the address of a primary stays on its box when the agent there stops in order, and
+// so long a primary whose agent is gone is left one. A package's upgrade takes 1 to 3 s, and more on a box that is busy. A failover that falls into it may have to wait for the rest of it before the
+// next host has the address.
+const RestartGrace = 10 * time.Second
+
 // The times of a tenure.
 const (
 	// tenureHold is for how long one look counts: as long as a lease does, so that the address behaves alike.
@@ -34,6 +39,7 @@ type Tenure struct {
 	mu    sync.Mutex // guards the fields below
 	epoch uint64
 	sent  time.Time // of the look on which it rests; zero = none
+	quiet bool      // that was a read of the record, which had no change under way
 	ended string    // why it ended for good
 }
 
@@ -73,7 +79,7 @@ func (t *Tenure) look(ctx context.Context) error {
 			t.end(why)
 			return errors.New(why)
 		}
-		t.extend(sent)
+		t.extend(sent, r.Intent == nil && r.AddressAt() == t.host)
 		return nil
 	}
 	if t.ackers == nil || ctx.Err() != nil {
@@ -84,7 +90,7 @@ func (t *Tenure) look(ctx context.Context) error {
 	defer cancel2()
 	// Only a tenure that a read has begun is extended: by itself a server that has ackers may be anything.
 	if n, ok := t.ackers(asked); ok && n > 0 && t.began() {
-		t.extend(sent)
+		t.extend(sent, false)
 		t.log.Debug("the quorum does not answer; the address stays, for replicas that acknowledge are connected", "tag", t.tag, "ackers", n, "err", err)
 	}
 	return nil
@@ -107,13 +113,13 @@ func (t *Tenure) began() bool {
 	return !t.sent.IsZero()
 }
 
-func (t *Tenure) extend(sent time.Time) {
+func (t *Tenure) extend(sent time.Time, quiet bool) {
 	t.mu.Lock()
 	if t.ended != "" || !sent.After(t.sent) {
 		t.mu.Unlock()
 		return
 	}
-	t.sent = sent
+	t.sent, t.quiet = sent, quiet
 	t.mu.Unlock()
 	select {
 	case t.renewed <- struct{}{}:
@@ -145,6 +151,14 @@ func (t *Tenure) Why() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.ended
+}
+
+// Settled reports whether it is valid by a read of the record, and no change was under way: then the address may stay for RestartGrace without anybody who looks. What can happen in that time
+// is what can on a host that is cut off: the next holder waits as long as it hears this one's kernel, and has it besides where it does not.
+func (t *Tenure) Settled() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.quiet && t.ended == "" && time.Since(t.sent) < tenureHold
 }
 
 // Valid implements vip.Lease.

@@ -26,6 +26,7 @@ type Agent struct {
 	// Copy says that its data are a copy that nobody has found right, and of whom; Differs what differs; Lends that a copy is made of it.
 	Copy, Differs string
 	Lends         bool
+	Epoch         uint64 // of the latest order that it has seen
 }
 
 // Scene is what HostDB and the mesh say of a cluster. It is read only.
@@ -68,8 +69,9 @@ type Watch struct {
 	run     context.Context        // of Run; set before anything else is done
 	counts  counts
 
-	suspected time.Time // since when the primary is; Run's own, as the next
+	suspected time.Time // since when the primary is; Run's own, as the next two
 	probed    time.Time
+	away      map[string]time.Time // since when the agent of a host is
 
 	ended chan struct{}  // closed when Run has
 	wg    sync.WaitGroup // of what takes long
@@ -136,7 +138,7 @@ const (
 func NewWatch(cfg WatchConfig) *Watch {
 	w := &Watch{
 		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, poke: make(chan struct{}, 1), orders: make(chan order), ended: make(chan struct{}),
-		busy: map[string]string{}, rest: map[string]time.Time{}, tries: map[string]int{}, last: map[string]Act{}, said: map[string]time.Time{},
+		busy: map[string]string{}, rest: map[string]time.Time{}, tries: map[string]int{}, last: map[string]Act{}, said: map[string]time.Time{}, away: map[string]time.Time{},
 	}
 	if w.log == nil {
 		w.log = slog.Default()
@@ -255,12 +257,29 @@ func (w *Watch) look() (*Cluster, *Observations) {
 	o.Servers = w.monitor.seen()
 	for host, a := range scene.Agents {
 		s := o.Servers[host]
-		s.Agent, s.Reported, s.Process, s.ProcessSince, s.ProcessSeen, s.VIP, s.DiskFull = a.Alive, a.Reported, a.Process, a.Since, a.Seen, a.VIP, a.DiskFull
+		s.Agent, s.Reported, s.Process, s.ProcessSince, s.ProcessSeen, s.VIP, s.DiskFull, s.Epoch = a.Alive, a.Reported, a.Process, a.Since, a.Seen, a.VIP, a.DiskFull, a.Epoch
 		s.Copy, s.Differs, s.Lends = a.Copy, a.Differs, a.Lends
 		o.Servers[host] = s
 	}
 	o.Now, o.Wall = time.Now(), w.clock.Now()
+	w.miss(c, o)
 	return c, o
+}
+
+// miss notes since when agents are away.
+func (w *Watch) miss(c *Cluster, o *Observations) {
+	away := map[string]time.Time{}
+	for _, m := range slices.Concat(c.Members, c.Others) {
+		s := o.Servers[m.Host]
+		if s.Agent {
+			continue
+		}
+		if s.AgentGone = w.away[m.Host]; s.AgentGone.IsZero() {
+			s.AgentGone = o.Now
+		}
+		away[m.Host], o.Servers[m.Host] = s.AgentGone, s
+	}
+	w.away = away
 }
 
 // related are the hosts that a record has to do with.
@@ -351,8 +370,11 @@ func (w *Watch) did(a Action, err error) {
 	w.counts.acts.Add(1)
 	defer w.monitor.probe()
 	key := a.Host
-	if a.Act == ActContinue || a.Act == ActFailover {
+	switch a.Act {
+	case ActContinue, ActFailover:
 		key = restIntent
+	case ActSwitchover:
+		key = restSwitchover // the primary itself is seen to meanwhile
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -16,6 +16,8 @@ const (
 	sockDiagByFamily = 20
 	sockDestroy      = 21
 	inetDiagID       = 48 // bytes of struct inet_diag_sockid
+	inetDiagMessage  = 72 // of struct inet_diag_msg, which attributes follow
+	inetDiagMark     = 15 // INET_DIAG_MARK, which who has CAP_NET_ADMIN is told
 )
 
 // endConnections ends the TCP connections of this namespace that c cuts: the program here gets an error, and the other end a reset.
@@ -66,7 +68,7 @@ func endMatching(conn *netlink.Conn, c Cutting, fam byte, local, remote uint16) 
 		}
 		id := m.Data[4 : 4+inetDiagID]
 		here, there := ends(m.Data[0], id)
-		if !c.cuts(here, there) {
+		if !c.cuts(here, there) || c.Spare != 0 && markOf(m.Data) == c.Spare {
 			continue
 		}
 		_, err := conn.Execute(diagRequest(sockDestroy, netlink.Acknowledge, fam, ^uint32(0), id))
@@ -79,6 +81,23 @@ func endMatching(conn *netlink.Conn, c Cutting, fam byte, local, remote uint16) 
 		}
 	}
 	return nil
+}
+
+// markOf is the mark of the socket that a struct inet_diag_msg tells of; 0 = it has none.
+func markOf(data []byte) uint32 {
+	if len(data) <= inetDiagMessage {
+		return 0
+	}
+	ad, err := netlink.NewAttributeDecoder(data[inetDiagMessage:])
+	if err != nil {
+		return 0
+	}
+	for ad.Next() {
+		if ad.Type() == inetDiagMark {
+			return ad.Uint32()
+		}
+	}
+	return 0
 }
 
 func ends(fam byte, id []byte) (here, there netip.AddrPort) {

@@ -24,6 +24,9 @@ type Cutting struct {
 	Shut []uint16
 	// Deaf are ports of this box (Port) that nobody at an address (Addr) reaches any more, from whatever port; all others do.
 	Deaf []netip.AddrPort
+	// Spare is the mark (SO_MARK) of sockets of this box that nothing of this holds for; 0 = there are none. A kernel that cannot tell whose a packet is that
+	// comes in (CONFIG_NFT_SOCKET) cuts them, too.
+	Spare uint32
 }
 
 // MaxCuts bounds a Cutting: packets meet its rules one by one.
@@ -42,6 +45,7 @@ type Cuts struct {
 	text       map[string][]string // the rules as the kernel tells them
 	generation uint32
 	repairs    uint64
+	strict     bool // it was said that nothing can be spared
 }
 
 // OpenCuts makes Cuts with a table of this name. The kernel is first touched by Apply: until then the table of a former process goes on.
@@ -74,7 +78,7 @@ func (x *Cuts) Apply(c Cutting) error {
 }
 
 func (c Cutting) normal() (Cutting, error) {
-	out := Cutting{Shut: slices.Clone(c.Shut)}
+	out := Cutting{Shut: slices.Clone(c.Shut), Spare: c.Spare}
 	if n := len(c.From) + len(c.Shut) + len(c.Deaf); n > MaxCuts {
 		return out, fmt.Errorf("%w: %d cuts, at most %d fit", ErrTable, n, MaxCuts)
 	}
@@ -98,7 +102,7 @@ func (c Cutting) normal() (Cutting, error) {
 }
 
 func (c Cutting) same(d Cutting) bool {
-	return slices.Equal(c.From, d.From) && slices.Equal(c.Shut, d.Shut) && slices.Equal(c.Deaf, d.Deaf)
+	return slices.Equal(c.From, d.From) && slices.Equal(c.Shut, d.Shut) && slices.Equal(c.Deaf, d.Deaf) && (c.Spare == d.Spare || c.empty())
 }
 
 func (c Cutting) empty() bool { return len(c.From) == 0 && len(c.Shut) == 0 && len(c.Deaf) == 0 }
@@ -119,6 +123,23 @@ func (x *Cuts) standsLocked(c Cutting) bool {
 }
 
 func (x *Cuts) writeLocked(c Cutting) error {
+	err := x.transactLocked(c)
+	if err != nil && c.Spare != 0 && !c.empty() {
+		// What is spared is a comfort, what is cut is not.
+		without := c
+		without.Spare = 0
+		if x.transactLocked(without) == nil {
+			if !x.strict {
+				x.strict = true
+				x.log.Warn("the kernel cannot tell whose a packet is: this agent's own connections are cut as well", "table", x.table, "err", explain(err))
+			}
+			return nil
+		}
+	}
+	return err
+}
+
+func (x *Cuts) transactLocked(c Cutting) error {
 	conn, err := kernel{}.conn(1 << 18)
 	if err != nil {
 		return err
@@ -134,6 +155,9 @@ func (x *Cuts) writeLocked(c Cutting) error {
 				Name: name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: h,
 				Priority: nftables.ChainPriorityRef(cutPriority), Policy: &accept,
 			})
+			if c.Spare != 0 {
+				conn.AddRule(&nftables.Rule{Table: t, Chain: ch, Exprs: spareRule(c.Spare, name == "input")})
+			}
 			for _, from := range c.From {
 				conn.AddRule(&nftables.Rule{Table: t, Chain: ch, Exprs: cutRule(from, name == "input", false)})
 			}
@@ -174,6 +198,19 @@ func sameRules(a, b map[string][]string) bool {
 
 // cutPriority has cuts decided before filters that might make of a refusal a silence.
 const cutPriority = nftables.ChainPriority(refuse - 10)
+
+// spareRule lets go what a socket with a mark sends or gets. What comes in bears no mark: its socket is looked for.
+func spareRule(mark uint32, in bool) rule {
+	var of expr.Any = &expr.Meta{Key: expr.MetaKeyMARK, Register: reg(0)}
+	if in {
+		of = &expr.Socket{Key: expr.SocketKeyMark, Register: reg(0)}
+	}
+	return rule{
+		of,
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg(0), Data: binaryutil.NativeEndian.PutUint32(mark)},
+		&expr.Verdict{Kind: expr.VerdictAccept},
+	}
+}
 
 // plainTCP lets go what is no TCP, and resets: those are the answers that end a connection, also the ones that the kernel makes of our own rules.
 func plainTCP() rule {

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func openCuts(t *testing.T) *Cuts {
@@ -119,6 +122,62 @@ func TestCutFromSource(t *testing.T) {
 			}
 			if strings.Contains(nft(t, "list", "tables"), "hostmesh_mysql_trial") {
 				t.Error("a table is left that says nothing")
+			}
+		})
+	}
+}
+
+// TestSpared: a socket with the mark goes on, and comes through anew, where others of the box are cut, from a source and as what is served.
+func TestSpared(t *testing.T) {
+	const mark = 0x2d
+	serve(t, 3312, "one")
+	for _, six := range []bool{false, true} {
+		t.Run(fmt.Sprint(six), func(t *testing.T) {
+			source := netip.AddrPortFrom(backendAddr(0, six), 3312)
+			marked := net.Dialer{Timeout: 20 * time.Second, Control: func(_, _ string, c syscall.RawConn) (err error) {
+				if cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, mark) }); cerr != nil {
+					return cerr
+				}
+				return err
+			}}
+			open := func() net.Conn {
+				t.Helper()
+				c, err := marked.Dial("tcp", source.String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { c.Close() })
+				return c
+			}
+			said := func(c net.Conn, what string) {
+				t.Helper()
+				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+				r := bufio.NewReader(c)
+				if _, err := fmt.Fprintln(c, what); err != nil {
+					t.Fatalf("%s: %v", what, err)
+				}
+				for {
+					line, err := r.ReadString('\n')
+					if err != nil {
+						t.Fatalf("%s: %v", what, err)
+					}
+					if strings.TrimSpace(line) == what {
+						return
+					}
+				}
+			}
+			before, other := open(), reached(t, "", source)
+			x := openCuts(t)
+			mustCut(t, x, Cutting{From: []netip.AddrPort{source}, Spare: mark})
+			if err := ended(t, other); errors.Is(err, io.EOF) {
+				t.Errorf("what is not marked ends in order: %v", err)
+			}
+			refused(t, "", source)
+			said(before, "goes on")
+			said(open(), "comes through")
+			mustCut(t, x, Cutting{From: []netip.AddrPort{source}})
+			if _, err := marked.Dial("tcp", source.String()); !errors.Is(err, syscall.ECONNREFUSED) {
+				t.Errorf("with nothing spared: %v, want a refusal", err)
 			}
 		})
 	}

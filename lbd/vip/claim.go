@@ -26,6 +26,8 @@ type Claim struct {
 	// Owner is whose it is, for people: a duty.
 	Owner string
 	Lease Lease
+	// Former is, after the lease became valid, for how long an unknown answer may be that of a former holder, which is waited for; it is 2.6 s at least.
+	Former time.Duration
 	// Keep lets the address stay when the lease is over, until somebody else has it; see the package comment for what that gives up.
 	Keep bool
 }

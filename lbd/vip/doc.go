@@ -52,6 +52,12 @@
 // removal take (measured: 7 ms at most). There is no moment at which nobody answers: a dialling client is refused or served, and never
 // waits. A former holder that hears nothing loses the address by its lifetime's end, and is silent then.
 //
+// # Leave
+//
+// A process that is started anew can leave an address to the one that follows (Handle.Leave): the kernel keeps it for a life of its own, of some seconds, and whoever claims it here in that time
+// goes on with it. This, too, gives up the promise of the table above: for so long the former holder's kernel answers for it, whatever became of the right to it. It announces nothing, and a next
+// holder that hears it waits (Claim.Former); one that does not hear it has the address at the same time.
+//
 // # Keep
 //
 // A claim that is to be kept (Claim.Keep) does not end with the lease while the process lives: where no majority grants anything,

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 )
 
 // fileVersion is that of the claim file.
@@ -23,13 +25,16 @@ const fileName = "vips.json"
 type claimFile struct {
 	dir string
 
-	mu   sync.Mutex // guards list, and the file
+	mu   sync.Mutex // guards the fields below, and the file
 	list []netip.Addr
+	left map[netip.Addr]time.Duration // of list, those that were left, until when by the Boot clock
 }
 
 type fileContents struct {
 	Version   int          `json:"version"`
 	Addresses []netip.Addr `json:"addresses"`
+	// Left are those of them that were left to the next process, until when, in nanoseconds after the machine's start. A build that does not know it removes them.
+	Left map[netip.Addr]time.Duration `json:"left,omitempty"`
 }
 
 // read takes in the file as it is. ErrUnread.
@@ -50,7 +55,37 @@ func (f *claimFile) read() error {
 	case c.Version != fileVersion:
 		return fmt.Errorf("%w: %s is of version %d, and this build knows %d", ErrUnread, f.path(), c.Version, fileVersion)
 	}
-	f.list = c.Addresses
+	f.list, f.left = c.Addresses, c.Left
+	return nil
+}
+
+// inherited are the addresses that the process before has left, until when by the Boot clock.
+func (f *claimFile) inherited() map[netip.Addr]time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.left)
+}
+
+// bequeath writes down that an address is left.
+func (f *claimFile) bequeath(addr netip.Addr, until time.Duration) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	left := maps.Clone(f.left)
+	if left == nil {
+		left = map[netip.Addr]time.Duration{}
+	}
+	left[addr] = until
+	list := f.list
+	if !slices.Contains(list, addr) {
+		list = append(slices.Clone(list), addr)
+	}
+	was := f.left
+	f.left = left
+	if err := f.write(list); err != nil {
+		f.left = was
+		return err
+	}
+	f.list = list
 	return nil
 }
 
@@ -66,6 +101,7 @@ func (f *claimFile) remember(addr netip.Addr) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if slices.Contains(f.list, addr) {
+		delete(f.left, addr) // with the next writing: until then it may be taken for left, and is claimed here
 		return nil
 	}
 	list := append(slices.Clone(f.list), addr)
@@ -83,6 +119,9 @@ func (f *claimFile) forget(addrs ...netip.Addr) error {
 	if len(list) == len(f.list) {
 		return nil
 	}
+	for _, a := range addrs {
+		delete(f.left, a)
+	}
 	if err := f.write(list); err != nil {
 		return err
 	}
@@ -92,7 +131,7 @@ func (f *claimFile) forget(addrs ...netip.Addr) error {
 
 // write replaces the file, and returns when it is on disk.
 func (f *claimFile) write(list []netip.Addr) (err error) {
-	text, err := json.Marshal(fileContents{Version: fileVersion, Addresses: list})
+	text, err := json.Marshal(fileContents{Version: fileVersion, Addresses: list, Left: f.left})
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type Handle struct {
 
 	mu    sync.Mutex // guards the fields below
 	want  want
+	life  time.Duration // the last one, of what is left
 	inbox []news
 	state State
 
@@ -50,7 +51,7 @@ func newHandle(t *Table, c Claim, l Link) *Handle {
 		pokes: make(chan struct{}, 1), done: make(chan struct{}), told: make(chan struct{}, 1), stop: func() {},
 	}
 	h.under.Store(&c.Lease)
-	h.mem = memory{keep: c.Keep, began: t.clock.Boot()}
+	h.mem = memory{keep: c.Keep, began: t.clock.Boot(), await: c.Former}
 	h.state = State{Addr: c.Addr, Bits: c.Bits, Interface: l.Name, Owner: c.Owner, Phase: Waiting, Since: t.clock.Now()}
 	return h
 }
@@ -125,6 +126,22 @@ func (h *Handle) Under(l Lease) {
 // at once: give up the lease then. What listens on the address should refuse from now on.
 func (h *Handle) HandOver() { h.tell(toHandOver) }
 
+// Leave leaves the address where it is for a life of its own, of whole seconds and 15 s at most, and ends the claim: a process of this box that claims it in that time goes on with it, without
+// a gap. Meanwhile nobody here announces it or looks at a lease: it is for those whose safety does not rest on that. Without a valid lease, or when somebody else has it, it is removed. left tells
+// which, when err is nil; with ctx it goes on in the background.
+func (h *Handle) Leave(ctx context.Context, life time.Duration) (left bool, err error) {
+	h.mu.Lock()
+	h.life = max(min(life, h.t.times.left).Truncate(time.Second), h.t.times.trial)
+	h.mu.Unlock()
+	h.tell(toLeave)
+	select {
+	case <-h.done:
+		return h.mem.left, nil // its goroutine has ended
+	case <-ctx.Done():
+		return false, fmt.Errorf("leave %s: %w", h.claim.Addr, ctx.Err())
+	}
+}
+
 // Release removes the address and ends the claim. It returns when that is done, or with ctx; then it goes on in the background. It is idempotent.
 func (h *Handle) Release(ctx context.Context) error {
 	h.tell(toEnd)
@@ -163,7 +180,15 @@ func (h *Handle) run() {
 	t := h.t
 	defer func() {
 		h.stop()
-		if err := t.file.forget(h.claim.Addr); err != nil {
+		var err error
+		if h.mem.left {
+			until := h.mem.touched + h.mem.life
+			t.bequeathed(h.claim.Addr, until)
+			err = t.file.bequeath(h.claim.Addr, until)
+		} else {
+			err = t.file.forget(h.claim.Addr)
+		}
+		if err != nil {
 			t.log.Warn("the file of claims cannot be written", "err", err)
 		}
 		t.finished(h)
@@ -306,6 +331,12 @@ func (h *Handle) perform(a act, l Link, r reading, now time.Duration) {
 			t.counts.refreshes.Add(1)
 		}
 		err = t.kernel.Refresh(addr)
+	case bequeath:
+		h.mu.Lock()
+		addr.Lifetime = h.life
+		h.mu.Unlock()
+		err = t.kernel.Refresh(addr)
+		h.mem.life, h.mem.touched = addr.Lifetime, t.clock.Boot()
 	case remove:
 		if err = t.kernel.Delete(addr); err == nil {
 			_ = t.wire.Withdraw(l, h.claim.Addr) // nobody rests on it
@@ -318,7 +349,7 @@ func (h *Handle) perform(a act, l Link, r reading, now time.Duration) {
 		err = t.wire.Announce(l, h.claim.Addr)
 	}
 	then := t.clock.Boot()
-	if a == refresh || a == shorten {
+	if a == refresh || a == shorten || a == bequeath {
 		if errors.Is(err, ErrGone) {
 			h.vanished()
 			return

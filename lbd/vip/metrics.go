@@ -8,7 +8,7 @@ import (
 
 // counts are what happened since the table was opened.
 type counts struct {
-	probes, announcements, refreshes, shortened, late, vanished, conflicts, refused, cleaned, errors atomic.Uint64
+	probes, announcements, refreshes, shortened, late, vanished, conflicts, refused, cleaned, inherited, errors atomic.Uint64
 }
 
 func (c *counts) failed(err error) {
@@ -37,6 +37,7 @@ func (t *Table) Collector() prometheus.Collector {
 		"conflicts_total":     "Announcements by others of virtual addresses that are here.",
 		"refused_total":       "Virtual addresses not taken because somebody else has them.",
 		"cleaned_total":       "Virtual addresses removed that were here without being claimed.",
+		"inherited_total":     "Virtual addresses gone on with that the process before has left here.",
 		"errors_total":        "Acts on virtual addresses that failed.",
 	} {
 		c.descs[name] = prometheus.NewDesc("hostmesh_vip_"+name, help, nil, nil)
@@ -61,7 +62,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for name, v := range map[string]*atomic.Uint64{
 		"announcements_total": &n.announcements, "probes_total": &n.probes, "refreshes_total": &n.refreshes, "shortened_total": &n.shortened,
 		"late_total": &n.late, "vanished_total": &n.vanished, "conflicts_total": &n.conflicts, "refused_total": &n.refused,
-		"cleaned_total": &n.cleaned, "errors_total": &n.errors,
+		"cleaned_total": &n.cleaned, "inherited_total": &n.inherited, "errors_total": &n.errors,
 	} {
 		ch <- prometheus.MustNewConstMetric(c.descs[name], prometheus.CounterValue, float64(v.Load()))
 	}

@@ -12,6 +12,7 @@ type times struct {
 	trial   time.Duration // its life when it is new
 	late    time.Duration // how much later than at its life's end the kernel removes an address
 	gone    time.Duration // after sending a renewal: by then an address that rests on it must be gone by itself
+	left    time.Duration // the longest life of an address that is left
 	resumed time.Duration // how much later than it was decided a refresh may be done without being looked at again
 
 	record  time.Duration // how long the claim file is waited for
@@ -36,6 +37,7 @@ func defaultTimes() times {
 		trial:   time.Second,            // the shortest that there is: an address added too late is soon gone
 		late:    300 * time.Millisecond, // Linux looks at lifetimes at most a quarter of a second late, and rounds a little
 		gone:    2600 * time.Millisecond,
+		left:    15 * time.Second,       // what restarts takes less, and the next holder waits for it
 		resumed: 400 * time.Millisecond, // gone + resumed = 3 s, when the leader may grant to another
 
 		record:  250 * time.Millisecond, // a disk that hangs holds up no address: the kernel's lifetime does not need the file
@@ -69,6 +71,7 @@ type want uint8
 
 const (
 	toHold want = iota
+	toLeave
 	toHandOver
 	toEnd
 )
@@ -100,6 +103,9 @@ type memory struct {
 	life     time.Duration // what it was last given
 	rests    time.Duration // when the renewal was sent on which that rests
 	touched  time.Duration // when it was last added or refreshed
+	await    time.Duration // after the lease became valid: how long an unknown answer may be that of a former holder, beside times.former
+	left     bool          // it was given its last life, and is nobody's business here any more
+	unleft   bool          // the kernel would not give it that: it is removed
 	failed   time.Duration // when the kernel last said no; 0 = it did not
 
 	sent     int // probes, since the address was last heard of
@@ -134,11 +140,12 @@ const (
 	shorten // to trial
 	remove
 	announce
+	bequeath // a last life, in which the next process may take it over
 	finish
 )
 
 func (a act) String() string {
-	return [...]string{"rest", "probe", "add", "refresh", "shorten", "remove", "announce", "finish"}[a]
+	return [...]string{"rest", "probe", "add", "refresh", "shorten", "remove", "announce", "leave", "finish"}[a]
 }
 
 // next decides what a claim does now, or how long it rests if nothing happens. r must have been read after the last act was done; now
@@ -153,6 +160,13 @@ func next(t times, m memory, r reading, l Link, now time.Duration) (memory, act,
 	tooLong := doubt && age+m.life+t.late > t.gone+t.resumed
 	m.late = doubt && (!r.valid && m.want == toHold || tooLong)
 	switch {
+	case m.left:
+		m.phase, m.why = Finished, "it is left to the next process"
+		return m, finish, 0
+	case m.want == toLeave && m.present && r.valid && m.conflict == nil && !m.unleft && !tooLong:
+		return m, bequeath, 0
+	case m.want == toLeave:
+		return m.end(t, now)
 	case m.want == toEnd, m.want == toHandOver && (!m.present || tooLong):
 		return m.end(t, now)
 	case m.want == toHandOver:
@@ -282,7 +296,7 @@ func (m memory) take(t times, r reading, l Link, now time.Duration) (memory, act
 	switch {
 	case stranger && m.phase == Refused && now-m.heardAt < t.refused:
 		return m, rest, min(t.look, m.heardAt+t.refused-now)
-	case stranger && m.phase != Refused && now-m.began >= t.former:
+	case stranger && m.phase != Refused && now-m.began >= max(t.former, m.await):
 		m.phase, m.why = Refused, m.answered.String()+" answers for it"
 		return m, rest, t.look
 	case stranger && m.phase != Refused && now-m.heardAt < t.retry:
@@ -350,6 +364,8 @@ func (m memory) did(t times, a act, err error, r reading, now, then time.Duratio
 			m.present, m.announced, m.silent, m.sent, m.former, m.answered = true, 0, false, 0, false, nil
 			m.conflict, m.defended = nil, 0
 		}
+	case bequeath:
+		m.left, m.unleft = err == nil, err != nil
 	case remove:
 		if err != nil {
 			m.failed = then

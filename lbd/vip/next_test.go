@@ -104,6 +104,21 @@ func TestNext(t *testing.T) {
 		{"handed over right after a refresh, and the lease was given up", with(held, func(m *memory) { m.want, m.doubt = toHandOver, true }), reading{}, up, rest, Leaving, 0},
 		{"handed over right after a refresh that came late", with(held, func(m *memory) { m.want, m.doubt, m.rests = toHandOver, true, now-701*ms }), reading{}, up, remove, Leaving, 0},
 		{"handed over what is not here", with(fresh, func(m *memory) { m.want = toHandOver }), valid(0), up, finish, Finished, 0},
+		{"left to the next process", with(held, func(m *memory) { m.want = toLeave }), valid(100 * ms), up, bequeath, "", 0},
+		{"left: it has its last life", with(held, func(m *memory) { m.want, m.left = toLeave, true }), valid(100 * ms), up, finish, Finished, 0},
+		{"left: it is told to go, and is not ours any more", with(held, func(m *memory) { m.want, m.left = toEnd, true }), reading{}, up, finish, Finished, 0},
+		{"left without a lease", with(held, func(m *memory) { m.want = toLeave }), reading{}, up, remove, Leaving, 0},
+		{"left, and somebody else has it", with(held, func(m *memory) { m.want, m.conflict = toLeave, stranger }), valid(100 * ms), up, remove, Leaving, 0},
+		{"left, and the kernel does not want to", with(held, func(m *memory) { m.want, m.unleft = toLeave, true }), valid(100 * ms), up, remove, Leaving, 0},
+		{"left what is not here", with(fresh, func(m *memory) { m.want = toLeave }), valid(0), up, finish, Finished, 0},
+		{"inherited: its short life begins", with(memory{}, func(m *memory) { m.present, m.recorded, m.touched, m.began = true, true, now, now }), valid(100 * ms), up, refresh, Held, 0},
+		{"inherited on an older renewal: announced", with(memory{}, func(m *memory) { m.present, m.recorded, m.touched, m.began = true, true, now, now }), valid(600 * ms), up, announce, Held, 0},
+		{"who answers later may be one that was left", with(fresh, func(m *memory) {
+			m.answered, m.heardAt, m.began, m.await = stranger, now-ms, now-9*time.Second, 11*time.Second
+		}), valid(0), up, rest, Probing, 0},
+		{"and who answers still later is a stranger", with(fresh, func(m *memory) {
+			m.answered, m.heardAt, m.began, m.await = stranger, now-ms, now-11*time.Second, 11*time.Second
+		}), valid(0), up, rest, Refused, 0},
 		{"released", with(held, func(m *memory) { m.want = toEnd }), valid(0), up, remove, Leaving, 0},
 		{"released what is not here", with(fresh, func(m *memory) { m.want = toEnd }), valid(0), up, finish, Finished, 0},
 	} {

@@ -64,6 +64,7 @@ type Table struct {
 
 	mu     sync.Mutex // guards the fields below
 	claims map[netip.Addr]*Handle
+	left   map[netip.Addr]time.Duration // what was left here, by this process or the one before, until when by the Boot clock
 	closed bool
 	wg     sync.WaitGroup
 }
@@ -76,7 +77,7 @@ func Open(cfg Config) (*Table, error) {
 	}
 	t := &Table{
 		kernel: cfg.Kernel, wire: cfg.Announcer, clock: cfg.Clock, log: cfg.Logger, times: defaultTimes(),
-		closing: make(chan struct{}), claimed: make(chan struct{}, 1), claims: map[netip.Addr]*Handle{},
+		closing: make(chan struct{}), claimed: make(chan struct{}, 1), claims: map[netip.Addr]*Handle{}, left: map[netip.Addr]time.Duration{},
 	}
 	if t.clock == nil {
 		t.clock = bootClock{}
@@ -106,7 +107,15 @@ func (t *Table) Unread() error {
 	if err := t.file.read(); err != nil {
 		return err
 	}
-	if left := t.file.addresses(); len(left) > 0 {
+	left := t.file.addresses()
+	for addr, until := range t.file.inherited() {
+		// It is nobody's now, and goes by itself, unless somebody claims it before. One of before the machine was started anew is not there.
+		if rest := until - t.clock.Boot(); rest > 0 && rest <= t.times.left {
+			t.bequeathed(addr, until)
+			left = slices.DeleteFunc(left, func(a netip.Addr) bool { return a == addr })
+		}
+	}
+	if len(left) > 0 {
 		if _, err := t.clean(left, true); err != nil {
 			t.log.Error("virtual addresses of a former process are not removed", "err", err)
 		} else if err := t.file.forget(left...); err != nil {
@@ -282,7 +291,10 @@ func (t *Table) claim(c Claim) (h, former *Handle, err error) {
 	} else if l, _ = linkNamed(links, c.Interface); l.Index == 0 {
 		return nil, nil, fmt.Errorf("%w: there is no interface %q; this box has %s", ErrNoInterface, c.Interface, names(links))
 	}
-	if slices.ContainsFunc(has, func(a Address) bool { return a.Prefix.Addr() == c.Addr }) {
+	prefix := netip.PrefixFrom(c.Addr, c.Bits)
+	inherits := t.isLeft(c.Addr) && slices.ContainsFunc(has, func(a Address) bool { return a.Link == l.Index && a.Prefix == prefix })
+	if !inherits && slices.ContainsFunc(has, func(a Address) bool { return a.Prefix.Addr() == c.Addr }) {
+		t.forgetLeft(c.Addr)
 		if _, err := t.clean([]netip.Addr{c.Addr}, false); err != nil {
 			return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
@@ -300,6 +312,12 @@ func (t *Table) claim(c Claim) (h, former *Handle, err error) {
 	}
 	t.links.Store(&links)
 	h = newHandle(t, c, l)
+	if _, still := t.left[c.Addr]; inherits && still {
+		h.mem.present, h.mem.recorded, h.mem.touched = true, true, t.clock.Boot()
+		t.counts.inherited.Add(1)
+		t.log.Info("virtual address goes on that was left here", "addr", c.Addr.String(), "interface", l.Name, "owner", c.Owner)
+	}
+	delete(t.left, c.Addr)
 	t.claims[c.Addr] = h
 	t.wg.Go(h.run)
 	select {
@@ -307,6 +325,37 @@ func (t *Table) claim(c Claim) (h, former *Handle, err error) {
 	default:
 	}
 	return h, nil, nil
+}
+
+// bequeathed notes that an address is here that is nobody's.
+func (t *Table) bequeathed(addr netip.Addr, until time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.left[addr] = until
+}
+
+// isLeft reports whether an address is here that was left.
+func (t *Table) isLeft(addr netip.Addr) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.left[addr] > t.clock.Boot()
+}
+
+func (t *Table) forgetLeft(addr netip.Addr) (was bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, was = t.left[addr]
+	delete(t.left, addr)
+	return was
+}
+
+// Disown removes an address that was left here, now or by the process before (Leave), when nobody here is to have it. It is nil when there is none.
+func (t *Table) Disown(addr netip.Addr) error {
+	if !t.forgetLeft(addr) {
+		return nil
+	}
+	_, err := t.clean([]netip.Addr{addr}, true)
+	return err
 }
 
 func names(links []Link) string {
@@ -371,7 +420,7 @@ func (t *Table) clean(virtual []netip.Addr, once bool) (removed []netip.Addr, er
 	var errs []error
 	for i, a := range has {
 		addr := a.Prefix.Addr()
-		if !slices.Contains(virtual, addr) {
+		if !slices.Contains(virtual, addr) || t.isLeft(addr) {
 			continue
 		}
 		name := fmt.Sprintf("number %d", a.Link)

@@ -334,6 +334,121 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
+// TestLeft: what one process leaves the next goes on with, without a gap; another box waits for it; and it goes when nobody is to have it.
+func TestLeft(t *testing.T) {
+	for family, addr := range families {
+		t.Run(family, func(t *testing.T) {
+			one, two := enter(t, "one"), enter(t, "two")
+			dir := t.TempDir()
+			begin := func() (*vip.Table, func()) {
+				table, err := vip.Open(vip.Config{Dir: dir, Kernel: one.node.Kernel, Announcer: one.node.Announcer})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ran := make(chan error, 1)
+				go func() { ran <- table.Run(context.Background()) }()
+				return table, func() {
+					if err := errors.Join(table.Close(), <-ran); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			leave := func(h *vip.Handle, life time.Duration, want bool) {
+				t.Helper()
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				if left, err := h.Leave(ctx, life); left != want || err != nil {
+					t.Fatalf("left %t, %v; want %t", left, err, want)
+				}
+			}
+			held := func(table *vip.Table) (*vip.Handle, *viptest.Lease, func()) {
+				t.Helper()
+				l := viptest.NewLease()
+				stop := l.Keep()
+				h := claim(t, table, vip.Claim{Addr: addr, Lease: l})
+				phase(t, h, vip.Held)
+				return h, l, stop
+			}
+			table, end := begin()
+			h, _, stop := held(table)
+			var w *watcher
+			if family == "IPv4" {
+				w = watch(t, addr)
+				w.answers(t, one)
+			}
+			for range 3 {
+				leave(h, 10*time.Second, true)
+				stop()
+				end()
+				if line := ip(t, "-n", "one", "address", "show", "dev", "eth0", "to", addr.String()); !strings.Contains(line, "valid_lft 10sec") && !strings.Contains(line, "valid_lft 9sec") {
+					t.Fatalf("what was left: %s", line)
+				}
+				table, end = begin()
+				if removed, err := table.Clean([]netip.Addr{addr}); len(removed) > 0 || err != nil || !has(t, "one", addr) {
+					t.Fatalf("what was left is cleaned away: %v, %v", removed, err)
+				}
+				h, _, stop = held(table)
+				eventually(t, "it has a short life again", func() bool {
+					line := ip(t, "-n", "one", "address", "show", "dev", "eth0", "to", addr.String())
+					return strings.Contains(line, "valid_lft 2sec") || strings.Contains(line, "valid_lft 1sec")
+				})
+			}
+			if w != nil {
+				var last time.Time
+				gap := time.Duration(0)
+				for _, a := range w.end() {
+					if !bytes.Equal(a.from, one.mac) {
+						t.Errorf("%s answers", a.from)
+					}
+					if !last.IsZero() {
+						gap = max(gap, a.at.Sub(last))
+					}
+					last = a.at
+				}
+				t.Logf("nobody answered for %s at most", gap)
+			}
+			// Nobody is to have it.
+			leave(h, 10*time.Second, true)
+			stop()
+			if err := table.Disown(addr); err != nil || has(t, "one", addr) {
+				t.Errorf("disowned: %v", err)
+			}
+			if err := table.Disown(addr); err != nil {
+				t.Error(err)
+			}
+			// Nobody here claims it: another box has it when its life is over.
+			h, _, stop = held(table)
+			leave(h, 4*time.Second, true)
+			stop()
+			l := viptest.NewLease()
+			defer l.Keep()()
+			next := claim(t, two.open(t, t.TempDir()), vip.Claim{Addr: addr, Lease: l, Former: 30 * time.Second})
+			for next.State().Phase != vip.Held {
+				if s := next.State(); s.Phase == vip.Refused {
+					t.Fatalf("one that was left is a stranger: %+v", s)
+				}
+				select {
+				case <-next.Changed():
+				case <-time.After(10 * time.Millisecond):
+				}
+			}
+			if has(t, "one", addr) {
+				t.Error("both have it")
+			}
+			release(t, next)
+			// Without a lease there is no right to it.
+			h, l2, stop := held(table)
+			stop()
+			l2.End()
+			leave(h, 10*time.Second, false)
+			if has(t, "one", addr) {
+				t.Error("it was left without a lease")
+			}
+			end()
+		})
+	}
+}
+
 // TestKept: with Keep an address outlives its lease, until somebody else has it.
 func TestKept(t *testing.T) {
 	addr := families["IPv4"]

@@ -136,6 +136,8 @@ type DrainedNode struct {
 	Reason string     `json:"reason"`
 	At     *time.Time `json:"at,omitempty"`
 	Holds  int        `json:"holds" doc:"Duties it still has"`
+	// Databases are for people.
+	Databases []string `json:"databases,omitempty" doc:"Database clusters whose primary was on it: whether it has handed over, or what to do, one line each"`
 }
 
 // MoveDuty is what POST /api/v1/duties/move is sent.
@@ -268,7 +270,7 @@ func registerDuties(a huma.API, d Duties) {
 	dutyOperation(a, huma.Operation{
 		OperationID: "drain-node", Method: http.MethodPost, Path: "/api/v1/nodes/{node}/drain", Summary: "Take all duties off a node",
 		Description: "The node hands over what it holds, and gets nothing until it is undrained. The answer comes at once: see the duties for how far it is. " +
-			"Administrators only.",
+			"The primary of a database cluster on it hands over, too, where Failover is auto: that is waited for. Administrators only.",
 	}, dutyWriteTime, func(ctx context.Context, in *struct {
 		Node string `path:"node" maxLength:"253" doc:"Id or name of the node" example:"box12.dc1.example.com"`
 		Body DrainNode

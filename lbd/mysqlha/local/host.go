@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,6 +37,8 @@ type Rules interface {
 // Addresses have addresses on this box: *vip.Table does.
 type Addresses interface {
 	Claim(ctx context.Context, c vip.Claim) (*vip.Handle, error)
+	// Disown removes an address that was left here for the next agent.
+	Disown(addr netip.Addr) error
 }
 
 // Tenure says whether the address of a cluster's primary may be here: *mysqlha.Tenure does. Run keeps it up until ctx ends, or returns why it is over for good.
@@ -42,6 +46,8 @@ type Tenure interface {
 	vip.Lease
 	Run(ctx context.Context) error
 	Order(epoch uint64) // it holds for a later epoch as well
+	// Settled reports whether the address may stay without anybody who looks, for as long as the agent is started anew.
+	Settled() bool
 	End(why string)
 }
 
@@ -56,6 +62,8 @@ type Config struct {
 	Rules func(port uint16) (Rules, error)
 	// Donors give copies of other hosts' servers; nil = there are none.
 	Donors Donors
+	// Halting reports whether the machine goes down, and so nobody starts the agent anew.
+	Halting func(ctx context.Context) bool
 	// Publish makes a report known; nil = the host is no member of that cluster any more. It is called at once when a process has ended, from one goroutine a cluster.
 	Publish func(tag string, r *report.MySQL)
 	// StartTime is how long a server may take to serve: recovery after a crash goes through its whole log.
@@ -78,6 +86,7 @@ func DefaultConfig() Config {
 		Rules: func(port uint16) (Rules, error) {
 			return nft.OpenCuts(fmt.Sprintf("hostmesh_mysql_%d", port), slog.Default())
 		},
+		Halting:   halting,
 		Publish:   func(string, *report.MySQL) {},
 		StartTime: 10 * time.Minute,       // 8 GB of redo log take some minutes on a slow disk
 		Look:      250 * time.Millisecond, // a pid file is read in microseconds
@@ -132,7 +141,7 @@ func Open(cfg Config) (*Host, error) {
 		return nil, fmt.Errorf("directory for servers of databases: %w", err)
 	case !info.IsDir() || info.Mode().Perm()&0o077 != 0:
 		return nil, fmt.Errorf("directory for servers of databases: %s is not a directory of mode 0700: chmod 0700 %[1]s", cfg.Dir)
-	case cfg.Rules == nil || cfg.Publish == nil || cfg.Clock == nil || cfg.Logger == nil || cfg.StartTime <= 0 || cfg.Look <= 0 || cfg.Observe <= 0:
+	case cfg.Rules == nil || cfg.Publish == nil || cfg.Halting == nil || cfg.Clock == nil || cfg.Logger == nil || cfg.StartTime <= 0 || cfg.Look <= 0 || cfg.Observe <= 0:
 		return nil, errors.New("mysqlha/local: the settings are not complete: begin with DefaultConfig")
 	}
 	h := &Host{cfg: cfg, cloner: make(chan struct{}, 1), servers: map[string]*server{}}
@@ -186,7 +195,7 @@ func (h *Host) dropLocked(s *server) {
 	}
 }
 
-// Run watches the servers until ctx ends. They go on.
+// Run watches the servers until ctx ends. They go on, and the address of a primary stays for mysqlha.RestartGrace.
 func (h *Host) Run(ctx context.Context) error {
 	h.mu.Lock()
 	if h.closed {
@@ -201,10 +210,34 @@ func (h *Host) Run(ctx context.Context) error {
 	h.donor.run(ctx)
 	<-ctx.Done()
 	h.wg.Wait()
+	h.leave()
 	return nil
 }
 
-// Close ends watching, clones and claims of addresses; servers and what is cut stay as they are. It is idempotent.
+// leave leaves the addresses of primaries here to the agent that follows this one, as after an upgrade. One that has no right to that goes at once, with Close.
+func (h *Host) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+	defer cancel()
+	h.mu.Lock()
+	all := h.listLocked()
+	h.mu.Unlock()
+	for _, s := range all {
+		s.vip.leave(ctx)
+	}
+}
+
+// leaveTime bounds what an agent does for addresses when it ends.
+const leaveTime = 2 * time.Second
+
+// halting asks systemd; where there is none, the answer is no.
+func halting(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, leaveTime/2)
+	defer cancel()
+	said, _ := exec.CommandContext(ctx, "systemctl", "is-system-running").Output() // it fails unless all is well, and says what is
+	return strings.TrimSpace(string(said)) == "stopping"
+}
+
+// Close ends watching, clones and claims of addresses, but for those that Run has left; servers and what is cut stay as they are. It is idempotent.
 func (h *Host) Close() error {
 	h.mu.Lock()
 	h.closed = true

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +15,9 @@ import (
 	"time"
 
 	"hostmesh/lbd/mysqlha"
+	"hostmesh/lbd/mysqlha/mariadb"
 	"hostmesh/lbd/mysqlha/mariadbtest"
+	"hostmesh/lbd/nft"
 )
 
 // TestStartRoles: a server that died with a transaction that nobody has acknowledged keeps it as the primary, and truncates it as a replica.
@@ -119,6 +123,123 @@ func TestAwayDoesNotAcknowledge(t *testing.T) {
 	p.server.Await("1", clients)
 	if err := <-done; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestAddressStaysForTheNextAgent: an agent that ends in order leaves the address of a primary that serves; the next one goes on with it, or removes it when the record says so, or an order.
+func TestAddressStaysForTheNextAgent(t *testing.T) {
+	if !mariadbtest.InNamespaces(t) {
+		return
+	}
+	w := newWorld(t, 1, true)
+	b := w.boxes[1]
+	ctx := t.Context()
+	at := b.member().VIP
+	over := func(b *box) { // the record gives it to another
+		b.edit = func(c *Config) {
+			c.Tenure = func(Member, uint64) Tenure {
+				x := newTenure()
+				x.End("another is the primary")
+				return x
+			}
+		}
+	}
+	quit := func(stays bool) {
+		t.Helper()
+		b.quit()
+		if b.seg.Has(at) != stays {
+			t.Fatalf("the address stays: %t, want %t", !stays, stays)
+		}
+	}
+	gone := func(what string) {
+		t.Helper()
+		until(t, what, func() bool { return !b.seg.Has(at) })
+	}
+	mustDo(t, b.local().TakeVIP(ctx, order(1, 1)))
+	for range 2 {
+		quit(true)
+		b.open()
+		until(t, "it is held again", func() bool { return b.state().VIP == "held" })
+	}
+	quit(true)
+	over(b)
+	b.open()
+	gone("the record gives it to another")
+	b.close()
+	b.edit = nil
+	b.open()
+	for what, do := range map[string]func() error{
+		"Kill":        func() error { return b.local().Kill(ctx, order(2, 1), "a failover") },
+		"DropVIP":     func() error { return b.local().DropVIP(ctx, order(2, 1)) },
+		"HandOverVIP": func() error { return b.local().HandOverVIP(ctx, order(2, 1)) },
+	} {
+		mustDo(t, b.local().Start(ctx, order(2, 1), mysqlha.AsReplica))
+		mustDo(t, b.local().TakeVIP(ctx, order(2, 1)))
+		quit(true)
+		b.edit = func(c *Config) { c.Look = time.Hour } // it does not take it by itself before the order
+		b.open()
+		mustDo(t, do())
+		gone(what)
+		b.close()
+		b.edit = nil
+		b.open()
+	}
+	// Without a server, on a machine that goes down, or when a change is under way it goes at once.
+	mustDo(t, b.local().Start(ctx, order(3, 1), mysqlha.AsReplica))
+	for what, edit := range map[string]func(c *Config){
+		"the machine goes down": func(c *Config) { c.Halting = func(context.Context) bool { return true } },
+		"a change is under way": func(c *Config) { c.Tenure = func(Member, uint64) Tenure { return unsettled{newTenure()} } },
+	} {
+		b.close()
+		b.edit = edit
+		b.open()
+		mustDo(t, b.local().TakeVIP(ctx, order(3, 1)))
+		t.Log(what)
+		quit(false)
+	}
+	b.edit = nil
+	b.open()
+	mustDo(t, b.local().TakeVIP(ctx, order(3, 1)))
+	b.die()
+	until(t, "the death is known", func() bool { return b.state().Process == mysqlha.ProcessDied })
+	quit(false)
+}
+
+// unsettled is a tenure while the record has a change.
+type unsettled struct{ *tenure }
+
+func (unsettled) Settled() bool { return false }
+
+// TestAgentSeesWhatItsHostIsCutFrom: the connections of an agent to a database server are not cut with those of its host.
+func TestAgentSeesWhatItsHostIsCutFrom(t *testing.T) {
+	if !mariadbtest.InNamespaces(t) {
+		return
+	}
+	w := newWorld(t, 1, true)
+	b := w.boxes[1]
+	at := netip.AddrPortFrom(netip.MustParseAddr(b.server.Addr), uint16(b.server.Port))
+	s, err := mariadb.Open(mariadb.DefaultConfig(at.Addr(), b.server.Port, b.server.Accounts))
+	mustDo(t, err)
+	defer s.Close()
+	if _, err := s.Observe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	x, err := nft.OpenCuts("hostmesh_mysql_agent", slog.New(slog.DiscardHandler))
+	mustDo(t, err)
+	defer func() { mustDo(t, x.Apply(nft.Cutting{})) }()
+	mustDo(t, x.Apply(nft.Cutting{From: []netip.AddrPort{at}, Spare: mysqlha.SocketMark}))
+	if b.served() {
+		t.Error("a client of this host reaches the server")
+	}
+	if _, err := s.Observe(t.Context()); err != nil {
+		t.Errorf("the agent's connection: %v", err)
+	}
+	if err := s.Ping(t.Context()); err != nil {
+		t.Errorf("a new one: %v", err)
+	}
+	mustDo(t, x.Apply(nft.Cutting{From: []netip.AddrPort{at}}))
+	if err := s.Ping(t.Context()); !errors.Is(err, mysqlha.ErrUnreachable) {
+		t.Errorf("with nothing spared: %v", err)
 	}
 }
 

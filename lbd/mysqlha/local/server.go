@@ -263,7 +263,8 @@ func (s *server) compared(o mysqlha.Order, differs string) error {
 // applyRules has the kernel as a state says.
 func (s *server) applyRules(st state) error {
 	port := s.get().Server.Port
-	var c nft.Cutting
+	// The agents see what the server must not hear: one that watches over the cluster may be here.
+	c := nft.Cutting{Spare: mysqlha.SocketMark}
 	for _, x := range st.Cuts {
 		if x.Port() == 0 {
 			c.Deaf = append(c.Deaf, netip.AddrPortFrom(x.Addr(), port))
@@ -360,7 +361,7 @@ func (s *server) killLocked(o mysqlha.Order, why string) (*process, error) {
 	if shut == nil {
 		s.vip.handOver(why)
 	} else {
-		s.vip.end(why)
+		s.vip.letGo(why)
 	}
 	s.clone.stop(mysqlha.ErrOvertaken)
 	p, sent := s.sigkill()

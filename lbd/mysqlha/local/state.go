@@ -22,7 +22,7 @@ const stateFormat = 1
 type state struct {
 	Format int    `json:"format"`
 	Tag    string `json:"tag"`
-	// Epoch and Fence are the highest seen.
+	// Epoch and Fence are of the latest order seen.
 	Epoch uint64 `json:"epoch"`
 	Fence uint64 `json:"fence"`
 	// Marked is why the server is not to start; "" = it may. MarkedAt is the epoch of the order that said so. Shut says that its port is shut for
@@ -118,8 +118,9 @@ func (s state) admit(o mysqlha.Order) error {
 	if o.Tag != s.Tag {
 		return fmt.Errorf("%w: %q", mysqlha.ErrNotHere, o.Tag)
 	}
-	if o.Epoch < s.Epoch || o.Fence < s.Fence {
-		return fmt.Errorf("%w: the order is of epoch %d and number %d, and this host has seen epoch %d and number %d", mysqlha.ErrOvertaken, o.Epoch, o.Fence, s.Epoch, s.Fence)
+	if o.Before(mysqlha.Order{Epoch: s.Epoch, Fence: s.Fence}) {
+		return fmt.Errorf("%w: the order is of epoch %d and number %d, and this host has seen epoch %d and number %d; if the record of the cluster was lost and is older: hostmesh mysql setup %s",
+			mysqlha.ErrOvertaken, o.Epoch, o.Fence, s.Epoch, s.Fence, s.Tag)
 	}
 	return nil
 }

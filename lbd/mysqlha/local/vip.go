@@ -23,7 +23,14 @@ type address struct {
 	cancel context.CancelFunc // of the tenure's Run
 	leaves bool               // it was handed over
 	again  time.Time          // not before that is it taken by itself
+	ends   bool               // the agent does: it takes none any more
 }
+
+// formerTime is how long a former holder may go on answering for the address: one whose agent has just ended in order, and whose kernel looks up to 1.3 s late.
+const formerTime = mysqlha.RestartGrace + 1500*time.Millisecond
+
+// errElsewhere is returned when the record says so.
+var errElsewhere = errors.New("the cluster's record gives it to another host")
 
 // phase is that of the claim; "" = there is none.
 func (a *address) phase() string {
@@ -86,6 +93,9 @@ func (a *address) claim(ctx context.Context, epoch uint64) (*vip.Handle, error) 
 	if h := a.current(epoch); h != nil {
 		return h, nil
 	}
+	if a.ending() {
+		return nil, fmt.Errorf("%w: %w", ErrAddress, ErrClosed)
+	}
 	a.end("it is claimed anew")
 	t := cfg.Tenure(m, epoch)
 	ctx2, cancel := context.WithCancel(context.Background()) // it goes on after the order that began it
@@ -100,7 +110,7 @@ func (a *address) claim(ctx context.Context, epoch uint64) (*vip.Handle, error) 
 		cancel()
 		return nil, err
 	}
-	h, err := cfg.Addresses.Claim(ctx, vip.Claim{Addr: m.VIP, Owner: mysqlha.DutyOf(m.Tag), Lease: t})
+	h, err := cfg.Addresses.Claim(ctx, vip.Claim{Addr: m.VIP, Owner: mysqlha.DutyOf(m.Tag), Lease: t, Former: formerTime})
 	if err != nil {
 		cancel()
 		t.End("the address was not claimed")
@@ -139,7 +149,7 @@ func becomesValid(ctx context.Context, t Tenure, over <-chan struct{}) error {
 	for !t.Valid() {
 		select {
 		case <-over:
-			return fmt.Errorf("%w: the cluster's record gives it to another host", ErrAddress)
+			return fmt.Errorf("%w: %w", ErrAddress, errElsewhere)
 		case <-ctx.Done():
 			return fmt.Errorf("%w: the cluster's record cannot be read: %w", ErrAddress, ctx.Err())
 		case <-tick.C:
@@ -156,11 +166,16 @@ func (a *address) deposed(t Tenure, why error) {
 	if !is {
 		return
 	}
+	a.elsewhere(why)
+}
+
+// elsewhere lets the address go, and does not take it by itself any more.
+func (a *address) elsewhere(why error) {
 	a.s.h.cfg.Logger.Warn("address of the primary goes from here", "tag", a.s.tag, "why", why)
 	if err := a.s.store.note(func(st *state) { st.Address = false }); err != nil && !errors.Is(err, ErrDamaged) {
 		a.s.h.cfg.Logger.Warn("that the address of the primary is not to be here cannot be written down", "tag", a.s.tag, "err", err)
 	}
-	a.end(why.Error())
+	a.letGo(why.Error())
 }
 
 // end ends the claim, and does not wait.
@@ -181,7 +196,65 @@ func (a *address) end(why string) *vip.Handle {
 	return h
 }
 
+// letGo ends the claim, does not wait, and removes the address also where the agent before has left it.
+func (a *address) letGo(why string) *vip.Handle {
+	h := a.end(why)
+	if h == nil {
+		a.disown()
+	}
+	return h
+}
+
 func (a *address) close() { a.end("the agent ends") }
+
+func (a *address) ending() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ends
+}
+
+// disown removes the address where it was left by the agent before.
+func (a *address) disown() {
+	m, cfg := a.s.get(), a.s.h.cfg
+	if cfg.Addresses == nil || !m.VIP.IsValid() {
+		return
+	}
+	if err := cfg.Addresses.Disown(m.VIP); err != nil {
+		cfg.Logger.Warn("address of the primary, which was left for this agent, cannot be removed; the kernel does within seconds", "tag", a.s.tag, "err", err)
+	}
+}
+
+// leave leaves the address to the agent that follows, when it is to be here: the record was read a moment ago and said so, no change is under way, the server runs, and the machine does not go down.
+func (a *address) leave(ctx context.Context) {
+	a.mu.Lock()
+	a.ends = true
+	h, t, cancel, leaves := a.handle, a.tenure, a.cancel, a.leaves
+	a.mu.Unlock()
+	st, err := a.s.store.get()
+	if h == nil || leaves || err != nil || !st.Address || st.Marked != "" || a.s.running() == nil || !t.Settled() || a.s.h.cfg.Halting(ctx) {
+		return
+	}
+	left, err := h.Leave(ctx, mysqlha.RestartGrace)
+	a.mu.Lock()
+	mine := a.handle == h
+	if mine {
+		a.handle, a.tenure, a.cancel = nil, nil, nil
+	}
+	a.mu.Unlock()
+	if !mine { // it was told to let it go meanwhile
+		a.disown()
+		return
+	}
+	t.End("the agent ends")
+	cancel()
+	switch {
+	case err != nil:
+		a.s.h.cfg.Logger.Warn("address of the primary is not left for the next agent", "tag", a.s.tag, "err", err)
+		a.disown()
+	case left:
+		a.s.h.cfg.Logger.Info("address of the primary stays for the next agent", "tag", a.s.tag, "for", mysqlha.RestartGrace.String())
+	}
+}
 
 // dropVIP returns when the address is not here.
 func (s *server) dropVIP(ctx context.Context, o mysqlha.Order) error {
@@ -191,7 +264,7 @@ func (s *server) dropVIP(ctx context.Context, o mysqlha.Order) error {
 	if err != nil && (errors.Is(err, mysqlha.ErrOvertaken) || errors.Is(err, ErrDamaged)) {
 		return err
 	}
-	if h := s.vip.end("it was told to let the address go"); h != nil {
+	if h := s.vip.letGo("it was told to let the address go"); h != nil {
 		err = errors.Join(err, h.Release(ctx))
 	}
 	return err
@@ -216,6 +289,7 @@ func (a *address) handOver(why string) {
 	a.leaves = true // that the tenure ends says nothing new
 	a.mu.Unlock()
 	if h == nil {
+		a.disown()
 		return
 	}
 	h.HandOver()
@@ -227,7 +301,7 @@ func (a *address) handOver(why string) {
 // keep takes the address again that is to be here, after a restart of the agent or when a claim ended.
 func (a *address) keep(ctx context.Context) {
 	st, err := a.s.store.get()
-	if err != nil || !st.Address || st.Marked != "" || a.s.h.cfg.Tenure == nil {
+	if err != nil || !st.Address || st.Marked != "" || a.s.h.cfg.Tenure == nil || a.ending() {
 		return
 	}
 	a.mu.Lock()
@@ -245,7 +319,10 @@ func (a *address) keep(ctx context.Context) {
 		defer a.taking.Unlock()
 		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 		defer cancel()
-		if _, err := a.claim(ctx, st.Epoch); err != nil && ctx.Err() == nil {
+		_, err := a.claim(ctx, st.Epoch)
+		if errors.Is(err, errElsewhere) {
+			a.elsewhere(err)
+		} else if err != nil && ctx.Err() == nil {
 			a.s.h.cfg.Logger.Warn("address of the primary is not taken again", "tag", a.s.tag, "err", err)
 		}
 	}()

@@ -59,6 +59,7 @@ type box struct {
 	mu      sync.Mutex // guards the fields below
 	host    *Host
 	end     func()
+	quit    func() // in order, as when it is started anew
 	reports []report.MySQL
 }
 
@@ -138,12 +139,22 @@ func (b *box) open() *Host {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.host = h
-	b.end = sync.OnceFunc(func() {
-		_ = h.Close()
-		cancel()
-		wg.Wait()
-		_ = table.Close()
-	})
+	var once sync.Once
+	ends := func(first func()) func() {
+		return func() {
+			once.Do(func() {
+				first()
+				_ = h.Close()
+				cancel()
+				wg.Wait()
+				_ = table.Close()
+			})
+		}
+	}
+	b.end = ends(func() {})
+	ran := make(chan struct{})
+	go func() { wg.Wait(); close(ran) }()
+	b.quit = ends(func() { cancel(); <-ran })
 	return h
 }
 
@@ -285,7 +296,8 @@ func (t *tenure) Run(ctx context.Context) error {
 	}
 }
 
-func (t *tenure) Order(uint64) {}
+func (t *tenure) Order(uint64)  {}
+func (t *tenure) Settled() bool { return t.Lease.Valid() }
 func (t *tenure) End(string) {
 	t.Lease.End()
 	t.once.Do(func() { close(t.over) })

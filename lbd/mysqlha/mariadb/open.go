@@ -13,9 +13,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"golang.org/x/sys/unix"
 
 	"hostmesh/lbd/mysqlha"
 	"hostmesh/lbd/mysqlha/credentials"
@@ -113,7 +115,7 @@ func (s *Server) connector(a credentials.Account, read time.Duration, several bo
 	// Not rejectReadOnly: it is for clients that write; here it would hide error 1290 behind a connection that was closed.
 	c.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		// Two of three lost probes end a connection whose other end is gone without a word.
-		d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3}}
+		d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3}, Control: mark}
 		return d.DialContext(ctx, network, addr)
 	}
 	if t := s.c.Credentials.TLS; t != nil {
@@ -130,6 +132,11 @@ func (s *Server) connector(a credentials.Account, read time.Duration, several bo
 	return connector, nil
 }
 
+// mark marks a socket as the agent's own. That takes CAP_NET_ADMIN: one that has no such right has no cuts either.
+func mark(_, _ string, c syscall.RawConn) error {
+	return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, mysqlha.SocketMark) })
+}
+
 // Close ends the connections. Calls that are under way return.
 func (s *Server) Close() error {
 	s.mu.Lock()
@@ -142,7 +149,7 @@ func (s *Server) Close() error {
 	return errors.Join(s.admin.Close(), s.backup.Close())
 }
 
-var errClosed = errors.New("its connections were closed by us")
+var errClosed = mysqlha.ErrClosed
 
 // bounded is ctx with a limit, which ends as well when the server is closed.
 func (s *Server) bounded(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {

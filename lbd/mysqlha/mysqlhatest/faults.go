@@ -1,6 +1,7 @@
 package mysqlhatest
 
 import (
+	"context"
 	"time"
 
 	"hostmesh/lbd/mysqlha"
@@ -75,6 +76,56 @@ func (w *World) Freeze(host string, on bool) {
 // Silence has the agent of a host answer nobody, or answer again. Its server works.
 func (w *World) Silence(host string, on bool) { w.with(host, func(b *box) { b.silent = on }) }
 
+// KillAgent ends the agent of a host. Its server works; the address goes.
+func (w *World) KillAgent(host string) {
+	w.with(host, func(b *box) {
+		b.silent = true
+		b.endTenureLocked("its agent was killed")
+	})
+}
+
+// StopAgent ends the agent of a host in order: the address stays for a while, for the next one.
+func (w *World) StopAgent(host string) {
+	w.with(host, func(b *box) {
+		b.silent = true
+		if b.tenure != nil && b.tenure.Settled() && b.running && !b.refusing {
+			b.left = time.Now().Add(mysqlha.RestartGrace)
+		}
+		b.endTenureLocked("its agent ends")
+	})
+}
+
+// StartAgent starts the agent of a host, which goes on with what was left to it.
+func (w *World) StartAgent(host string) {
+	var o mysqlha.Order
+	left := false
+	w.with(host, func(b *box) {
+		b.silent = false
+		o, left = mysqlha.Order{Tag: w.Tag, Epoch: b.epoch, Fence: b.fence}, time.Now().Before(b.left)
+	})
+	if !left {
+		return
+	}
+	w.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(w.ctx, 3*time.Second)
+		defer cancel()
+		_ = (&local{w, host, host}).TakeVIP(ctx, o) // the record may say that it is another's
+		w.with(host, func(b *box) { b.left = time.Time{} })
+	})
+}
+
+// CutAgents has the connections of agents be cut with those of their hosts, as builds before did.
+func (w *World) CutAgents() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cutAgents = true
+}
+
+// Flush takes away what a host is cut from, and starts the threads of its server, as somebody does by hand.
+func (w *World) Flush(host string) {
+	w.with(host, func(b *box) { b.nft, b.io, b.sql = map[string]bool{}, b.source != "", true })
+}
+
 // Isolate takes all network from a host, or gives it back.
 func (w *World) Isolate(host string, on bool) { w.with(host, func(b *box) { b.lonely = on }) }
 
@@ -84,6 +135,7 @@ func (w *World) Power(host string, on bool) {
 		if !on {
 			b.end(mysqlha.ProcessStopped, "no power")
 			b.endTenureLocked("no power")
+			b.left = time.Time{}
 			b.nft = map[string]bool{}
 		}
 		b.dead = !on
@@ -113,6 +165,9 @@ func (w *World) Stick(host string, on bool) { w.with(host, func(b *box) { b.stuc
 
 // Slow has a replica apply so many transactions a tick; 0 = as many as there are.
 func (w *World) Slow(host string, n int) { w.with(host, func(b *box) { b.slow = n }) }
+
+// Stubborn has the receiving thread of a server not stop when it is told to, or stop again.
+func (w *World) Stubborn(host string, on bool) { w.with(host, func(b *box) { b.stubborn = on }) }
 
 // Saturate has a server refuse new connections because it has too many (error 1040).
 func (w *World) Saturate(host string, on bool) { w.with(host, func(b *box) { b.saturated = on }) }

@@ -34,7 +34,7 @@ func (l *local) tell(ctx context.Context, what string, o *mysqlha.Order, f func(
 		if !b.silent && !b.dead && l.w.link(l.node, l.host) {
 			defer l.w.mu.Unlock()
 			if o != nil {
-				if o.Epoch < b.epoch || o.Fence < b.fence {
+				if o.Before(mysqlha.Order{Epoch: b.epoch, Fence: b.fence}) {
 					return fmt.Errorf("%s: %w", l.host, mysqlha.ErrOvertaken)
 				}
 				b.epoch, b.fence = o.Epoch, o.Fence
@@ -100,7 +100,7 @@ func (l *local) Uncut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) er
 // Kill implements mysqlha.Local.
 func (l *local) Kill(ctx context.Context, o mysqlha.Order, why string) error {
 	return l.tell(ctx, "kill", &o, func(b *box) error {
-		b.marked, b.markedAt = why, o.Epoch
+		b.marked, b.markedAt, b.left = why, o.Epoch, time.Time{}
 		b.end(mysqlha.ProcessStopped, why)
 		b.endTenureLocked(why)
 		return nil
@@ -151,29 +151,25 @@ func (l *local) TakeVIP(ctx context.Context, o mysqlha.Order) error {
 		other := ""
 		for _, name := range l.w.names() {
 			x := l.w.boxes[name]
-			if x != b && x.tenure != nil && x.tenure.Valid() && !x.refusing && l.w.link(x.name, b.name) {
+			if x != b && (x.tenure != nil && x.tenure.Valid() || x.leaves()) && !x.refusing && l.w.link(x.name, b.name) {
 				other = name
 			}
 		}
 		here := b.tenure != nil && b.tenure.Why() == ""
 		switch {
-		case b.epoch > o.Epoch || b.fence > o.Fence:
+		case o.Before(mysqlha.Order{Epoch: b.epoch, Fence: b.fence}):
 			err = mysqlha.ErrOvertaken
 		case other == "" && !here && b.running:
-			t := mysqlha.NewTenure(o.Tag, l.host, o.Epoch, l.w.RecordsAt(l.host, 0), func(context.Context) (int, bool) {
-				l.w.mu.Lock()
-				defer l.w.mu.Unlock()
-				if !b.running || b.frozen {
-					return 0, false
-				}
-				n := 0
-				for _, x := range l.w.boxes {
-					if x.source == b.name && x.ioState == "Yes" && x.ackConnected && l.w.link(x.name, b.name) {
-						n++
+			k := &mysqlha.Connected{
+				Records: l.w.RecordsAt(l.host, 0), Own: &server{w: l.w, node: l.host, host: l.host, closed: make(chan struct{})},
+				State: func(ctx context.Context, host, tag string) (mysqlha.LocalState, error) {
+					if l.w.mute(l.host) {
+						return mysqlha.LocalState{}, mysqlha.ErrSilent
 					}
-				}
-				return n, true
-			}, nil)
+					return (&local{l.w, l.host, host}).State(ctx, tag)
+				},
+			}
+			t := mysqlha.NewTenure(o.Tag, l.host, o.Epoch, k, func(ctx context.Context) (int, bool) { return k.Ackers(ctx, o.Tag) }, nil)
 			ctx, cancel := context.WithCancel(l.w.ctx)
 			b.tenure, b.endTenure = t, cancel
 			l.w.wg.Go(func() { _ = t.Run(ctx) }) // why it ends, it keeps
@@ -193,6 +189,14 @@ func (l *local) TakeVIP(ctx context.Context, o mysqlha.Order) error {
 	return err
 }
 
+// mute reports whether the agent of a host reaches nobody.
+func (w *World) mute(host string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b := w.boxes[host]
+	return b.silent || b.dead
+}
+
 func (b *box) endTenureLocked(why string) {
 	if b.tenure != nil {
 		b.tenure.End(why)
@@ -203,7 +207,11 @@ func (b *box) endTenureLocked(why string) {
 
 // DropVIP implements mysqlha.Local.
 func (l *local) DropVIP(ctx context.Context, o mysqlha.Order) error {
-	return l.tell(ctx, "drop-address", &o, func(b *box) error { b.endTenureLocked("told to"); return nil })
+	return l.tell(ctx, "drop-address", &o, func(b *box) error {
+		b.endTenureLocked("told to")
+		b.left = time.Time{}
+		return nil
+	})
 }
 
 // HandOverVIP implements mysqlha.Local.
@@ -297,6 +305,30 @@ func (w *World) Granted(fence uint64) bool {
 	return w.rec.holder == fence
 }
 
+// Found has the group that grants duties founded anew: its numbers begin anew.
+func (w *World) Found() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rec.holder = 0
+}
+
+// Lose has the record be an older one.
+func (w *World) Lose(older mysqlha.Record) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rec.record = older
+	w.rec.version++
+}
+
+// NoQuorumAt takes the quorum from a box, or gives it back.
+func (w *World) NoQuorumAt(host string, on bool) { w.with(host, func(b *box) { b.noQuorum = on }) }
+
+// Has reports whether a box has the address, whoever else does.
+func (w *World) Has(host string) (has bool) {
+	w.with(host, func(b *box) { has = b.tenure != nil && b.tenure.Valid() || b.leaves() })
+	return has
+}
+
 // Quorum takes the quorum away from everybody, or gives it back.
 func (w *World) Quorum(on bool) {
 	w.mu.Lock()
@@ -329,7 +361,7 @@ func (r *recordsAt) reach(ctx context.Context) error {
 	for {
 		r.w.mu.Lock()
 		b := r.w.boxes[r.node]
-		ok := !r.w.rec.lost && (b == nil || !b.lonely && !b.dead && !b.silent)
+		ok := !r.w.rec.lost && (b == nil || !b.lonely && !b.dead && !b.silent && !b.noQuorum)
 		r.w.mu.Unlock()
 		if ok {
 			return nil

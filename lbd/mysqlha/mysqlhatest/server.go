@@ -89,7 +89,9 @@ func (s *server) ask(ctx context.Context, what string, f func(b *box) error) err
 		switch {
 		case silent:
 		case isClosed(s.closed):
-			err = fmt.Errorf("%s: %w: its connections were closed by us", s.host, mysqlha.ErrUnreachable)
+			err = fmt.Errorf("%s: %w: %w", s.host, mysqlha.ErrUnreachable, mysqlha.ErrClosed)
+		case s.w.cutAgents && s.w.boxes[s.node] != nil && s.node != s.host && cutOff(s.w.boxes[s.node], b):
+			err = fmt.Errorf("%s: %w: connection refused", s.host, mysqlha.ErrUnreachable)
 		case !b.running:
 			err = fmt.Errorf("%s: %w: connection refused", s.host, mysqlha.ErrUnreachable)
 		case s.denied:
@@ -189,7 +191,7 @@ func (s *server) Hold(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case <-s.closed:
-		return fmt.Errorf("%s: %w: its connections were closed by us", s.host, mysqlha.ErrUnreachable)
+		return fmt.Errorf("%s: %w: %w", s.host, mysqlha.ErrUnreachable, mysqlha.ErrClosed)
 	case <-died:
 	}
 	s.w.mu.Lock()
@@ -279,6 +281,9 @@ func (s *server) StartSQL(ctx context.Context) error {
 // StopIO implements mysqlha.Server.
 func (s *server) StopIO(ctx context.Context) error {
 	return s.ask(ctx, "stop-io", func(b *box) error {
+		if b.stubborn {
+			return fmt.Errorf("%s: %w: the statement took too long", s.host, mysqlha.ErrUnreachable)
+		}
 		b.io, b.ioState, b.ackConnected = false, "No", false
 		return nil
 	})

@@ -41,9 +41,11 @@ type World struct {
 	faults []string                // violations of invariants
 	both   map[[2]string]time.Time // who have the address at the same time, and since when
 	hook   func(host, what string)
-	stop   context.CancelFunc
-	wg     sync.WaitGroup
-	ctx    context.Context
+	// cutAgents says that what a host is cut from its agent is cut from as well.
+	cutAgents bool
+	stop      context.CancelFunc
+	wg        sync.WaitGroup
+	ctx       context.Context
 }
 
 // txn is a transaction.
@@ -67,6 +69,8 @@ type box struct {
 	silent bool // its agent does not answer; the server does
 	isVM   bool
 	lonely bool // no network at all, but for itself
+	// noQuorum says that it reaches no majority of those who have the record.
+	noQuorum bool
 
 	// Of the server, on disk.
 	log   []txn // the binary log
@@ -90,6 +94,7 @@ type box struct {
 	triedAt               time.Time
 	waiting               map[int]chan bool // by index in log
 	saturated, stuck      bool
+	stubborn              bool // its receiving thread does not stop
 	hurried, lapsed       bool // it waits ackTimeout only; it has, and goes on without
 	aloneSince            time.Time
 	slow                  int // transactions applied a tick; 0 = many
@@ -114,6 +119,7 @@ type box struct {
 	tenure    *mysqlha.Tenure
 	endTenure context.CancelFunc
 	refusing  bool
+	left      time.Time // until when the address is here without an agent; zero = it is not
 }
 
 // New makes a world with boxes; they are a, b, c and so on, and a is the primary of a record that is at epoch 1.
@@ -170,7 +176,7 @@ func (w *World) Agents(node string) map[string]mysqlha.Agent {
 	defer w.mu.Unlock()
 	out := map[string]mysqlha.Agent{}
 	for _, b := range w.boxes {
-		a := mysqlha.Agent{Alive: !b.silent && !b.dead && w.link(node, b.name), Reported: true, Process: b.process, Since: b.processAt, Seen: b.processAt}
+		a := mysqlha.Agent{Alive: !b.silent && !b.dead && w.link(node, b.name), Reported: true, Process: b.process, Since: b.processAt, Seen: b.processAt, Epoch: b.epoch}
 		if b.tenure != nil && b.tenure.Valid() {
 			a.VIP = "held"
 		}
@@ -572,12 +578,15 @@ func (w *World) Address() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, name := range w.names() {
-		if b := w.boxes[name]; b.tenure != nil && b.tenure.Valid() && !b.refusing && !b.dead && !b.lonely {
+		if b := w.boxes[name]; (b.tenure != nil && b.tenure.Valid() || b.leaves()) && !b.refusing && !b.dead && !b.lonely {
 			return name
 		}
 	}
 	return ""
 }
+
+// leaves reports whether the address is here without an agent.
+func (b *box) leaves() bool { return time.Now().Before(b.left) }
 
 // Record is the record as it is.
 func (w *World) Record() mysqlha.Record {
