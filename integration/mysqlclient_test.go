@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,10 +98,11 @@ func newDBReaders(s *dbSite) *dbReaders {
 			if rows, err := conn.(driver.QueryerContext).QueryContext(ctx, "SELECT @@server_id, COUNT(*) FROM written WHERE id < 10", nil); err == nil {
 				row := make([]driver.Value, 2)
 				if rows.Next(row) == nil {
-					var id int64
-					if _, err := fmt.Sscan(fmt.Sprintf("%s", row[0]), &id); err != nil {
-						id, _ = row[0].(int64)
+					text, ok := row[0].([]byte)
+					if !ok {
+						text = fmt.Append(nil, row[0])
 					}
+					id, _ := strconv.ParseInt(string(text), 10, 64)
 					a.mu.Lock()
 					a.seen = append(a.seen, reading{asked, time.Now(), id})
 					a.mu.Unlock()

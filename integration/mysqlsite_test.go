@@ -256,6 +256,18 @@ func (s *dbSite) told() string {
 		text, errs, _ := b.hostmesh("mysql", what, shopTag)
 		fmt.Fprintf(&out, "%s: hostmesh mysql %s:\n%s%s", b.name, what, text, errs)
 	}
+	for _, b := range s.boxes {
+		var said []string
+		for line := range strings.Lines(b.log()) {
+			for _, what := range []string{"database", "a change of the primary", "the primary", "looked for", "over a", "server was made a copy"} {
+				if strings.Contains(line, what) && !strings.Contains(line, "level=DEBUG") {
+					said = append(said, line)
+					break
+				}
+			}
+		}
+		fmt.Fprintf(&out, "%s said of databases, the last:\n%s", b.name, strings.Join(said[max(0, len(said)-30):], ""))
+	}
 	return out.String()
 }
 

@@ -125,7 +125,13 @@ func (r *Runner) Effect(ctx context.Context, c *Cluster, a Action, order Order, 
 	local := r.cfg.World.Local(m)
 	switch a.Act {
 	case ActStart:
-		return r.bounded(ctx, longBound, func(ctx context.Context) error { return local.Start(ctx, order, a.As) })
+		err := r.bounded(ctx, longBound, func(ctx context.Context) error { return local.Start(ctx, order, a.As) })
+		if primary, ok := c.Known(c.Record.Primary); ok && a.As == AsReplica && errors.Is(err, ErrUnrecoverable) && !slices.Contains(c.Record.Ackers, a.Host) {
+			from := r.copyOf(ctx, c, m, primary)
+			r.log.Warn("a replica cannot recover its data: it becomes a copy of another", "host", a.Host, "from", from, "reason", err)
+			return r.clone(ctx, c, m, from, order, progress)
+		}
+		return err
 	case ActClone:
 		return r.clone(ctx, c, m, a.From, order, progress)
 	case ActRejoin:
@@ -357,7 +363,8 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 	if ferr == nil && f.ReadOnly && c.follows(f, primary.Host) && healthy(f) {
 		return nil // an earlier runner did it
 	}
-	if st.Process == ProcessRuns {
+	// One that was started as a replica since it was deposed may still recover, and must not be killed amid that: it might never start again.
+	if st.Process == ProcessRuns && st.Rejoined != order.Epoch {
 		if err := r.bounded(ctx, fenceBound, func(ctx context.Context) error { return local.Kill(ctx, order, "it was the primary, and is to rejoin") }); err != nil {
 			return fmt.Errorf("end the server of %s: %w", m.Host, err)
 		}
@@ -366,7 +373,10 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 		return fmt.Errorf("take the address from %s: %w", m.Host, err)
 	}
 	_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Uncut(ctx, order, primary.Source()) })
-	if err := r.bounded(ctx, longBound, func(ctx context.Context) error { return local.Start(ctx, order, AsReplica) }); err != nil {
+	var spoilt error
+	if err := r.bounded(ctx, longBound, func(ctx context.Context) error { return local.Start(ctx, order, AsReplica) }); errors.Is(err, ErrUnrecoverable) {
+		spoilt = err
+	} else if err != nil {
 		return fmt.Errorf("start the server of %s as a replica: %w", m.Host, err)
 	}
 	// It is no primary any more, so the new one may hear it again.
@@ -386,6 +396,11 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 			r.log.Warn("a replica may not hear the old primary yet", "host", x.Host, "old", m.Host, "err", err)
 		}
 	})
+	if spoilt != nil {
+		from := r.copyOf(ctx, c, m, primary)
+		r.log.Warn("an old primary cannot recover its data: it becomes a copy of another", "host", m.Host, "from", from, "reason", spoilt)
+		return r.clone(ctx, c, m, from, order, progress)
+	}
 	f, err := r.observe(ctx, m)
 	if err != nil {
 		return err

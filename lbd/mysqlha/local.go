@@ -32,6 +32,9 @@ var (
 	ErrNotHere = errors.New("no server of this cluster here")
 	// ErrMarked is returned by Start for a server that is not to start in that role: it was fenced.
 	ErrMarked = errors.New("server is marked not to start")
+	// ErrUnrecoverable is returned by Start for a server that ends each time because it cannot tell which of its last transactions were committed, as after it was killed amid
+	// a recovery: its data are to be made anew.
+	ErrUnrecoverable = errors.New("server cannot recover its data")
 )
 
 // Local is what the agent on a server's host does for the runner, which may be on another node. All of it is idempotent.
@@ -74,6 +77,8 @@ type LocalState struct {
 	CutFrom []string `json:"cut_from,omitempty"`
 	// VIP is the phase of the claim of the primary's address here, as lbd/vip names it; "" = none.
 	VIP string `json:"vip,omitempty"`
+	// Rejoined is the epoch of the order under which this agent has started the process that runs, as a replica; 0 = it did not, or does not know.
+	Rejoined uint64 `json:"rejoined,omitempty"`
 	// Epoch and Fence are the highest seen.
 	Epoch uint64 `json:"epoch"`
 	Fence uint64 `json:"fence"`

@@ -68,6 +68,9 @@ type box struct {
 	isVM   bool
 	lonely bool // no network at all, but for itself
 
+	spoilt   bool   // the server cannot recover its data
+	rejoined uint64 // the epoch in which the process was started as a replica
+
 	// Of the server, on disk.
 	log   []txn // the binary log
 	relay []txn // received and not applied

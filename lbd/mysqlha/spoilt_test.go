@@ -1,0 +1,53 @@
+package mysqlha_test
+
+import (
+	"testing"
+	"time"
+
+	"hostmesh/lbd/mysqlha/mysqlhatest"
+)
+
+// A server that was killed amid a recovery may never start again: an old primary, and a replica once it is not counted, become copies of another.
+func TestOneThatCannotRecoverBecomesACopy(t *testing.T) {
+	for _, host := range []string{"a", "b"} { // a is the primary
+		in(t, 3, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+			c := write(t, w)
+			time.Sleep(time.Second)
+			w.Spoil(host)
+			time.Sleep(time.Second)
+			settle(t, w, 2*time.Minute, "a whole cluster", whole(w, 3))
+			c.end()
+			nothingLost(t, w)
+		})
+	}
+}
+
+// A watcher that takes over while an old primary recovers, started as a replica by the one before, does not kill it.
+func TestARecoveryIsNotKilled(t *testing.T) {
+	in(t, 3, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+		c := write(t, w)
+		time.Sleep(time.Second)
+		w.Kill("a")
+		kills, started := 0, false
+		w.OnEffect(func(host, what string) {
+			switch {
+			case host == "a" && what == "start-server":
+				started = true
+			case host == "a" && what == "kill" && started:
+				kills++
+			case host == "a" && what == "follow" && kills == 0:
+				w.Freeze("a", true) // it recovers: it does not answer yet
+			}
+		})
+		settle(t, w, 30*time.Second, "another primary", func() bool { return w.Record().Primary != "a" && w.Record().Intent == nil })
+		time.Sleep(5 * time.Second)
+		w.OnEffect(nil)
+		w.Freeze("a", false)
+		settle(t, w, 2*time.Minute, "a whole cluster", whole(w, 3))
+		c.end()
+		nothingLost(t, w)
+		if kills > 0 {
+			t.Errorf("a was killed %d times while it recovered", kills)
+		}
+	})
+}
