@@ -76,7 +76,7 @@ func dbTroubles() []dbFault {
 					s.t.Errorf("%s, which has errant transactions, was promoted: %v", errant, err)
 				}
 				s.says(mysqlha.ErrantFound, errant)
-				s.await("a person has it made a copy", func() error {
+				s.await("a person has it made a copy, once another acknowledges", func() error {
 					if out, errs, code := s.boxes[4].hostmesh("mysql", "clone", shopTag, "-", errant); code != 0 {
 						return errors.New(out + errs)
 					}
@@ -201,9 +201,8 @@ func (s *dbSite) announces() {
 		logs[b] = len(b.log())
 	}
 	from := time.Now()
-	s.link(away, "down")
-	s.box(primary).kill()
-	s.signals(primary, syscall.SIGKILL)
+	s.signals(away, syscall.SIGSTOP)
+	s.signals(primary, syscall.SIGSTOP) // one whose process ended would be started again
 	var answer string
 	s.await("a person has another take over", func() error {
 		out, errs, code := s.boxes[4].hostmesh("mysql", "failover", shopTag, "-m", "the machine is gone")
@@ -233,8 +232,7 @@ func (s *dbSite) announces() {
 	lost := s.writes.forgives(c.Record.Primary)
 	gap, text := s.writes.gap(from)
 	s.reports("available, a failover past its gate", gap, fmt.Sprintf("%s; %d acknowledged rows lost, which was announced", text, lost))
-	s.link(away, "up")
-	s.box(primary).start()
+	s.signals(away, syscall.SIGCONT)
 	now := s.settles()
 	s.writes.forgives(now)
 	s.writes.agrees(now)

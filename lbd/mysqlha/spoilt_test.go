@@ -1,9 +1,14 @@
 package mysqlha_test
 
 import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"hostmesh/lbd/mysqlha"
 	"hostmesh/lbd/mysqlha/mysqlhatest"
 )
 
@@ -20,6 +25,21 @@ func TestOneThatCannotRecoverBecomesACopy(t *testing.T) {
 			nothingLost(t, w)
 		})
 	}
+}
+
+// A copy is not begun that would wait for writes which wait for the one that it replaces.
+func TestTheOnlyOneThatAcknowledgesIsNotReplaced(t *testing.T) {
+	in(t, 2, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+		settle(t, w, time.Minute, "a whole cluster", whole(w, 2))
+		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+		defer cancel()
+		if _, err := h.Clone(ctx, "", "b", "somebody"); !errors.Is(err, mysqlha.ErrState) || !strings.Contains(err.Error(), "b alone acknowledges") {
+			t.Errorf("the only one that acknowledges is made a copy: %v", err)
+		}
+		if !slices.Equal(w.Record().Ackers, []string{"b"}) {
+			t.Errorf("%v acknowledge", w.Record().Ackers)
+		}
+	})
 }
 
 // A watcher that takes over while an old primary recovers, started as a replica by the one before, does not kill it.

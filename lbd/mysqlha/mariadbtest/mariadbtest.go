@@ -407,6 +407,8 @@ func install(t testing.TB, datadir string) {
 	t.Helper()
 	cmd := exec.Command(program(t, "mariadb-install-db"), "--no-defaults", "--datadir="+datadir, "--auth-root-authentication-method=normal",
 		"--skip-test-db", "--user="+currentUser(t), "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=8M")
+	// Its temporary tables are named by the number of its process, which another has in a namespace of its own.
+	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Dir(datadir))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("make an empty database: %v\n%s", err, out)
