@@ -85,7 +85,7 @@ func TestFailureOfAStart(t *testing.T) {
 	t.Parallel()
 	for text, spoilt := range map[string]bool{
 		"2026-11-30  0:23:54 0 [ERROR] Found 2 prepared transactions! It means that server was not shut down properly last time and critical recovery information (last binlog or tc.log file) was manually deleted after a crash.\n": true,
-		"2026-11-30  0:23:54 0 [Note] Found 2 prepared transaction(s) in InnoDB\n2026-11-30  0:23:54 0 [ERROR] Can't start server: Bind on TCP/IP port: Address already in use\n":                                                false,
+		"2026-11-30  0:23:54 0 [Note] Found 2 prepared transaction(s) in InnoDB\n2026-11-30  0:23:54 0 [ERROR] Can't start server: Bind on TCP/IP port: Address already in use\n":                                                     false,
 	} {
 		log := filepath.Join(t.TempDir(), "error.log")
 		if err := os.WriteFile(log, []byte("[ERROR] Found 1 prepared transactions! It means that server was not shut down properly last time: of a start before\n"), 0o600); err != nil {
