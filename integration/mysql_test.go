@@ -53,11 +53,11 @@ func dbFaults() []dbFault {
 			s.link(primary, "up")
 		}},
 		{name: "switchover", planned: true, breaks: func(s *dbSite, primary string) {
-			s.t.Log(s.cli(s.boxes[4], "switchover", shopTag, "-m", "new disks"))
+			s.switches("-m", "new disks")
 		}},
 		{name: "switchover to a host", more: true, planned: true, breaks: func(s *dbSite, primary string) {
 			to := s.replicas(primary)[0]
-			s.cli(s.boxes[4], "switchover", shopTag, "--to", to)
+			s.switches("--to", to)
 			if c, err := s.cluster(); err != nil || c.Record.Primary != to {
 				s.t.Errorf("the primary is %+v, and not %s: %v", c.Record, to, err)
 			}

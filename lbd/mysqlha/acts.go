@@ -83,6 +83,9 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		if err := r.store(ctx, func(rec *Record) { rec.Ackers = without2(rec.Ackers, a.Host) }); err != nil {
 			return err
 		}
+		if s := o.Servers[a.Host]; s.answers(o.Now) && s.Facts.Replica == nil {
+			return nil // it follows nobody: there is nothing to start
+		}
 		return do(openBound, server.Start)
 	case ActShut:
 		return r.shut(ctx, c, m, primary)
