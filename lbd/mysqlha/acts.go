@@ -293,6 +293,14 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 		return err
 	}
 	began := time.Now()
+	var history string
+	if donor, ok := c.Known(from); ok {
+		f, err := r.observe(ctx, donor)
+		if err != nil {
+			return fmt.Errorf("ask %s what it has: %w", from, err)
+		}
+		history = f.Binlog // before the copy is begun: all of it will be in that
+	}
 	var position string
 	err := r.bounded(ctx, longBound, func(ctx context.Context) (err error) {
 		position, err = local.Clone(ctx, order, from, progress)
@@ -305,6 +313,15 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 	f, err := r.observe(ctx, m)
 	if err != nil {
 		return err
+	}
+	// Its binary log is empty, and would say that it never had what others have: once it is the primary they would be taken for servers with errant transactions.
+	if has := Inherited(f.Flavour, history, position); has != "" {
+		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.Inherit(ctx, has) }); err != nil {
+			return fmt.Errorf("have %s know what its copy has: %w", m.Host, err)
+		}
+		if f, err = r.observe(ctx, m); err != nil {
+			return err
+		}
 	}
 	of, err := r.observe(ctx, primary)
 	if err != nil {

@@ -59,6 +59,8 @@ type Server interface {
 	// Follow replicates from a source by GTID, and starts: CHANGE MASTER. demoted says that it was a primary until now
 	// (MASTER_DEMOTE_TO_SLAVE). ErrMissingLog.
 	Follow(ctx context.Context, s Source, demoted bool) error
+	// Inherit has a server whose binary log is empty, as a copy's is, count transactions as its own history, as Inherited says them.
+	Inherit(ctx context.Context, history string) error
 	// EndClients ends the connections of clients, but for accounts of ours and replicas, and returns how many there were. Not on a primary with waiters of semi-sync
 	// that is not read-only: a KILL commits them.
 	EndClients(ctx context.Context) (int, error)

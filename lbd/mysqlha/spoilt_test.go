@@ -71,3 +71,23 @@ func TestARecoveryIsNotKilled(t *testing.T) {
 		}
 	})
 }
+
+// A replica that is counted and was started anew acknowledges from its first event on. Told later, it would have had what waits, and acknowledge nothing before the next write.
+func TestOneThatIsCountedAcknowledgesFromItsStart(t *testing.T) {
+	in(t, 3, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+		settle(t, w, time.Minute, "a whole cluster", whole(w, 3))
+		var did []string
+		w.OnEffect(func(host, what string) {
+			if host == "b" && (what == "acker" || what == "start") {
+				did = append(did, what)
+			}
+		})
+		w.Kill("b")
+		time.Sleep(time.Second)
+		settle(t, w, time.Minute, "a whole cluster", whole(w, 3))
+		w.OnEffect(nil)
+		if len(did) < 2 || did[0] != "acker" || did[1] != "start" {
+			t.Errorf("what was done with b: %v", did)
+		}
+	})
+}
