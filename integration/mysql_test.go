@@ -102,7 +102,7 @@ func databases(t *testing.T) {
 		t.Logf("nothing of this is meant by %s", c.only)
 		return
 	}
-	s := newDBSiteOf(t, dbShape{tls: true})
+	s := newDBSite(t)
 	s.begin()
 	s.encrypted()
 	s.makes(faults, c.runs)

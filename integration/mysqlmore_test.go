@@ -151,6 +151,7 @@ func (s *dbSite) benches() {
 	}
 	var reports atomic.Int64 // of seconds in which something was committed
 	var last atomic.Pointer[string]
+	last.Store(new(string))
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
@@ -172,7 +173,7 @@ func (s *dbSite) benches() {
 		before := reports.Load()
 		s.await("sysbench writes", func() error {
 			if reports.Load() < before+2 {
-				return fmt.Errorf("it says %v", last.Load())
+				return fmt.Errorf("it says %q", *last.Load())
 			}
 			return nil
 		})

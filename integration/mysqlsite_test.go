@@ -60,13 +60,12 @@ type dbSite struct {
 	disks   map[string]*smallDisk // by host, where it has one
 	writes  *dbWriters
 	reads   *dbReaders
-	killed  *box     // the agent that a fault has killed
 	undo    []func() // of the fault that is being made, the last first
 }
 
-// newDBSite makes one whose servers have some settings beside the usual ones.
+// newDBSite makes one whose servers let nobody in without TLS, and have some settings beside the usual ones.
 func newDBSite(t *testing.T, settings ...string) *dbSite {
-	return newDBSiteOf(t, dbShape{settings: settings})
+	return newDBSiteOf(t, dbShape{tls: true, settings: settings})
 }
 
 func newDBSiteOf(t *testing.T, shape dbShape) *dbSite {
