@@ -57,10 +57,12 @@ type smallDisk struct {
 }
 
 // newSmallDisk mounts one where a box will have its data directory.
-func newSmallDisk(b *box) *smallDisk {
-	s := b.site
+func newSmallDisk(b *box) *smallDisk { return newSmallDiskAt(b.site, b.dir) }
+
+// newSmallDiskAt mounts one at a directory, which it makes.
+func newSmallDiskAt(s *site, at string) *smallDisk {
 	s.t.Helper()
-	d := &smallDisk{t: s.t, image: b.dir + ".image", at: b.dir}
+	d := &smallDisk{t: s.t, image: at + ".image", at: at}
 	sparse(s.t, d.image, 640<<20)
 	s.must(exec.Command("mkfs.ext4", "-q", "-F", "-m", "0", d.image))
 	if err := os.Mkdir(d.at, 0o755); err != nil {

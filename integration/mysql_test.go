@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,7 +19,7 @@ const dbRuns = "HOSTMESH_TEST_DB_RUNS"
 const dbOnly = "HOSTMESH_TEST_DB_ONLY"
 
 // TestDatabases has five agents, three of which are beside a real MariaDB server, each in a network namespace of its own, and clients that write through the address
-// of the primary all the time. Servers, agents and links are broken; no row that was acknowledged may be lost.
+// of the primary all the time. Servers let nobody in without TLS. Servers, agents and links are broken; no row that was acknowledged may be lost.
 func TestDatabases(t *testing.T) {
 	if os.Getenv(inNamespaces) != "" {
 		ownProcesses(t)
@@ -34,14 +35,18 @@ type dbFault struct {
 	name string
 	// more: it is for make databases, and not for each run of the tests.
 	more bool
-	// stays: the primary stays the one that it is.
-	stays bool
+	// three: it makes no sense where all boxes are members.
+	three bool
+	// stays: the primary stays the one that it is. either: it may, and somebody is the primary in a later epoch.
+	stays, either bool
 	// planned: both may answer for the address for a moment, and no client waits long.
 	planned bool
-	breaks  func(s *dbSite, primary string)
-	mends   func(s *dbSite, primary string)
+	// breaks does it, and may leave in s.undo what is to be undone after mends.
+	breaks func(s *dbSite, primary string)
+	mends  func(s *dbSite, primary string)
 }
 
+// dbFaults are those of one server, one agent, one link.
 func dbFaults() []dbFault {
 	restarts := func(s *dbSite, primary string) { s.box(primary).start() }
 	return []dbFault{
@@ -52,27 +57,11 @@ func dbFaults() []dbFault {
 			s.link(primary, "up")
 		}},
 		{name: "switchover", planned: true, breaks: func(s *dbSite, primary string) {
-			s.t.Log(s.cli(s.boxes[4], "switchover", shopTag, "-m", "new disks"))
+			s.switches("-m", "new disks")
 		}},
-		{name: "watcher killed amid a failover", breaks: func(s *dbSite, primary string) {
-			w := s.watcher()
-			told := len(w.log())
-			s.signals(primary, syscall.SIGKILL)
-			s.await("a failover has begun", func() error {
-				if !strings.Contains(w.log()[told:], `msg="a step of a change of the primary is done"`) {
-					return errNotYet
-				}
-				return nil
-			})
-			w.kill()
-			s.killed = w
-		}, mends: func(s *dbSite, primary string) { s.killed.start() }},
 		{name: "switchover to a host", more: true, planned: true, breaks: func(s *dbSite, primary string) {
-			to := s.members[0]
-			if to == primary {
-				to = s.members[1]
-			}
-			s.cli(s.boxes[4], "switchover", shopTag, "--to", to)
+			to := s.replicas(primary)[0]
+			s.switches("--to", to)
 			if c, err := s.cluster(); err != nil || c.Record.Primary != to {
 				s.t.Errorf("the primary is %+v, and not %s: %v", c.Record, to, err)
 			}
@@ -83,6 +72,15 @@ func dbFaults() []dbFault {
 		}, mends: restarts},
 		{name: "too many connections", more: true, stays: true, breaks: func(s *dbSite, primary string) { s.crowd(5 * time.Second) }},
 		{name: "a replica killed", more: true, stays: true, breaks: func(s *dbSite, primary string) { s.signals(s.replicas(primary)[0], syscall.SIGKILL) }},
+		{name: "two servers killed", more: true, stays: true, breaks: func(s *dbSite, primary string) {
+			// Only the replica may have what was acknowledged last: the primary is started again.
+			s.signals(s.replicas(primary)[0], syscall.SIGKILL)
+			s.signals(primary, syscall.SIGKILL)
+		}},
+		{name: "a copy", more: true, stays: true, breaks: func(s *dbSite, primary string) {
+			s.cli(s.boxes[4], "clone", shopTag, "-", s.replicas(primary)[0])
+			s.done("clone", s.replicas(primary)[0])
+		}},
 		{name: "all replicas stopped", more: true, stays: true, breaks: func(s *dbSite, primary string) {
 			for _, host := range s.replicas(primary) {
 				s.signals(host, syscall.SIGSTOP)
@@ -117,39 +115,67 @@ func dbFaults() []dbFault {
 }
 
 func databases(t *testing.T) {
-	runs, all := 1, false
+	c := dbChoiceOf(t)
+	faults := c.of(false, dbFaults(), dbCuts(), dbKilled(), dbTroubles())
+	grows, benches, available := c.all && c.only.MatchString("member"), c.all && c.only.MatchString("sysbench"), c.all && c.only.MatchString("available")
+	large := os.Getenv(dbOnly) != "" && c.only.MatchString("clone450")
+	if len(faults) == 0 && !grows && !benches && !available && !large {
+		t.Logf("nothing of this is meant by %s", c.only)
+		return
+	}
+	s := newDBSite(t)
+	s.begin()
+	s.encrypted()
+	s.makes(faults, c.runs)
+	if grows {
+		s.grows()
+	}
+	if benches {
+		s.benches()
+	}
+	if available {
+		s.announces()
+	}
+	if large {
+		s.clone450()
+	}
+	for _, line := range s.results {
+		t.Log(line)
+	}
+}
+
+// dbChoice is which faults are made, and how often.
+type dbChoice struct {
+	runs int
+	all  bool // those that are more, too
+	only *regexp.Regexp
+}
+
+func dbChoiceOf(t *testing.T) dbChoice {
+	c := dbChoice{runs: 1, only: regexp.MustCompile(os.Getenv(dbOnly))}
 	if text := os.Getenv(dbRuns); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 {
 			t.Fatalf("%s=%s: want a number from 1", dbRuns, text)
 		}
-		runs, all = n, true
+		c.runs, c.all = n, true
 	}
-	s := newDBSite(t)
-	s.begin()
-	only := regexp.MustCompile(os.Getenv(dbOnly))
-	for _, f := range dbFaults() {
-		if !only.MatchString(f.name) || f.more && !all {
-			continue
-		}
+	return c
+}
+
+func (c dbChoice) of(five bool, lists ...[]dbFault) []dbFault {
+	return slices.DeleteFunc(slices.Concat(lists...), func(f dbFault) bool { return !c.only.MatchString(f.name) || f.more && !c.all || f.three && five })
+}
+
+// makes makes faults, each so often.
+func (s *dbSite) makes(faults []dbFault, runs int) {
+	for _, f := range faults {
 		for range runs {
 			s.happens(f)
-			if t.Failed() {
-				t.Fatal("the rest would follow from that")
+			if s.t.Failed() {
+				s.t.Fatal("the rest would follow from that")
 			}
 		}
-	}
-	if all && only.MatchString("member") {
-		s.grows()
-	}
-	if all && only.MatchString("sysbench") {
-		s.benches()
-	}
-	if os.Getenv(dbOnly) != "" && only.MatchString("clone450") {
-		s.clone450()
-	}
-	for _, line := range s.results {
-		t.Log(line)
 	}
 }
 
@@ -163,16 +189,20 @@ func (s *dbSite) happens(f dbFault) {
 	if f.planned {
 		s.keepsUp()
 	}
+	before, err := s.cluster()
+	if err != nil {
+		t.Fatal(err)
+	}
 	from := time.Now()
 	f.breaks(s, primary)
 	next := primary
 	if !f.stays {
-		s.await("another takes writes", func() error {
+		s.await(f.name+": another takes writes", func() error {
 			c, err := s.cluster()
 			if err != nil {
 				return err
 			}
-			if next = c.Record.Primary; next == primary || c.Record.Intent != nil {
+			if next = c.Record.Primary; next == primary && !f.either || c.Record.Epoch == before.Record.Epoch || c.Record.Intent != nil {
 				return errNotYet
 			}
 			return nil
@@ -180,13 +210,15 @@ func (s *dbSite) happens(f dbFault) {
 	}
 	s.writes.goesOn(time.Now())
 	gap, text := s.writes.gap(from)
-	line := pad(f.name, 40) + " no write for " + strconv.FormatInt(gap.Milliseconds(), 10) + " ms; " + text
-	t.Log(line)
-	s.results = append(s.results, line)
+	s.reports(f.name, gap, text)
 	s.writes.holds(next)
 	if f.mends != nil {
 		f.mends(s, primary)
 	}
+	for _, undo := range slices.Backward(s.undo) {
+		undo()
+	}
+	s.undo = nil
 	if now := s.settles(); now != next {
 		t.Errorf("%s: the primary was %s, and is %s without a reason\n%s", f.name, next, now, s.told())
 	}
@@ -195,9 +227,8 @@ func (s *dbSite) happens(f dbFault) {
 		t.Errorf("%s: two boxes answered for %s for %s: %s", f.name, writeVIP, both, s.story(from, [][]saying{s.ears[0].since(from, writeVIP)}))
 	}
 	s.writes.holds(next)
+	s.writes.agrees(next)
 	s.reads.goesOn(time.Now())
 }
-
-func pad(text string, n int) string { return text + strings.Repeat(" ", max(0, n-len(text))) }
 
 var errNotYet = errors.New("it is the old one still, or the change goes on")

@@ -2,6 +2,9 @@ package integration
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -17,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hostmesh/lbd/mysqlha/credentials"
 	"hostmesh/lbd/mysqlha/mariadb"
 	"hostmesh/lbd/mysqlha/mariadbtest"
 	"hostmesh/node/api"
@@ -34,26 +38,60 @@ const (
 	shopHosts = "10.77.0.0/255.255.255.0"
 )
 
+// dbShape is how a cluster under test is.
+type dbShape struct {
+	// five: all boxes have a server, and are members.
+	five bool
+	// tls: servers have certificates, and nobody is let in without.
+	tls bool
+	// small: members have their data on a disk of 640 MB.
+	small bool
+	// settings are of the servers, beside the usual ones.
+	settings []string
+}
+
 // dbSite is a mesh with a database cluster: db1 to db3 have a server each and are its members, box4 and box5 watch over it. box4 has an empty server, too.
 type dbSite struct {
 	*lbSite
+	dbShape
 	dbs     map[string]*mariadbtest.Server // by host
 	members []string
+	trust   *tls.Config           // of clients; nil = nothing is encrypted
+	disks   map[string]*smallDisk // by host, where it has one
 	writes  *dbWriters
 	reads   *dbReaders
-	killed  *box // the agent that a fault has killed
+	undo    []func() // of the fault that is being made, the last first
 }
 
-func newDBSite(t *testing.T) *dbSite {
-	s := &dbSite{lbSite: &lbSite{w: wires{t}, macs: map[string]*box{}, spaces: map[*box]string{}}, dbs: map[string]*mariadbtest.Server{}}
+// newDBSite makes one whose servers let nobody in without TLS, and have some settings beside the usual ones.
+func newDBSite(t *testing.T, settings ...string) *dbSite {
+	return newDBSiteOf(t, dbShape{tls: true, settings: settings})
+}
+
+func newDBSiteOf(t *testing.T, shape dbShape) *dbSite {
+	s := &dbSite{lbSite: &lbSite{w: wires{t}, macs: map[string]*box{}, spaces: map[*box]string{}}, dbShape: shape, dbs: map[string]*mariadbtest.Server{}, disks: map[string]*smallDisk{}}
 	names := []string{"db1", "db2", "db3", "box4", "box5"}
+	servers := 4
+	if s.members = names[:3]; shape.five {
+		s.members, servers = names, 5
+	}
+	s.members = slices.Clone(s.members)
+	slices.Sort(s.members)
 	addrs := map[string]string{"c1": "10.77.0.61"}
 	for i, name := range names {
 		addrs[name] = fmt.Sprintf("10.77.0.%d", i+1)
 	}
 	s.w.lay(addrs)
 	s.w.run("ip", "netns", "exec", "c1", "sysctl", "-qw", "net.ipv4.ip_forward=0")
+	s.w.ip("link", "add", "br1", "type", "bridge") // of those that are cut off
+	s.w.ip("link", "set", "br1", "up")
 	s.site = newSite(t, 0)
+	accounts := shopAccounts()
+	security := ""
+	if shape.tls {
+		accounts.TLS = &credentials.TLS{CA: filepath.Join(s.dir, "authorities.pem"), Verify: credentials.VerifyIdentity}
+		security = "tls: {ca: " + accounts.TLS.CA + ", verify: identity}\n"
+	}
 	for i, name := range names {
 		b := s.newBox(addrs[name])
 		b.name = name
@@ -64,10 +102,23 @@ func newDBSite(t *testing.T) *dbSite {
 			t.Fatal(err)
 		}
 		text := "admin: {user: hostmesh, password: \"admin's\"}\nreplication: {user: hostmesh_repl, password: \"replica's\"}\nbackup: {user: hostmesh_backup, password: backup}\n"
-		if i < 4 {
-			db := mariadbtest.Start(t, mariadbtest.Options{Name: name, ID: uint32(i + 1), Space: name, Addr: addrs[name], Port: 3306, Settings: []string{"bind-address=0.0.0.0"}, Accounts: shopAccounts(), Hosts: []string{shopHosts}})
+		text += security
+		if i < servers {
+			o := mariadbtest.Options{
+				Name: name, ID: uint32(i + 1), Space: name, Addr: addrs[name], Port: 3306, Settings: append([]string{"bind-address=0.0.0.0"}, shape.settings...), Accounts: accounts, Hosts: []string{shopHosts},
+				TLS: shape.tls, Known: []string{writeVIP.String(), readVIP.String()},
+			}
+			if shape.small && slices.Contains(s.members, name) {
+				o.In = filepath.Join(s.dir, name+"-disk")
+				s.disks[name] = newSmallDiskAt(s.site, o.In)
+			}
+			db := mariadbtest.Start(t, o)
 			s.dbs[name] = db
-			db.Exec("SET sql_log_bin=0", "CREATE USER app@'10.77.0.%' IDENTIFIED BY 'app'", "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, INDEX, ALTER ON shop.* TO app@'10.77.0.%'")
+			require := ""
+			if shape.tls {
+				require = " REQUIRE SSL"
+			}
+			db.Exec("SET sql_log_bin=0", "CREATE USER app@'10.77.0.%' IDENTIFIED BY 'app'"+require, "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, INDEX, ALTER ON shop.* TO app@'10.77.0.%'")
 			x := db.Accounts.Server
 			text += fmt.Sprintf("server:\n  port: %d\n  socket: %s\n  datadir: %s\n  pid_file: %s\n  log: %s\n  user: %s\n  start: [%s, --defaults-file=%s]\n",
 				x.Port, x.Socket, x.Datadir, x.PIDFile, x.Log, x.User, x.Start[len(x.Start)-2], db.Config)
@@ -85,9 +136,29 @@ func newDBSite(t *testing.T) *dbSite {
 			b.kill()
 		}
 	})
-	s.members = []string{"db1", "db2", "db3"}
 	s.vips = []netip.Addr{writeVIP, readVIP}
+	if shape.tls {
+		s.trusts(accounts.TLS.CA)
+	}
 	return s
+}
+
+// trusts writes a file of the authorities of all servers, which clients and agents trust.
+func (s *dbSite) trusts(file string) {
+	s.t.Helper()
+	var all []byte
+	for _, db := range s.dbs {
+		text, err := os.ReadFile(filepath.Join(db.Dir, "ca.pem"))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		all = append(all, text...)
+	}
+	if err := os.WriteFile(file, all, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	s.trust = &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+	s.trust.RootCAs.AppendCertsFromPEM(all)
 }
 
 // ownProcesses has this process, the first of its namespace, see those of that alone: all of them end with it.
@@ -183,6 +254,18 @@ func (s *dbSite) told() string {
 	for _, what := range []string{"status", "explain", "history"} {
 		text, errs, _ := b.hostmesh("mysql", what, shopTag)
 		fmt.Fprintf(&out, "%s: hostmesh mysql %s:\n%s%s", b.name, what, text, errs)
+	}
+	for _, b := range s.boxes {
+		var said []string
+		for line := range strings.Lines(b.log()) {
+			for _, what := range []string{"database", "a change of the primary", "the primary", "looked for", "over a", "server was made a copy"} {
+				if strings.Contains(line, what) && !strings.Contains(line, "level=DEBUG") {
+					said = append(said, line)
+					break
+				}
+			}
+		}
+		fmt.Fprintf(&out, "%s said of databases, the last:\n%s", b.name, strings.Join(said[max(0, len(said)-30):], ""))
 	}
 	return out.String()
 }
@@ -305,7 +388,7 @@ func (s *dbSite) begin() {
 	})
 	s.cli(first, "check", shopTag)
 	grant := s.cli(first, "check", shopTag, "--grants")
-	grants, err := mariadb.Grants(shopAccounts(), []string{shopHosts})
+	grants, err := mariadb.Grants(s.dbs["db1"].Accounts, []string{shopHosts})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,9 +407,23 @@ func (s *dbSite) begin() {
 	t.Log(s.cli(first, "status", shopTag))
 }
 
+// addrOf is the address of a host.
+func (s *dbSite) addrOf(host string) netip.Addr { return netip.MustParseAddr(s.box(host).addr) }
+
 func (s *dbSite) link(host, state string) {
 	s.t.Helper()
 	s.must(exec.Command("ip", "link", "set", "to-"+host, state))
+}
+
+// text is the first column of the first row of what a host's server answers to root.
+func (s *dbSite) text(host, query string, args ...any) (string, error) {
+	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+	defer cancel()
+	var text sql.NullString
+	if err := s.dbs[host].Root().QueryRowContext(ctx, query, args...).Scan(&text); err != nil {
+		return "", fmt.Errorf("%s: %s: %w", host, query, err)
+	}
+	return text.String, nil
 }
 
 // replicas are the members but one.

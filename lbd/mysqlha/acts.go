@@ -89,6 +89,9 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		if err := r.store(ctx, func(rec *Record) { rec.Ackers = without2(rec.Ackers, a.Host) }); err != nil {
 			return err
 		}
+		if s := o.Servers[a.Host]; s.answers(o.Now) && s.Facts.Replica == nil {
+			return nil // it follows nobody: there is nothing to start
+		}
 		return do(openBound, server.Start)
 	case ActShut:
 		return r.shut(ctx, c, m, primary)
@@ -158,7 +161,13 @@ func (r *Runner) Effect(ctx context.Context, c *Cluster, a Action, order Order, 
 	local := r.cfg.World.Local(m)
 	switch a.Act {
 	case ActStart:
-		return r.bounded(ctx, longBound, func(ctx context.Context) error { return local.Start(ctx, order, a.As) })
+		err := r.bounded(ctx, longBound, func(ctx context.Context) error { return local.Start(ctx, order, a.As) })
+		if primary, ok := c.Known(c.Record.Primary); ok && a.As == AsReplica && errors.Is(err, ErrUnrecoverable) && !slices.Contains(c.Record.Ackers, a.Host) {
+			r.log.Warn("a replica cannot recover its data: it becomes a copy of another", "host", a.Host, "reason", err)
+			r.remember("%s cannot recover its data, and becomes a copy", a.Host)
+			return r.copied(ctx, c, m, primary, order, progress)
+		}
+		return err
 	case ActClone:
 		return r.clone(ctx, c, m, a.From, order, progress)
 	case ActRejoin:
@@ -331,7 +340,7 @@ func (r *Runner) spared(ctx context.Context, c *Cluster, host string) error {
 
 // clone makes a host's server a copy of another's, compares it, and has it follow the primary.
 func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, order Order, progress func(CloneProgress)) error {
-	local := r.cfg.World.Local(m)
+	local, server := r.cfg.World.Local(m), r.cfg.World.Server(m)
 	if progress == nil {
 		progress = func(CloneProgress) {}
 	}
@@ -345,14 +354,13 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 	}
 	began := time.Now()
 	var position string
-	if err = r.complete(ctx, c, from, primary); err != nil {
-		done()
-		return err
+	history, err := r.ready(ctx, c, from, primary)
+	if err == nil {
+		err = r.bounded(ctx, longBound, func(ctx context.Context) (err error) {
+			position, err = local.Clone(ctx, order, from, progress)
+			return err
+		})
 	}
-	err = r.bounded(ctx, longBound, func(ctx context.Context) (err error) {
-		position, err = local.Clone(ctx, order, from, progress)
-		return err
-	})
 	done()
 	if err != nil {
 		return fmt.Errorf("make %s a copy of %s: %w", m.Host, from, err)
@@ -362,6 +370,15 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 	f, err := r.observe(ctx, m)
 	if err != nil {
 		return err
+	}
+	// Its binary log is empty, and would say that it never had what others have: once it is the primary they would be taken for servers with errant transactions.
+	if has := Inherited(f.Flavour, history, position); has != "" {
+		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.Inherit(ctx, has) }); err != nil {
+			return fmt.Errorf("have %s know what its copy has: %w", m.Host, err)
+		}
+		if f, err = r.observe(ctx, m); err != nil {
+			return err
+		}
 	}
 	of, err := r.observe(ctx, primary)
 	if err != nil {
@@ -381,21 +398,27 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 	return nil
 }
 
-// complete waits until a replica has applied all that the primary has now: a copy of one that is behind would have to receive what the host that becomes it may have
-// written itself, and would skip that. See Forgotten.
-func (r *Runner) complete(ctx context.Context, c *Cluster, from string, primary Member) error {
+// ready waits until a donor has applied all that the primary has now, and returns what its log says then, all of which will be in the copy. A copy of one that is behind would have to receive what
+// the host that becomes it may have written itself, and would skip that. See Forgotten.
+func (r *Runner) ready(ctx context.Context, c *Cluster, from string, primary Member) (history string, err error) {
 	donor, ok := c.Known(from)
-	if !ok || from == primary.Host {
-		return nil
+	if !ok {
+		return "", nil
 	}
-	f, err := r.observe(ctx, primary)
+	if from != primary.Host {
+		f, err := r.observe(ctx, primary)
+		if err != nil {
+			return "", err
+		}
+		if err := r.bounded(ctx, applyBound, func(ctx context.Context) error { return r.cfg.World.Server(donor).WaitApplied(ctx, f.Current) }); err != nil {
+			return "", fmt.Errorf("wait until %s, of which a copy is made, has all: %w", from, err)
+		}
+	}
+	f, err := r.observe(ctx, donor)
 	if err != nil {
-		return err
+		return "", fmt.Errorf("ask %s what it has: %w", from, err)
 	}
-	if err := r.bounded(ctx, applyBound, func(ctx context.Context) error { return r.cfg.World.Server(donor).WaitApplied(ctx, f.Current) }); err != nil {
-		return fmt.Errorf("wait until %s, of which a copy is made, has all: %w", from, err)
-	}
-	return nil
+	return f.Binlog, nil
 }
 
 // attach has a server follow the primary, and not acknowledge yet.
@@ -433,7 +456,8 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 			return nil // an earlier runner did it
 		}
 	}
-	if st.Process == ProcessRuns {
+	// One that was started as a replica since it was deposed may still recover, and must not be killed amid that: it might never start again.
+	if st.Process == ProcessRuns && st.Rejoined != order.Epoch {
 		if err := r.bounded(ctx, fenceBound, func(ctx context.Context) error { return local.Kill(ctx, order, "it was the primary, and is to rejoin") }); err != nil {
 			return fmt.Errorf("end the server of %s: %w", m.Host, err)
 		}
@@ -442,7 +466,10 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 		return fmt.Errorf("take the address from %s: %w", m.Host, err)
 	}
 	_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Uncut(ctx, order, primary.Source()) })
-	if err := r.bounded(ctx, longBound, func(ctx context.Context) error { return local.Start(ctx, order, AsReplica) }); err != nil {
+	var spoilt error
+	if err := r.bounded(ctx, longBound, func(ctx context.Context) error { return local.Start(ctx, order, AsReplica) }); errors.Is(err, ErrUnrecoverable) {
+		spoilt = err
+	} else if err != nil {
 		return fmt.Errorf("start the server of %s as a replica: %w", m.Host, err)
 	}
 	// It is no primary any more, so the new one may hear it again.
@@ -462,6 +489,11 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 			r.log.Warn("a replica may not hear the old primary yet", "host", x.Host, "old", m.Host, "err", err)
 		}
 	})
+	if spoilt != nil {
+		r.log.Warn("an old primary cannot recover its data: it becomes a copy of another", "host", m.Host, "reason", spoilt)
+		r.remember("%s cannot recover its data, and becomes a copy", m.Host)
+		return r.copied(ctx, c, m, primary, order, progress)
+	}
 	f, err := r.observe(ctx, m)
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ func (b broken) Hold(context.Context) error                          { return b.
 func (b broken) SetReadOnly(context.Context, bool) error             { return b.err }
 func (b broken) Open(context.Context) error                          { return b.err }
 func (b broken) SetSource(context.Context, bool) error               { return b.err }
+func (b broken) Inherit(context.Context, string) error               { return b.err }
 func (b broken) SetAcker(context.Context, bool) error                { return b.err }
 func (b broken) StartSQL(context.Context) error                      { return b.err }
 func (b broken) StopIO(context.Context) error                        { return b.err }

@@ -118,7 +118,8 @@ func Choose(c *Cluster, o *Observations) Choice {
 		if d := cmp.Or(boolFirst(a.unproven == "", b.unproven == ""), boolFirst(a.lacks.Empty(), b.lacks.Empty()), cmp.Compare(b.pos.Count(), a.pos.Count())); d != 0 {
 			return d
 		}
-		return cmp.Or(boolFirst(a.Drained == "", b.Drained == ""), boolFirst(!Unapplied(a.sight.Facts), !Unapplied(b.sight.Facts)),
+		// An agent that is gone brings no address: clients would wait for its return.
+		return cmp.Or(boolFirst(a.Drained == "", b.Drained == ""), boolFirst(a.sight.Agent, b.sight.Agent), boolFirst(!Unapplied(a.sight.Facts), !Unapplied(b.sight.Facts)),
 			boolFirst(slices.Contains(c.Record.Ackers, a.Host), slices.Contains(c.Record.Ackers, b.Host)), cmp.Compare(a.Host, b.Host))
 	})
 	if len(list) == 0 {

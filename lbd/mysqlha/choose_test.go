@@ -26,6 +26,8 @@ func TestChooses(t *testing.T) {
 		{"the furthest, though it is drained", func(x *seen) { at(x, "db3", "0-1-901"); x.c.Members[2].Drained = "works on it" }, "db3", "", ""},
 		{"the one that is not drained", func(x *seen) { x.c.Members[1].Drained = "works on it" }, "db3", "", ""},
 		{"the one that has applied what it has", func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Current = "0-1-890" }) }, "db3", "", ""},
+		{"the one whose agent is there", func(x *seen) { x.edit("db2", func(s *Sight) { s.Agent = false }) }, "db3", "", ""},
+		{"the furthest, though its agent is gone", func(x *seen) { at(x, "db3", "0-1-901"); x.edit("db3", func(s *Sight) { s.Agent = false }) }, "db3", "", ""},
 		{"one is away", func(x *seen) { x.silent("db3") }, "", "db3 does not answer", ""},
 		{"one is away, available", func(x *seen) { x.silent("db3"); x.c.MySQL.Durability = section.Available }, "db2", "", "db3 does not answer"},
 		{"one is away, forced", func(x *seen) { x.silent("db3"); x.c.Record.Intent.Forced = true }, "db2", "", "db3 does not answer"},

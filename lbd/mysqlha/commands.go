@@ -251,6 +251,9 @@ func (w *Watch) background(ctx context.Context, a Action, mark bool) (Done, erro
 			return cannotDo("%s: %s", a.Host, o.Busy[a.Host])
 		case !p.answers(o.Now) || p.Facts.ReadOnly:
 			return cannotDo("the primary, %s, takes no writes: what would be copied or followed is not known", c.Record.Primary)
+		case a.Act == ActClone && c.Strict() && slices.Equal(c.Record.Ackers, []string{a.Host}) && o.Servers[a.Host].answers(o.Now):
+			// Writes that wait for nobody never end, and no copy can be made of a server that has such.
+			return cannotDo("%s alone acknowledges, and Durability is strict: without it writes would wait, and the copy of %s for them. Wait until another acknowledges (hostmesh mysql status %s), or set Durability: available for so long", a.Host, c.Record.Primary, c.Tag)
 		case a.Act == ActClone && a.From == "":
 			if a.From = cloneFrom(c, o, a.Host); a.From == "" {
 				return cannotDo("no server can be copied now: the agents of all others are away, or copies for other hosts are made of them (hostmesh mysql status %s): wait for these, or name the server", c.Tag)

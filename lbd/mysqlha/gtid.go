@@ -351,6 +351,33 @@ func (g GTIDs) ofServer(id uint32) (its, others GTIDs) {
 	return its, others
 }
 
+// Inherited is what the binary log of a copy is to say that it has: what that of the server has said, of which it is a copy, before the copy was begun, and its position. The
+// order matters: the last of a domain is the newest. "" = nothing needs to be said: there is nothing, or the flavour keeps it by itself.
+func Inherited(flavour, history, position string) string {
+	at, err := parseMaria(position)
+	if flavour != MariaDB || err != nil || len(at) == 0 {
+		return ""
+	}
+	if _, err := parseMaria(history); err != nil {
+		return ""
+	}
+	var out []string
+	for part := range strings.SplitSeq(history, ",") {
+		one, _ := parseMaria(part)
+		for k := range one {
+			if _, newer := at[k]; !newer {
+				out = append(out, strings.TrimSpace(part))
+			}
+		}
+	}
+	for part := range strings.SplitSeq(position, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return strings.Join(out, ",")
+}
+
 // PositionOf is how far a replica has come, applied or not; of a server that follows nobody, what it has. What a server says that cannot be read
 // counts as nothing, and the error says so.
 func PositionOf(f Facts) (GTIDs, error) {

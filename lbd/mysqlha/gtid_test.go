@@ -150,3 +150,28 @@ func FuzzGTIDs(f *testing.F) {
 		}
 	})
 }
+
+func TestInherited(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ flavour, history, position, want string }{
+		{MariaDB, "0-1-128,0-4-700", "0-4-730", "0-1-128,0-4-730"},
+		{MariaDB, "0-4-700,0-1-128", "0-1-131", "0-4-700,0-1-131"},
+		{MariaDB, "0-1-128,1-1-9", "0-4-730,1-1-12", "0-1-128,0-4-730,1-1-12"},
+		{MariaDB, "", "0-4-730", "0-4-730"},
+		{MariaDB, "0-1-128", "", ""},
+		{MariaDB, "nonsense", "0-4-730", ""},
+		{MySQL8, "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5", "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5", ""},
+	} {
+		got := Inherited(c.flavour, c.history, c.position)
+		if got != c.want {
+			t.Errorf("%q at %q: %q, want %q", c.history, c.position, got, c.want)
+		}
+		if got == "" {
+			continue
+		}
+		copied := Facts{Flavour: c.flavour, Binlog: got}
+		if errant, err := Errant(Facts{Flavour: c.flavour, Binlog: c.history}, copied, true); err != nil || !errant.Empty() {
+			t.Errorf("%q: whose copy it is seems to have %s of its own: %v", got, errant, err)
+		}
+	}
+}

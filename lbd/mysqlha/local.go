@@ -43,6 +43,9 @@ var (
 	ErrMarked = errors.New("server is marked not to start")
 	// ErrBusy is returned while a clone is made from or to a host.
 	ErrBusy = errors.New("host makes a clone")
+	// ErrUnrecoverable is returned by Start for a server that ends each time because it cannot tell which of its last transactions were committed, as after it was killed amid
+	// a recovery: its data are to be made anew.
+	ErrUnrecoverable = errors.New("server cannot recover its data")
 )
 
 // Local is what the agent on a server's host does for the runner, which may be on another node. All of it is idempotent.
@@ -99,6 +102,8 @@ type LocalState struct {
 	VIP string `json:"vip,omitempty"`
 	// Copy says that the data are a copy which nobody has found right; nil = they are not.
 	Copy *Unverified `json:"copy,omitempty"`
+	// Rejoined is the epoch of the order under which this agent has started the process that runs, as a replica; 0 = it did not, or does not know.
+	Rejoined uint64 `json:"rejoined,omitempty"`
 	// Epoch and Fence are of the latest order seen.
 	Epoch uint64 `json:"epoch"`
 	Fence uint64 `json:"fence"`

@@ -444,6 +444,13 @@ func (r *Runner) back(ctx context.Context, c *Cluster, m, primary Member) error 
 			return err
 		}
 	}
+	// One that is counted acknowledges from its first event on: a write that waits, and that it had received before, would not be acknowledged before the next one, which may
+	// never come when those who wait have all connections.
+	if !f.Semi.Acker && !receives && slices.Contains(c.Record.Ackers, m.Host) && !slices.Contains(c.Record.Shut, m.Host) {
+		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, true) }); err != nil {
+			return err
+		}
+	}
 	if f.Replica == nil || !c.follows(f, primary.Host) {
 		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetReadOnly(ctx, true) }); err != nil {
 			return err

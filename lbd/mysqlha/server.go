@@ -64,6 +64,8 @@ type Server interface {
 	// FollowUntil is Follow up to a position that the source has, of the domains that it names: it returns when all up to there, and nothing after, is applied and both
 	// threads have stopped. One that is there already is left there. ErrMissingLog; ErrUnfit for a server that is further. When ctx ends the threads may go on to there.
 	FollowUntil(ctx context.Context, s Source, position string, demoted bool) error
+	// Inherit has a server whose binary log is empty, as a copy's is, count transactions as its own history, as Inherited says them.
+	Inherit(ctx context.Context, history string) error
 	// EndClients ends the connections of clients, but for accounts of ours and replicas, and returns how many there were. Not on a primary with waiters of semi-sync
 	// that is not read-only: a KILL commits them.
 	EndClients(ctx context.Context) (int, error)

@@ -2,6 +2,7 @@ package local
 
 import (
 	"bufio"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hostmesh/lbd/mysqlha"
 	"hostmesh/lbd/mysqlha/credentials"
 )
 
@@ -76,4 +78,30 @@ func TestDying(t *testing.T) {
 		t.Error("it is found")
 	}
 	mustDo(t, p.signal(syscall.SIGKILL)) // it is gone, which is no error
+}
+
+// TestFailureOfAStart tells a server that cannot recover from one that ended for another reason.
+func TestFailureOfAStart(t *testing.T) {
+	t.Parallel()
+	for text, spoilt := range map[string]bool{
+		"2026-11-30  0:23:54 0 [ERROR] Found 2 prepared transactions! It means that server was not shut down properly last time and critical recovery information (last binlog or tc.log file) was manually deleted after a crash.\n": true,
+		"2026-11-30  0:23:54 0 [Note] Found 2 prepared transaction(s) in InnoDB\n2026-11-30  0:23:54 0 [ERROR] Can't start server: Bind on TCP/IP port: Address already in use\n":                                                     false,
+	} {
+		log := filepath.Join(t.TempDir(), "error.log")
+		if err := os.WriteFile(log, []byte("[ERROR] Found 1 prepared transactions! It means that server was not shut down properly last time: of a start before\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l := &launch{logs: []logMark{markLog(log)}}
+		f, err := os.OpenFile(log, os.O_APPEND|os.O_WRONLY, 0)
+		if err == nil {
+			_, err = f.WriteString(text)
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.failure(); errors.Is(err, mysqlha.ErrUnrecoverable) != spoilt || !errors.Is(err, ErrNotServing) || spoilt && codeOf(err) != "unrecoverable" {
+			t.Errorf("%q: %v, which crosses as %s", text, err, codeOf(err))
+		}
+	}
 }

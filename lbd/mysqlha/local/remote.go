@@ -59,7 +59,7 @@ var codes = []struct {
 	err  error
 }{
 	{"overtaken", mysqlha.ErrOvertaken}, {"not_here", mysqlha.ErrNotHere}, {"marked", mysqlha.ErrMarked}, {"silent", mysqlha.ErrSilent},
-	{"damaged", ErrDamaged}, {"space", ErrSpace}, {"writable", ErrWritable}, {"unverified", ErrUnverified}, {"busy", ErrBusy}, {"not_serving", ErrNotServing}, {"address", ErrAddress}, {"clone", ErrClone},
+	{"unrecoverable", mysqlha.ErrUnrecoverable}, {"damaged", ErrDamaged}, {"space", ErrSpace}, {"writable", ErrWritable}, {"unverified", ErrUnverified}, {"busy", ErrBusy}, {"not_serving", ErrNotServing}, {"address", ErrAddress}, {"clone", ErrClone},
 	{"closed", ErrClosed}, {"deadline", context.DeadlineExceeded}, {"canceled", context.Canceled},
 }
 

@@ -35,11 +35,19 @@ type server struct {
 	why     string
 	unruled string // why the kernel does not have the rules; "" = it does
 	view    reading
+	started started       // the last start by this agent
 	full    string        // what is the matter with the disk; "" = it has room
 	dumps   bool          // mariadb-backup is not here, so that copies are dumps
 	changed chan struct{} // one slot: run is to publish
 	closed  bool
 	stopped chan struct{} // closed by close
+}
+
+// started is a process that this agent has started.
+type started struct {
+	pid   int
+	as    mysqlha.Role
+	epoch uint64 // of the order
 }
 
 // openServer finds the process and restores the rules. The server may be nil with an error.
@@ -216,6 +224,9 @@ func (s *server) localState() mysqlha.LocalState {
 	out := mysqlha.LocalState{Process: s.status, Since: s.since, Why: s.why, Marked: st.Marked, Copy: st.Copy, Epoch: st.Epoch, Fence: st.Fence}
 	if s.process != nil {
 		out.PID = s.process.pid
+		if s.started.pid == out.PID && s.started.as == mysqlha.AsReplica {
+			out.Rejoined = s.started.epoch
+		}
 	}
 	s.mu.Unlock()
 	for _, c := range st.Cuts {

@@ -87,7 +87,13 @@ func (s *server) startAs(ctx context.Context, o mysqlha.Order, as mysqlha.Role, 
 	if p != nil {
 		return &launch{}, nil
 	}
-	return s.launch(as, extra)
+	l, err := s.launch(as, extra)
+	if err == nil {
+		s.mu.Lock()
+		s.started = started{l.pid, as, o.Epoch}
+		s.mu.Unlock()
+	}
+	return l, err
 }
 
 // retried does f with the lock of orders until nothing of a start before is in its way. A kill is not kept waiting.
@@ -227,14 +233,14 @@ func (s *server) serve(ctx context.Context, l *launch) error {
 		}
 		select {
 		case <-gone:
-			return fmt.Errorf("%w: process %d ended: %s", ErrNotServing, p.pid, l.tail())
+			return fmt.Errorf("%w: process %d ended: %s", l.failure(), p.pid, l.tail())
 		case err := <-l.exited:
 			l.exited = nil
 			if p != nil {
 				continue // it is the process, or whoever started it
 			}
 			if err != nil {
-				return fmt.Errorf("%w: its command: %w: %s", ErrNotServing, err, l.tail())
+				return fmt.Errorf("%w: its command: %w: %s", l.failure(), err, l.tail())
 			}
 			late = time.After(handOver)
 		case <-late:
@@ -323,6 +329,20 @@ func (l *launch) tail() string {
 		return "its log says: " + said
 	}
 	return "its log says nothing"
+}
+
+// unrecoverable is what MariaDB says that finds transactions which are prepared, and a binary log that was closed in order: one that cuts off the end of its log in a
+// recovery, as a replica, marks it so before it has rolled back what it cut off.
+const unrecoverable = "prepared transactions! It means that server was not shut down properly last time"
+
+// failure is what became of a start whose process has ended.
+func (l *launch) failure() error {
+	for _, m := range l.logs {
+		if strings.Contains(m.since(), unrecoverable) {
+			return fmt.Errorf("%w: %w", ErrNotServing, mysqlha.ErrUnrecoverable)
+		}
+	}
+	return ErrNotServing
 }
 
 func (m logMark) since() string {

@@ -71,6 +71,19 @@ func (s *Server) SetAcker(ctx context.Context, on bool) error {
 	})
 }
 
+// Inherit implements mysqlha.Server.
+func (s *Server) Inherit(ctx context.Context, history string) error {
+	if err := checkPosition(flavourMariaDB, history); err != nil {
+		return err
+	}
+	return s.on(ctx, "say what a copy has", func(ctx context.Context, c session) error {
+		if c.d.v.flavour != flavourMariaDB {
+			return nil // it keeps that by itself
+		}
+		return c.exec(ctx, "SET GLOBAL gtid_binlog_state = '"+history+"'")
+	})
+}
+
 // killBatch is how many connections one statement ends.
 const killBatch = 200
 

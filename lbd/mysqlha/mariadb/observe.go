@@ -134,12 +134,20 @@ func (o *observer) learn(ctx context.Context) error {
 		}
 	}
 	slices.Sort(o.names)
+	return o.complete(rows.Err())
+}
+
+// complete reports whether a server has all variables that are needed, unless the answer broke off: then nothing is known of the rest.
+func (o *observer) complete(broken error) error {
+	if broken != nil {
+		return broken
+	}
 	for _, needed := range []string{"server_id", "max_connections", o.d.readOnlyName, o.d.sourceName, o.d.ackerName} {
 		if !slices.Contains(o.names, needed) {
-			return errors.Join(rows.Err(), fmt.Errorf("%w: it has no variable %s; install its plugin of semi-synchronous replication where that is one", mysqlha.ErrFlavour, needed))
+			return fmt.Errorf("%w: it has no variable %s; install its plugin of semi-synchronous replication where that is one", mysqlha.ErrFlavour, needed)
 		}
 	}
-	return rows.Err()
+	return nil
 }
 
 // prepare writes what is asked. Users are ours.

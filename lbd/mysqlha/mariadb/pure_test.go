@@ -245,3 +245,19 @@ func TestStatementsOfFollow(t *testing.T) {
 		}
 	}
 }
+
+// TestAnAnswerThatBreaksOffIsNoFlavour has a server be told from one that lacks a variable when only its answer was cut short.
+func TestAnAnswerThatBreaksOffIsNoFlavour(t *testing.T) {
+	t.Parallel()
+	o := &observer{d: maria(version{})}
+	if err := o.complete(context.DeadlineExceeded); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, mysqlha.ErrFlavour) {
+		t.Errorf("an answer that broke off: %v", err)
+	}
+	if err := o.complete(nil); !errors.Is(err, mysqlha.ErrFlavour) {
+		t.Errorf("one that has none of the variables: %v", err)
+	}
+	o.names = []string{"server_id", "max_connections", o.d.readOnlyName, o.d.sourceName, o.d.ackerName}
+	if err := o.complete(nil); err != nil {
+		t.Errorf("one that has all: %v", err)
+	}
+}

@@ -416,3 +416,33 @@ func TestPasswordsOfAllKinds(t *testing.T) {
 		must(t, w.add(t).server.Ping(ctx(t)))
 	}
 }
+
+// TestACopyInheritsWhatItsLogDoesNotHave has a server with an empty binary log say that it has what others had written before it was a copy, and go on from there.
+func TestACopyInheritsWhatItsLogDoesNotHave(t *testing.T) {
+	t.Parallel()
+	real := mariadbtest.Start(t, mariadbtest.Options{Writable: true, ID: 4})
+	s, err := mariadb.Open(mariadb.DefaultConfig(netip.MustParseAddr(real.Addr), real.Port, real.Accounts))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	real.Exec("RESET MASTER", "SET GLOBAL gtid_slave_pos = '0-5-730'")
+	has := mysqlha.Inherited(mysqlha.MariaDB, "0-1-128,0-5-700", "0-5-730")
+	if err := s.Inherit(t.Context(), has); err != nil {
+		t.Fatal(err)
+	}
+	f, err := s.Observe(t.Context())
+	if err != nil || f.Binlog != "0-1-128,0-5-730" || f.Current != "0-5-730" {
+		t.Fatalf("it has %q, at %q: %v", f.Binlog, f.Current, err)
+	}
+	real.Exec("CREATE DATABASE goes_on")
+	if f, err = s.Observe(t.Context()); err != nil || f.Current != "0-4-731" {
+		t.Errorf("it has %q, at %q: %v", f.Binlog, f.Current, err)
+	}
+	if err := s.Inherit(t.Context(), "0-1-1"); err == nil {
+		t.Error("what a server has was replaced whose log is not empty")
+	}
+	if err := s.Inherit(t.Context(), "0-1-1'; DROP DATABASE goes_on"); err == nil {
+		t.Error("a text that is no list of transactions was taken")
+	}
+}

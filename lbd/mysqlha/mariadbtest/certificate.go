@@ -16,11 +16,12 @@ import (
 	"hostmesh/lbd/mysqlha/credentials"
 )
 
-// certify makes an authority, and a certificate of the server for its address; it returns the settings, and has the accounts trust the authority.
-func (s *Server) certify() []string {
+// certify makes an authority, and a certificate of the server for its address and some more; it returns the settings, and has the accounts trust the authority where they
+// trust none yet.
+func (s *Server) certify(known []string) []string {
 	s.t.Helper()
-	ca, caKey := s.certificate("ca", nil, nil)
-	s.certificate("server", ca, caKey)
+	ca, caKey := s.certificate("ca", nil, nil, nil)
+	s.certificate("server", append([]string{s.Addr}, known...), ca, caKey)
 	file := func(name string) string { return filepath.Join(s.Dir, name) }
 	if s.Accounts.TLS == nil {
 		s.Accounts.TLS = &credentials.TLS{CA: file("ca.pem"), Verify: credentials.VerifyIdentity}
@@ -28,8 +29,8 @@ func (s *Server) certify() []string {
 	return []string{"ssl-ca=" + file("ca.pem"), "ssl-cert=" + file("server.pem"), "ssl-key=" + file("server.key")}
 }
 
-// certificate makes name.pem and name.key, signed by an authority, or by itself: then it is one.
-func (s *Server) certificate(name string, ca *x509.Certificate, caKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+// certificate makes name.pem and name.key for some addresses, signed by an authority, or by itself: then it is one.
+func (s *Server) certificate(name string, addrs []string, ca *x509.Certificate, caKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
 	s.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -44,7 +45,10 @@ func (s *Server) certificate(name string, ca *x509.Certificate, caKey *ecdsa.Pri
 		c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign
 		ca, caKey = c, key
 	} else {
-		c.IPAddresses, c.ExtKeyUsage = []net.IP{net.ParseIP(s.Addr)}, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+		for _, addr := range addrs {
+			c.IPAddresses = append(c.IPAddresses, net.ParseIP(addr))
+		}
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, c, ca, key.Public(), caKey)
 	if err != nil {

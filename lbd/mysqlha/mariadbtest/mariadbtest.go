@@ -47,8 +47,11 @@ type Options struct {
 	Settings []string
 	// Writable has it start so that it takes writes; else it is read-only.
 	Writable bool
-	// TLS gives it a certificate, of an authority of its own, for Addr.
-	TLS bool
+	// TLS gives it a certificate, of an authority of its own, for Addr and for the addresses Known.
+	TLS   bool
+	Known []string
+	// In is where its directory is made; "" = where temporary files are.
+	In string
 	// Files are the accounts; the zero value is Accounts(). Grants are their privileges, nil = mariadb.Grants.
 	Accounts credentials.File
 	Grants   []string
@@ -108,7 +111,7 @@ func Start(t testing.TB, o Options) *Server {
 		s.Accounts = Accounts()
 	}
 	// Not t.TempDir: a socket's path has 107 bytes at most, and names of tests are long.
-	dir, err := os.MkdirTemp("", "mdb")
+	dir, err := os.MkdirTemp(o.In, "mdb")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +121,7 @@ func Start(t testing.TB, o Options) *Server {
 	fresh(t, s.Datadir)
 	settings := append(Defaults(s), o.Settings...)
 	if o.TLS {
-		settings = append(settings, s.certify()...)
+		settings = append(settings, s.certify(o.Known)...)
 	}
 	if err := os.WriteFile(s.Config, []byte("[mysqld]\n"+strings.Join(settings, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -404,6 +407,8 @@ func install(t testing.TB, datadir string) {
 	t.Helper()
 	cmd := exec.Command(program(t, "mariadb-install-db"), "--no-defaults", "--datadir="+datadir, "--auth-root-authentication-method=normal",
 		"--skip-test-db", "--user="+currentUser(t), "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=8M")
+	// Its temporary tables are named by the number of its process, which another has in a namespace of its own.
+	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Dir(datadir))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("make an empty database: %v\n%s", err, out)

@@ -51,7 +51,7 @@ func (b *box) begin(as mysqlha.Role) {
 	if b.running {
 		return
 	}
-	b.relay, b.lasts = nil, nil
+	b.relay, b.lasts, b.rejoined = nil, nil, 0
 	if as == mysqlha.AsReplica {
 		for n := len(b.log); n > 0 && !b.log[n-1].committed; n-- {
 			b.log = b.log[:n-1]
@@ -66,6 +66,11 @@ func (b *box) begin(as mysqlha.Role) {
 	b.pid, b.ended = b.lastPID+100, ""
 	b.died, b.began, b.beats = make(chan struct{}), time.Now(), 0
 	b.process, b.processAt = mysqlha.ProcessRuns, time.Now()
+}
+
+// Spoil has the server of a host, which is killed, not recover its data any more: each start ends until they are made anew.
+func (w *World) Spoil(host string) {
+	w.with(host, func(b *box) { b.spoilt = true; b.end(mysqlha.ProcessDied, "killed amid its recovery") })
 }
 
 // Freeze stops the server's process (SIGSTOP), or lets it go on.

@@ -54,7 +54,7 @@ func (l *local) State(ctx context.Context, tag string) (st mysqlha.LocalState, e
 		return st, fmt.Errorf("%s: %w: %q", l.host, mysqlha.ErrNotHere, tag)
 	}
 	err = l.tell(ctx, "state", nil, func(b *box) error {
-		st = mysqlha.LocalState{Process: b.process, PID: b.pid, Since: b.processAt, Why: b.ended, Marked: b.marked, Epoch: b.epoch, Fence: b.fence}
+		st = mysqlha.LocalState{Process: b.process, PID: b.pid, Since: b.processAt, Why: b.ended, Marked: b.marked, Epoch: b.epoch, Fence: b.fence, Rejoined: b.rejoined}
 		if b.tenure != nil && b.tenure.Valid() {
 			st.VIP = "held"
 		}
@@ -123,7 +123,17 @@ func (l *local) Start(ctx context.Context, o mysqlha.Order, as mysqlha.Role) err
 			b.end(mysqlha.ProcessStopped, b.marked) // somebody started what was fenced
 		}
 		b.marked = ""
+		if b.running {
+			return nil
+		}
+		if b.spoilt {
+			b.ended = mysqlha.ErrUnrecoverable.Error()
+			return fmt.Errorf("%s: %w", l.host, mysqlha.ErrUnrecoverable)
+		}
 		b.begin(as)
+		if as == mysqlha.AsReplica {
+			b.rejoined = o.Epoch
+		}
 		return nil
 	})
 }
@@ -260,7 +270,7 @@ func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progres
 			}
 			b.log = append(b.log, t)
 		}
-		b.marked, b.tampered = "", src.tampered
+		b.marked, b.spoilt, b.tampered = "", false, src.tampered
 		b.begin(mysqlha.AsReplica)
 		pos = position(b.log)
 		return nil

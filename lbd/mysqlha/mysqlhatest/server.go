@@ -259,6 +259,11 @@ func (s *server) SetSource(ctx context.Context, on bool) error {
 	})
 }
 
+// Inherit implements mysqlha.Server: a copy has the log of whose copy it is.
+func (s *server) Inherit(ctx context.Context, _ string) error {
+	return s.ask(ctx, "inherit", func(*box) error { return nil })
+}
+
 // SetAcker implements mysqlha.Server.
 func (s *server) SetAcker(ctx context.Context, on bool) error {
 	return s.ask(ctx, "acker", func(b *box) error { b.acker = on; return nil })

@@ -72,6 +72,9 @@ type box struct {
 	// noQuorum says that it reaches no majority of those who have the record.
 	noQuorum bool
 
+	spoilt   bool   // the server cannot recover its data
+	rejoined uint64 // the epoch in which the process was started as a replica
+
 	// Of the server, on disk.
 	log   []txn // the binary log
 	relay []txn // received and not applied
