@@ -31,12 +31,17 @@ func (s *dbSite) dbPort(vip netip.Addr) string { return netip.AddrPortFrom(vip, 
 
 // connects makes a connection from the clients' namespace. One is used by one goroutine.
 func (s *dbSite) connects(vip netip.Addr) (driver.Conn, error) {
+	// An address that nobody has is asked for anew soon, as one who waits for it would.
+	return s.dials(vip, 250*time.Millisecond, time.Second)
+}
+
+// dials is connects with other bounds, of what connects and of what is waited for then.
+func (s *dbSite) dials(vip netip.Addr, dial, patience time.Duration) (driver.Conn, error) {
 	c := mysql.NewConfig()
 	c.User, c.Passwd, c.Net, c.Addr, c.DBName, c.Logger = "app", "app", "tcp", s.dbPort(vip), "shop", &mysql.NopLogger{}
-	c.Timeout, c.ReadTimeout, c.WriteTimeout, c.InterpolateParams = time.Second, time.Second, time.Second, true
+	c.Timeout, c.ReadTimeout, c.WriteTimeout, c.InterpolateParams = patience, patience, patience, true
 	c.DialFunc = func(ctx context.Context, _, addr string) (conn net.Conn, err error) {
-		// An address that nobody has is asked for anew soon, as one who waits for it would.
-		d := net.Dialer{Timeout: 250 * time.Millisecond}
+		d := net.Dialer{Timeout: dial}
 		return conn, inSpace(s.t, "c1", func() (err error) { conn, err = d.DialContext(ctx, "tcp4", addr); return err })
 	}
 	connector, err := mysql.NewConnector(c)

@@ -44,7 +44,8 @@ type dbSite struct {
 	killed  *box // the agent that a fault has killed
 }
 
-func newDBSite(t *testing.T) *dbSite {
+// newDBSite makes one whose servers have some settings beside the usual ones.
+func newDBSite(t *testing.T, settings ...string) *dbSite {
 	s := &dbSite{lbSite: &lbSite{w: wires{t}, macs: map[string]*box{}, spaces: map[*box]string{}}, dbs: map[string]*mariadbtest.Server{}}
 	names := []string{"db1", "db2", "db3", "box4", "box5"}
 	addrs := map[string]string{"c1": "10.77.0.61"}
@@ -65,7 +66,7 @@ func newDBSite(t *testing.T) *dbSite {
 		}
 		text := "admin: {user: hostmesh, password: \"admin's\"}\nreplication: {user: hostmesh_repl, password: \"replica's\"}\nbackup: {user: hostmesh_backup, password: backup}\n"
 		if i < 4 {
-			db := mariadbtest.Start(t, mariadbtest.Options{Name: name, ID: uint32(i + 1), Space: name, Addr: addrs[name], Port: 3306, Settings: []string{"bind-address=0.0.0.0"}, Accounts: shopAccounts(), Hosts: []string{shopHosts}})
+			db := mariadbtest.Start(t, mariadbtest.Options{Name: name, ID: uint32(i + 1), Space: name, Addr: addrs[name], Port: 3306, Settings: append([]string{"bind-address=0.0.0.0"}, settings...), Accounts: shopAccounts(), Hosts: []string{shopHosts}})
 			s.dbs[name] = db
 			db.Exec("SET sql_log_bin=0", "CREATE USER app@'10.77.0.%' IDENTIFIED BY 'app'", "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, INDEX, ALTER ON shop.* TO app@'10.77.0.%'")
 			x := db.Accounts.Server

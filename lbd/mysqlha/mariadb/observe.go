@@ -133,13 +133,17 @@ func (o *observer) learn(ctx context.Context) error {
 			return fmt.Errorf("%w: it is a node of Galera (wsrep_on), which has no primary; take it out of the tag", mysqlha.ErrFlavour)
 		}
 	}
+	// Of an answer that was cut off, as by a server that stood still amid it, nothing can be said to be missing.
+	if err := rows.Err(); err != nil {
+		return err
+	}
 	slices.Sort(o.names)
 	for _, needed := range []string{"server_id", "max_connections", o.d.readOnlyName, o.d.sourceName, o.d.ackerName} {
 		if !slices.Contains(o.names, needed) {
-			return errors.Join(rows.Err(), fmt.Errorf("%w: it has no variable %s; install its plugin of semi-synchronous replication where that is one", mysqlha.ErrFlavour, needed))
+			return fmt.Errorf("%w: it has no variable %s; install its plugin of semi-synchronous replication where that is one", mysqlha.ErrFlavour, needed)
 		}
 	}
-	return rows.Err()
+	return nil
 }
 
 // prepare writes what is asked. Users are ours.
