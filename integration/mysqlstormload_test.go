@@ -100,7 +100,7 @@ func (l *stormLedger) write() {
 		conn, err := l.s.dials(writeVIP, stormDial, stormPatience)
 		if err != nil {
 			l.ends(-1, unsent, reasonOf(err))
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(20 * time.Millisecond)
 			continue
 		}
 		for range l.turns {

@@ -29,6 +29,7 @@ const (
 	PrimaryFull     Name = "disk full at the primary"
 	PrimarySatiated Name = "primary has too many connections"
 	PrimarySuspect  Name = "primary suspected"
+	PrimaryStuck    Name = "acknowledgement lost"
 	PrimaryFollows  Name = "primary follows another"
 	PrimaryReadOnly Name = "primary is read-only"
 	PrimaryAsync    Name = "primary does not wait for acknowledgements"
@@ -62,7 +63,7 @@ const (
 // byUrgency is all of them, in order.
 var byUrgency = []Name{
 	QuorumLost, NoMembers, NoRecord, IntentStopped, IntentOpen, ClusterDown, Blind, TwoPrimaries, PrimaryDead, PrimarySilent, PrimaryGone, WrongFlavour, WrongAccount, PrimaryFull, PrimarySatiated,
-	PrimarySuspect, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
+	PrimarySuspect, PrimaryStuck, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
 	ReplicaAstray, ReplicaStopped, ReplicaNew, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, AckerStray, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryAlone, OneMember,
 	ReplicaLagging, IsPaused, Well,
 }
@@ -275,6 +276,11 @@ func (d *diagnosing) primary() {
 		}
 		d.add(PrimaryAsync, host, host+" does not wait for acknowledgements as Durability wants it", evidence, "")
 	}
+	if since, by := c.stuck(o); by != "" {
+		d.add(PrimaryStuck, host, fmt.Sprintf("%s waits for the acknowledgement of what its replicas have: it was lost, and will not come", host),
+			[]string{fmt.Sprintf("%d sessions wait; its log has not moved for %s; %s received all that is in it %s ago, and is connected", f.Semi.Waiting, age(o.Now, since), by, age(o.Now, o.Servers[by].Got))},
+			"hostmesh mysql failover "+tag+", where that is not automatic: another takes the writes, and has all")
+	}
 	if s.Agent && s.VIP == "" && !f.ReadOnly {
 		d.add(AddressAway, host, fmt.Sprintf("%s is not at %s", c.MySQL.VIP, host), nil, "")
 	}
@@ -394,4 +400,25 @@ func shorten(s string) string {
 		return s[:160] + "…"
 	}
 	return s
+}
+
+// stuck tells since when sessions of the primary wait for an acknowledgement that was lost, and one that has all that they wait for; "" = they do not. A replica that is
+// connected anew, by GTID, after what it has received is asked for an acknowledgement of the next transaction only; and that one waits for those before it. So do all.
+func (c *Cluster) stuck(o *Observations) (since time.Time, by string) {
+	p := o.Servers[c.Record.Primary]
+	f := p.Facts
+	if !p.answers(o.Now) || f.ReadOnly || f.Replica != nil || f.Semi.Waiting == 0 || f.Semi.Clients == 0 || o.Now.Sub(p.Wrote) < stuckAfter {
+		return time.Time{}, ""
+	}
+	for _, host := range c.Record.Ackers {
+		s := o.Servers[host]
+		switch {
+		case !s.answers(o.Now) || !s.Facts.Semi.Acker || !c.follows(s.Facts, c.Record.Primary) || s.Facts.Replica.IO != "Yes" || s.frozen(o.Now):
+		case !hasAll(c, o, host) || o.Now.Sub(s.Got) < stuckAfter:
+			return time.Time{}, "" // it may be about to acknowledge
+		default:
+			by = host
+		}
+	}
+	return p.Wrote, by
 }
