@@ -305,9 +305,17 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 	if err := r.complete(ctx, c, from, primary); err != nil {
 		return err
 	}
+	donor, ok := c.Known(from)
+	if !ok {
+		return fmt.Errorf("%s is no member", from)
+	}
+	had, err := r.observe(ctx, donor)
+	if err != nil {
+		return err
+	}
 	began := time.Now()
 	var position string
-	err := r.bounded(ctx, longBound, func(ctx context.Context) (err error) {
+	err = r.bounded(ctx, longBound, func(ctx context.Context) (err error) {
 		position, err = local.Clone(ctx, order, from, progress)
 		return err
 	})
@@ -327,6 +335,9 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 		return err
 	} else if !lost.Empty() {
 		return fmt.Errorf("the copy of %s that %s is has not got what it wrote itself as a primary, up to %s, and would skip that: it is made again", from, m.Host, lost)
+	}
+	if err := r.inherit(ctx, m, f, had, position); err != nil {
+		return err
 	}
 	return r.attach(ctx, c, m, server, false)
 }

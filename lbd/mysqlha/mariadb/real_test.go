@@ -416,3 +416,18 @@ func TestPasswordsOfAllKinds(t *testing.T) {
 		must(t, w.add(t).server.Ping(ctx(t)))
 	}
 }
+
+// TestHistoryOfACopy: the log of a server that has none yet can be told what is in its data, by our account, and remembers it.
+func TestHistoryOfACopy(t *testing.T) {
+	t.Parallel()
+	w := &world{}
+	m := w.add(t)
+	m.real.Exec("RESET MASTER")
+	want := "0-1-100,0-2-40"
+	if file, err := m.server.Apply(ctx(t), []mysqlha.Setting{{Name: "gtid_binlog_state", Want: want}}); err != nil || len(file) > 0 {
+		t.Fatalf("%v, %v", file, err)
+	}
+	m.real.Kill()
+	m.real.Restart("--read-only=1")
+	until(t, m, "it remembers", func(f mysqlha.Facts) bool { return f.Binlog == want })
+}
