@@ -85,6 +85,23 @@ func (x *storm) faults() []stormFault {
 		{"an agent restarted", 1 * s, 5 * s, agentEnds(anyBox)},
 		{"primary's host dies", 4 * s, 15 * s, hostDies(primary)},
 		{"replica's host dies", 4 * s, 15 * s, hostDies(replica)},
+		{"all members' hosts die", 4 * s, 10 * s, func(x *storm, rng *rand.Rand) (string, func()) {
+			var names []string
+			for _, h := range x.members {
+				if x.takesHold("agent " + h) {
+					x.box(h).kill()
+					x.killsServer(h)
+					names = append(names, h)
+				}
+			}
+			rng.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+			return fmt.Sprintf("the agents and servers of all members are killed, to come back as %v", names), func() {
+				for _, h := range names {
+					x.startsAgent(h)
+					time.Sleep(time.Duration(rng.Int64N(int64(2 * s))))
+				}
+			}
+		}},
 		{"primary's link down", 4 * s, 15 * s, linkDown(primary)},
 		{"a link down", 4 * s, 15 * s, linkDown(anyBox)},
 		{"primary's packets lost one way", 4 * s, 12 * s, oneWay(primary)},
