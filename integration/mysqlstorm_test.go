@@ -393,8 +393,6 @@ func (x *storm) tellLost(host string, lost, wrong []int64, err error) {
 	x.defect("%s lost %d rows that were acknowledged (%s); has %d that were refused (%v): %v\n%s", host, len(lost), strings.Join(when, ", "), len(wrong), wrong[:min(len(wrong), 10)], err, x.told())
 }
 
-func (x *storm) told2() string { return x.dbSite.told() }
-
 // well tells why the cluster is not.
 func (x *storm) well() error {
 	if x.unsaid {
