@@ -170,16 +170,8 @@ func (r *Runner) writable(ctx context.Context, c *Cluster, m Member) error {
 	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetSource(ctx, wanted(c, len(rec.Ackers))) }); err != nil {
 		return err
 	}
-	if f, err := r.observe(ctx, m); err != nil {
-		return err
-	} else if c.deaf(f) && f.Uptime < deafPatience {
-		return fmt.Errorf("%s takes no writes yet: no replica is connected that acknowledges", m.Host)
-	}
 	return r.takeWrites(ctx, c, server, len(rec.Ackers))
 }
-
-// deafPatience is how long after its start a primary is kept from taking writes that nobody would acknowledge. After that they wait.
-const deafPatience = 30 * time.Second
 
 // receives reports whether a server receives from the primary.
 func receives(c *Cluster, f Facts, primary Member) bool {

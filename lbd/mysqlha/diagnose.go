@@ -262,6 +262,9 @@ func (d *diagnosing) primary() {
 	}
 	if f.ReadOnly && f.Replica == nil {
 		text, remedy := " is the primary, and read-only, as after each start", ""
+		if c.deaf(f) {
+			text = " is the primary, and read-only, as after each start, until a replica is connected that acknowledges"
+		}
 		if c.unheard() {
 			text, remedy = " is the primary, and stays read-only until a replica acknowledges: Durability is strict, and so writes would wait for ever", "bring a replica back, or give the tag to another host; or Durability: available"
 		}

@@ -118,6 +118,11 @@ func (x *seen) stuck() {
 	}
 }
 
+// started has the primary be as after a start.
+func (x *seen) started() {
+	x.edit("db1", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Uptime, s.Facts.Semi = true, 5*time.Second, SemiSync{} })
+}
+
 // cases are what a cluster can have. The first diagnosis is want.
 var cases = []struct {
 	title string
@@ -282,6 +287,16 @@ var cases = []struct {
 		x.edit("db3", func(s *Sight) { s.Facts.Received, s.Facts.Current = "0-1-899", "0-1-899" })
 	}},
 	{"an acknowledgement was lost, and the other replica is away", PrimaryStuck, ActPage, func(x *seen) { x.stuck(); x.silent("db3") }},
+	{"the primary was started, and nobody acknowledges yet", PrimaryReadOnly, ActSource, func(x *seen) { x.started() }},
+	{"the primary was started, and waits for the first that acknowledges", PrimaryReadOnly, ActResume, func(x *seen) {
+		x.started()
+		x.edit("db1", func(s *Sight) { s.Facts.Semi.Source = true })
+		x.io("No", "db2")
+	}},
+	{"the primary was started, and somebody acknowledges", PrimaryReadOnly, ActWritable, func(x *seen) {
+		x.started()
+		x.edit("db1", func(s *Sight) { s.Facts.Semi.Source, s.Facts.Semi.Clients = true, 1 })
+	}},
 	{"the primary does not wait", PrimaryAsync, ActSource, func(x *seen) { x.edit("db1", func(s *Sight) { s.Facts.Semi.Source = false }) }},
 	{"the primary is no member", PrimaryGone, ActNone, func(x *seen) { x.c.Others, x.c.Members = x.c.Members[:1], x.c.Members[1:] }},
 	{"its disk is full", PrimaryFull, ActNone, func(x *seen) { x.edit("db1", func(s *Sight) { s.DiskFull = "0 of 100 GiB are free" }) }},

@@ -263,7 +263,7 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 			return act(ActReadOnly, d.Text)
 		}
 	case PrimaryReadOnly:
-		if r.Fenced[host] == "" && p.Facts.Replica == nil && Supported(p.Facts) == "" && !c.unheard() {
+		if r.Fenced[host] == "" && p.Facts.Replica == nil && Supported(p.Facts) == "" && !c.unheard() && !c.deaf(p.Facts) {
 			return act(ActWritable, "the record says that it is the primary, and nothing deposes it")
 		}
 	case PrimaryAsync:

@@ -45,10 +45,10 @@ func (c *Cluster) unheard() bool {
 	return c.Strict() && len(c.Record.Ackers) == 0 && len(c.Members) > 1
 }
 
-// deaf reports whether the primary is to wait for acknowledgements, and nobody is connected who gives any. What it wrote now, replicas could receive before they are told
-// to acknowledge, and then never would.
+// deaf reports whether a primary that was just started is to wait for acknowledgements, and nobody is connected who gives any. What it wrote now, replicas could receive
+// before they are told to acknowledge, and then never would. After a while it takes writes that wait.
 func (c *Cluster) deaf(f Facts) bool {
-	return c.Strict() && len(c.Members) > 1 && f.Semi.Clients == 0
+	return c.Strict() && len(c.Members) > 1 && f.ReadOnly && f.Semi.Clients == 0 && f.Uptime < deafPatience
 }
 
 // Member finds a host among members.
@@ -189,6 +189,8 @@ const (
 	ackerPatience = 10 * time.Second
 	// stuckAfter is how long sessions wait for the acknowledgement of what all have, before it is said that it will never come: it takes milliseconds.
 	stuckAfter = 3 * time.Second
+	// deafPatience is how long after its start a primary is kept from taking writes that nobody would acknowledge.
+	deafPatience = 30 * time.Second
 	// startSlack is by how much two estimates of when one process began may differ: uptime has seconds, and clocks are not one.
 	startSlack = 3 * time.Second
 	// flapTime is how long after an automatic failover no other follows, unless a person has acknowledged it.
