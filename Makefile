@@ -7,7 +7,7 @@ LDFLAGS     := -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 DNS_PARTS   := nameservers,dnsload
 
-.PHONY: all deps build demo test race bench bench-dns sim soak prove balance databases lint docs clean
+.PHONY: all deps build demo test race bench bench-dns sim soak prove balance databases databases-soak lint docs clean
 
 all: build
 
@@ -65,6 +65,11 @@ databases: ## 20 runs of each fault of database clusters of three and of five, p
 	@packaging/deps.sh test
 	@$(MAKE) --no-print-directory build
 	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh HOSTMESH_TEST_DB_RUNS=$(or $(RUNS),20) HOSTMESH_TEST_DB_ONLY='$(ONLY)' $(GO) test -tags '$(TAGS)' -timeout 0 -count 1 -parallel 1 -v ./integration -run '$(if $(filter 5,$(MEMBERS)),TestDatabasesOfFive,TestDatabases($$|Of|Without))'
+
+databases-soak: ## break a database cluster by chance for an hour while rows are written through its address, and see whether it keeps its word (make test has two minutes); FOR=10m, SEED=N, RATE=1000, OUT=bin, ONLY='kill|link'; needs root
+	@packaging/deps.sh test
+	@$(MAKE) --no-print-directory build
+	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh HOSTMESH_TEST_DB_SOAK=$(or $(FOR),1h) HOSTMESH_TEST_DB_SOAK_SEED='$(SEED)' HOSTMESH_TEST_DB_SOAK_RATE='$(RATE)' HOSTMESH_TEST_DB_SOAK_ONLY='$(ONLY)' HOSTMESH_TEST_DB_SOAK_OUT=$(abspath $(or $(OUT),bin)) $(GO) test -tags '$(TAGS)' -timeout 0 -count 1 -v ./integration -run TestDatabasesUnderRandomFaults
 
 lint: ## gofmt, go vet for both builds, staticcheck
 	@packaging/deps.sh build

@@ -94,7 +94,7 @@ func inOwn(t *testing.T, spaces uintptr, tools []string) {
 		}
 	}
 	limit := "-test.timeout=10m"
-	if os.Getenv(lbRuns) != "" || os.Getenv(dbRuns) != "" {
+	if os.Getenv(lbRuns) != "" || os.Getenv(dbRuns) != "" || os.Getenv(stormFor) != "" {
 		limit = "-test.timeout=0" // by hand: for as long as it takes
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", limit)

@@ -47,6 +47,15 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 	case ActWritable:
 		return r.writable(ctx, c, m)
 	case ActFollow, ActResume:
+		// One that is counted acknowledges from the first that it receives: what it had received before it was told, it never would. Why it was not told, see ActSpeak.
+		if s := o.Servers[a.Host]; slices.Contains(c.Record.Ackers, a.Host) && s.Known && !s.Facts.Semi.Acker && !receives(c, s.Facts, primary) {
+			if err := r.store(ctx, func(rec *Record) { delete(rec.Starts, a.Host) }); err != nil {
+				return err
+			}
+			if err := do(openBound, func(ctx context.Context) error { return server.SetAcker(ctx, true) }); err != nil {
+				return err
+			}
+		}
 		return r.back(ctx, c, m, primary)
 	case ActAcker, ActProve:
 		if err := r.sound(ctx, c, m); err != nil {
@@ -206,6 +215,11 @@ func (r *Runner) writable(ctx context.Context, c *Cluster, m Member) error {
 		return err
 	}
 	return r.takeWrites(ctx, c, server, len(rec.Ackers))
+}
+
+// receives reports whether a server receives from the primary.
+func receives(c *Cluster, f Facts, primary Member) bool {
+	return f.Replica != nil && f.Replica.IO == "Yes" && c.follows(f, primary.Host)
 }
 
 // patient has a server wait for acknowledgements as long as Durability wants it, once it is the primary: one that became a member later may have what its file says.

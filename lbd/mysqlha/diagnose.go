@@ -31,6 +31,7 @@ const (
 	PrimarySatiated Name = "primary has too many connections"
 	PrimarySuspect  Name = "primary suspected"
 	PrimaryAlone    Name = "agent of the primary gone"
+	PrimaryStuck    Name = "acknowledgement lost"
 	PrimaryFollows  Name = "primary follows another"
 	PrimaryReadOnly Name = "primary is read-only"
 	PrimaryAsync    Name = "primary does not wait for acknowledgements"
@@ -66,7 +67,7 @@ const (
 // byUrgency is all of them, in order.
 var byUrgency = []Name{
 	QuorumLost, NoMembers, NoRecord, RecordBehind, IntentStopped, IntentOpen, ClusterDown, Blind, TwoPrimaries, PrimaryDead, PrimarySilent, PrimaryGone, WrongFlavour, WrongAccount, PrimaryFull, PrimarySatiated,
-	PrimarySuspect, PrimaryAlone, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
+	PrimarySuspect, PrimaryStuck, PrimaryAlone, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
 	ReplicaAstray, ReplicaStopped, ReplicaNew, CopyDiffers, CopyUnverified, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, AckerStray, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryUnseen, OneMember,
 	ReplicaLagging, IsPaused, Well,
 }
@@ -289,6 +290,9 @@ func (d *diagnosing) primary() {
 	}
 	if f.ReadOnly && f.Replica == nil {
 		text, remedy := " is the primary, and read-only, as after each start", ""
+		if c.deaf(f) {
+			text = " is the primary, and read-only, as after each start, until a replica is connected that acknowledges"
+		}
 		if c.unheard() {
 			text, remedy = " is the primary, and stays read-only until a replica acknowledges: Durability is strict, and so writes would wait for ever", "bring a replica back, or give the tag to another host; or Durability: available"
 		}
@@ -302,6 +306,11 @@ func (d *diagnosing) primary() {
 			evidence = append(evidence, fmt.Sprintf("%s is %s, and is to be %s: %s", s.Name, s.Have, s.Want, s.Why))
 		}
 		d.add(PrimaryAsync, host, host+" does not wait for acknowledgements as Durability wants it", evidence, "")
+	}
+	if since, by := c.stuck(o); by != "" {
+		d.add(PrimaryStuck, host, fmt.Sprintf("%s waits for the acknowledgement of what its replicas have: it was lost, and will not come", host),
+			[]string{fmt.Sprintf("%d sessions wait; its log has not moved for %s; %s received all that is in it %s ago, and is connected", f.Semi.Waiting, age(o.Now, since), by, age(o.Now, o.Servers[by].Got))},
+			"hostmesh mysql failover "+tag+", where that is not automatic: another takes the writes, and has all")
 	}
 	if s.Agent && s.VIP == "" && !f.ReadOnly {
 		d.add(AddressAway, host, fmt.Sprintf("%s is not at %s", c.MySQL.VIP, host), nil, "")
@@ -422,4 +431,25 @@ func shorten(s string) string {
 		return s[:160] + "…"
 	}
 	return s
+}
+
+// stuck tells since when sessions of the primary wait for an acknowledgement that was lost, and one that has all that they wait for; "" = they do not. A replica that is
+// connected anew, by GTID, after what it has received is asked for an acknowledgement of the next transaction only; and that one waits for those before it. So do all.
+func (c *Cluster) stuck(o *Observations) (since time.Time, by string) {
+	p := o.Servers[c.Record.Primary]
+	f := p.Facts
+	if !p.answers(o.Now) || f.ReadOnly || f.Replica != nil || f.Semi.Waiting == 0 || f.Semi.Clients == 0 || o.Now.Sub(p.Wrote) < stuckAfter {
+		return time.Time{}, ""
+	}
+	for _, host := range c.Record.Ackers {
+		s := o.Servers[host]
+		switch {
+		case !s.answers(o.Now) || !s.Facts.Semi.Acker || !c.follows(s.Facts, c.Record.Primary) || s.Facts.Replica.IO != "Yes" || s.frozen(o.Now):
+		case !hasAll(c, o, host) || o.Now.Sub(s.Got) < stuckAfter:
+			return time.Time{}, "" // it may be about to acknowledge
+		default:
+			by = host
+		}
+	}
+	return p.Wrote, by
 }

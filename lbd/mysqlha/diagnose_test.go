@@ -114,6 +114,19 @@ func (x *seen) agentGoneFor(host string, d time.Duration) {
 	x.edit(host, func(s *Sight) { s.Agent, s.AgentGone = false, now.Add(-d) })
 }
 
+// stuck has sessions wait at the primary for what all replicas have had for long.
+func (x *seen) stuck() {
+	x.edit("db1", func(s *Sight) { s.Facts.Semi.Waiting, s.Wrote = 3, now.Add(-5*time.Second) })
+	for _, host := range []string{"db2", "db3"} {
+		x.edit(host, func(s *Sight) { s.Got = now.Add(-5 * time.Second) })
+	}
+}
+
+// started has the primary be as after a start.
+func (x *seen) started() {
+	x.edit("db1", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Uptime, s.Facts.Semi = true, 5*time.Second, SemiSync{} })
+}
+
 // cases are what a cluster can have. The first diagnosis is want.
 var cases = []struct {
 	title string
@@ -266,6 +279,27 @@ var cases = []struct {
 		x.edit("db1", func(s *Sight) {
 			s.Facts.Replica = &Replication{SourceHost: "10.1.0.12", SourcePort: 3306, IO: "Yes", SQL: true, UsesGTID: true}
 		})
+	}},
+	{"replicas have all, and an acknowledgement was lost", PrimaryStuck, ActFailover, func(x *seen) { x.stuck() }},
+	{"an acknowledgement was lost, and a person decides", PrimaryStuck, ActPage, func(x *seen) { x.stuck(); x.c.MySQL.Failover = section.Manual }},
+	{"an acknowledgement may be on its way", Well, ActNone, func(x *seen) {
+		x.stuck()
+		x.edit("db3", func(s *Sight) { s.Got = now.Add(-time.Second) })
+	}},
+	{"one that has not got all may acknowledge it yet", Well, ActNone, func(x *seen) {
+		x.stuck()
+		x.edit("db3", func(s *Sight) { s.Facts.Received, s.Facts.Current = "0-1-899", "0-1-899" })
+	}},
+	{"an acknowledgement was lost, and the other replica is away", PrimaryStuck, ActPage, func(x *seen) { x.stuck(); x.silent("db3") }},
+	{"the primary was started, and nobody acknowledges yet", PrimaryReadOnly, ActSource, func(x *seen) { x.started() }},
+	{"the primary was started, and waits for the first that acknowledges", PrimaryReadOnly, ActResume, func(x *seen) {
+		x.started()
+		x.edit("db1", func(s *Sight) { s.Facts.Semi.Source = true })
+		x.io("No", "db2")
+	}},
+	{"the primary was started, and somebody acknowledges", PrimaryReadOnly, ActWritable, func(x *seen) {
+		x.started()
+		x.edit("db1", func(s *Sight) { s.Facts.Semi.Source, s.Facts.Semi.Clients = true, 1 })
 	}},
 	{"the primary does not wait", PrimaryAsync, ActSource, func(x *seen) { x.edit("db1", func(s *Sight) { s.Facts.Semi.Source = false }) }},
 	{"the primary is no member", PrimaryGone, ActNone, func(x *seen) { x.c.Others, x.c.Members = x.c.Members[:1], x.c.Members[1:] }},
@@ -516,7 +550,7 @@ func TestOnlyAPrimaryThatIsGoneIsReplaced(t *testing.T) {
 	for _, c := range cases {
 		x := healthySeen()
 		c.see(x)
-		if a := Next(&x.c, &x.o, Diagnose(&x.c, &x.o)); a.Act == ActFailover && x.o.Servers[x.c.Record.Primary].answers(now) && x.o.Servers[x.c.Record.Primary].Pings < deadPings && !x.o.Servers[x.c.Record.Primary].down() {
+		if a := Next(&x.c, &x.o, Diagnose(&x.c, &x.o)); a.Act == ActFailover && c.want != PrimaryStuck && x.o.Servers[x.c.Record.Primary].answers(now) && x.o.Servers[x.c.Record.Primary].Pings < deadPings && !x.o.Servers[x.c.Record.Primary].down() {
 			t.Errorf("%s: the primary answers, and is replaced", c.title)
 		}
 	}

@@ -108,6 +108,12 @@ func caughtUp(c *Cluster, o *Observations, host string) bool {
 	if !s.answers(o.Now) || !p.answers(o.Now) || !healthy(s.Facts) || !c.follows(s.Facts, c.Record.Primary) {
 		return false
 	}
+	return hasAll(c, o, host)
+}
+
+// hasAll is caughtUp of a server that is known to follow the primary.
+func hasAll(c *Cluster, o *Observations, host string) bool {
+	s, p := o.Servers[host], o.Servers[c.Record.Primary]
 	has, err := PositionOf(s.Facts)
 	want, err2 := ParseGTIDs(p.Facts.Flavour, p.Facts.Current)
 	if err != nil || err2 != nil {

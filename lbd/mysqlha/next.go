@@ -124,6 +124,11 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 		}
 		return Action{Act: ActProbe, For: d.Name, Why: d.Text}
 	}
+	// Nothing ends such waiting but the end of the server: whoever waits is told that all is well when it waits no more.
+	stuck, isStuck := has(list, PrimaryStuck, "")
+	if isStuck && refuses(c, o) == "" {
+		return Action{Act: ActFailover, Host: r.Primary, For: stuck.Name, Why: stuck.Text}
+	}
 	single, left := has(list, PrimaryAlone, "")
 	if left && alone(c, o) == "" && !resting(o, restSwitchover) {
 		return Action{Act: ActSwitchover, Host: r.Primary, To: heir(c, o), For: PrimaryAlone, Why: single.Text}
@@ -139,6 +144,9 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 	}
 	if p.answers(o.Now) && r.Durability != string(c.MySQL.Durability) && c.MySQL.Durability != "" {
 		return Action{Act: ActAgree, For: head.Name, Why: fmt.Sprintf("Durability is %s in HostDB, and was %s", c.MySQL.Durability, cmp.Or(r.Durability, "nothing"))}
+	}
+	if isStuck {
+		return Action{Act: ActPage, Host: r.Primary, For: stuck.Name, Why: refuses(c, o)}
 	}
 	if left {
 		if why := alone(c, o); why != "" {
@@ -319,7 +327,7 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		return Action{}, false
 	}
 	// One that is kept from taking writes until somebody acknowledges has replicas made for it all the same.
-	open := p.Facts.Replica == nil && (!p.Facts.ReadOnly || c.unheard())
+	open := p.Facts.Replica == nil && (!p.Facts.ReadOnly || c.unheard() || c.deaf(p.Facts))
 	act := func(a Act, why string) (Action, bool) { return Action{Act: a, Host: host, Why: why}, true }
 	switch d.Name {
 	case ReplicaWritable:
@@ -327,7 +335,7 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 			return act(ActReadOnly, d.Text)
 		}
 	case PrimaryReadOnly:
-		if r.Fenced[host] == "" && p.Facts.Replica == nil && Supported(p.Facts) == "" && !c.unheard() {
+		if r.Fenced[host] == "" && p.Facts.Replica == nil && Supported(p.Facts) == "" && !c.unheard() && !c.deaf(p.Facts) {
 			return act(ActWritable, "the record says that it is the primary, and nothing deposes it")
 		}
 	case PrimaryAsync:

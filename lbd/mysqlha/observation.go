@@ -45,6 +45,12 @@ func (c *Cluster) unheard() bool {
 	return c.Strict() && len(c.Record.Ackers) == 0 && len(c.Members) > 1
 }
 
+// deaf reports whether a primary that was just started is to wait for acknowledgements, and nobody is connected who gives any. What it wrote now, replicas could receive
+// before they are told to acknowledge, and then never would. After a while it takes writes that wait.
+func (c *Cluster) deaf(f Facts) bool {
+	return c.Strict() && len(c.Members) > 1 && f.ReadOnly && f.Semi.Clients == 0 && f.Uptime < deafPatience
+}
+
 // Member finds a host among members.
 func (c *Cluster) Member(host string) (Member, bool) { return find(c.Members, host) }
 
@@ -142,6 +148,9 @@ type Sight struct {
 	// Moved is when its position or its heartbeats were last seen to move, IORan when its receiving thread was last seen to run.
 	Moved time.Time
 	IORan time.Time
+	// Wrote is when its binary log was last seen to move, or nobody to wait there for an acknowledgement; Got when what it has received was.
+	Wrote time.Time
+	Got   time.Time
 	// Agent says that the agent of its host is alive, by the mesh; Reported that it has spoken of this server. AgentGone is since when the agent is not seen to be; zero = it is.
 	Agent     bool
 	AgentGone time.Time
@@ -187,6 +196,10 @@ const (
 	recently = 10 * time.Second
 	// ackerPatience is how long an acker may be away before the others are asked to do without it.
 	ackerPatience = 10 * time.Second
+	// stuckAfter is how long sessions wait for the acknowledgement of what all have, before it is said that it will never come: it takes milliseconds.
+	stuckAfter = 3 * time.Second
+	// deafPatience is how long after its start a primary is kept from taking writes that nobody would acknowledge.
+	deafPatience = 30 * time.Second
 	// startSlack is by how much two estimates of when one process began may differ: uptime has seconds, and clocks are not one.
 	startSlack = 3 * time.Second
 	// flapTime is how long after an automatic failover no other follows, unless a person has acknowledged it.
@@ -295,6 +308,12 @@ func (s Sight) see(asked, now time.Time, f Facts, err error) Sight {
 		if r.IO == "Yes" {
 			s.IORan = now
 		}
+	}
+	if !s.Known || s.Facts.Binlog != f.Binlog || f.Semi.Waiting == 0 {
+		s.Wrote = now
+	}
+	if !s.Known || s.Facts.Received != f.Received {
+		s.Got = now
 	}
 	s.Facts, s.Known, s.Asked, s.Answered = f, true, asked, now
 	return s

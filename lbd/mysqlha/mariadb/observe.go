@@ -133,6 +133,10 @@ func (o *observer) learn(ctx context.Context) error {
 			return fmt.Errorf("%w: it is a node of Galera (wsrep_on), which has no primary; take it out of the tag", mysqlha.ErrFlavour)
 		}
 	}
+	// Of an answer that was cut off, as by a server that stood still amid it, nothing can be said to be missing.
+	if err := rows.Err(); err != nil {
+		return err
+	}
 	slices.Sort(o.names)
 	return o.complete(rows.Err())
 }
