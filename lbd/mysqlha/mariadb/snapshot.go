@@ -21,6 +21,7 @@ const (
 
 // snapshot begins one, and returns its position: all up to there is in it, and nothing after.
 func (c session) snapshot(ctx context.Context) (string, error) {
+	last := errors.New("its log was rotated while clients wait for acknowledgements")
 	still, since := "", time.Now() // what the log had when nothing was known to wait, and since when that is so
 	for range snapshotTries {
 		if err := c.exec(ctx, c.d.snapshot...); err != nil {
@@ -30,13 +31,17 @@ func (c session) snapshot(ctx context.Context) (string, error) {
 		if ended := c.exec(ctx, c.d.ended...); err == nil {
 			err = ended
 		}
-		if err != nil || sure {
+		unplaced := errors.Is(err, errUnplaced)
+		switch {
+		case unplaced: // for a moment, while a log is rotated
+			last, still = err, ""
+		case err != nil || sure:
 			return position, err
 		}
 		// All that is in the log is in the snapshot, too, when for a while nothing was written, and nobody waits.
 		if at, waiting, err := c.log(ctx); err != nil {
 			return "", err
-		} else if waiting || at != still {
+		} else if unplaced || waiting || at != still {
 			still, since = at, time.Now()
 		} else if time.Since(since) > snapshotIdle {
 			return position, nil
@@ -50,8 +55,11 @@ func (c session) snapshot(ctx context.Context) (string, error) {
 		case <-time.After(snapshotPause):
 		}
 	}
-	return "", errors.New("the position of a snapshot is not sure: its log was rotated while clients wait for acknowledgements; it is tried again")
+	return "", fmt.Errorf("the position of a snapshot is not sure: %w; it is tried again", last)
 }
+
+// errUnplaced is returned where a server does not know a place in its own log.
+var errUnplaced = errors.New("its binary log was purged, or there is none")
 
 // log is what the log has, and whether clients wait for acknowledgements of the last of that.
 func (c session) log(ctx context.Context) (at string, waiting bool, err error) {
@@ -93,7 +101,7 @@ func mariaPosition(ctx context.Context, c session) (position string, sure bool, 
 		return "", false, err
 	}
 	if !at.Valid {
-		return "", false, errors.New("the position of a snapshot is not known: its binary log was purged, or there is none")
+		return "", false, errUnplaced
 	}
 	byDomain := map[string]string{}
 	for _, r := range received {
