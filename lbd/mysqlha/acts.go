@@ -27,6 +27,9 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 	case ActNone, ActPage, ActProbe:
 		return nil
 	case ActFailover:
+		if i := r.rec.Intent; i != nil && i.Kind == Failover && by == "" {
+			by = i.By // whoever asked for that change asked for its end
+		}
 		if err := r.Begin(ctx, Failover, "", a.Why, by, false); err != nil {
 			return err
 		}
@@ -45,6 +48,12 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 	case ActWritable:
 		return r.writable(ctx, c, m)
 	case ActFollow, ActResume:
+		// What it has received and not applied may go with that: before, it is written that it is not counted on until it has all again. So whoever was overtaken does nothing here.
+		if f := o.Servers[a.Host].Facts.Replica; slices.Contains(r.rec.Ackers, a.Host) && (a.Act == ActFollow || f == nil || f.IO == "No" && !f.SQL) {
+			if err := r.store(ctx, func(rec *Record) { delete(rec.Starts, a.Host) }); err != nil {
+				return err
+			}
+		}
 		return r.back(ctx, c, m, primary)
 	case ActAcker, ActProve:
 		began := o.began(o.Servers[a.Host])
@@ -278,7 +287,7 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 	}
 	primary, ok := c.Known(c.Record.Primary)
 	if !ok {
-		return fmt.Errorf("the primary, %s, is not known", c.Record.Primary)
+		return fmt.Errorf("the primary, %s, is in HostDB no more: write hosts/%[1]s again", c.Record.Primary)
 	}
 	if err := r.complete(ctx, c, from, primary); err != nil {
 		return err
@@ -330,7 +339,7 @@ func (r *Runner) complete(ctx context.Context, c *Cluster, from string, primary 
 func (r *Runner) attach(ctx context.Context, c *Cluster, m Member, server Server, demoted bool) error {
 	primary, ok := c.Known(c.Record.Primary)
 	if !ok {
-		return fmt.Errorf("the primary, %s, is not known", c.Record.Primary)
+		return fmt.Errorf("the primary, %s, is in HostDB no more: write hosts/%[1]s again", c.Record.Primary)
 	}
 	for what, f := range inOrder(
 		"have it refuse writes", func(ctx context.Context) error { return server.SetReadOnly(ctx, true) },
