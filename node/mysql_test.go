@@ -308,13 +308,28 @@ func TestDrainedPrimaryHandsOver(t *testing.T) {
 	}
 }
 
+// TestMySQLRefusalIsSaidOnce: what cannot be done is said once, and keeps its kinds.
+func TestMySQLRefusalIsSaidOnce(t *testing.T) {
+	err := ofState(fmt.Errorf("%w: db4 is not cut", mysqlha.ErrState))
+	if strings.Count(err.Error(), "as it stands") != 1 || !errors.Is(err, api.ErrMySQLState) || !errors.Is(err, mysqlha.ErrState) {
+		t.Errorf("it is said: %v", err)
+	}
+	if err := ofState(fmt.Errorf("shop-db: %w", mysqlha.ErrNoRecord)); !errors.Is(err, api.ErrMySQLState) || err.Error() != "shop-db: "+mysqlha.ErrNoRecord.Error() {
+		t.Errorf("it is said: %v", err)
+	}
+	other := errors.New("another")
+	if err := ofState(other); err != other {
+		t.Errorf("it is said: %v", err)
+	}
+}
+
 // TestMySQLPicture turns what the watcher has seen into what people are shown.
 func TestMySQLPicture(t *testing.T) {
 	s, d := newMySQLSite(t)
 	now := time.Now()
 	lag := 9 * time.Second
 	p := &mysqlha.Picture{
-		Fence: 9,
+		Fence: 9, Action: mysqlha.Action{Act: mysqlha.ActPage, Host: "db1", For: mysqlha.PrimaryDead, Why: "db3 does not answer"},
 		Cluster: mysqlha.Cluster{
 			Tag: "shop-db", MySQL: section.MySQL{VIP: netip.MustParseAddr("10.1.0.60"), Credentials: "shop"}, HasRecord: true,
 			Record: mysqlha.Record{Epoch: 4, Primary: "db1", Ackers: []string{"db2"}, Fenced: map[string]string{"db4": "silent"}, LastFailover: now,
@@ -334,7 +349,7 @@ func TestMySQLPicture(t *testing.T) {
 	}
 	s.mv = s.mv.WithReport(report.Report{Node: box("box2"), Boot: 1, N: 1})
 	x := d.clusterOf("shop-db", p)
-	if x.Watcher.ID != box("box1") || x.Fence != 9 || x.Verdict.Severity != api.SeverityError || len(x.Verdict.Evidence) != 2 || x.Record.Intent.Step != string(mysqlha.StepDepose) ||
+	if x.Watcher.ID != box("box1") || x.Fence != 9 || x.Verdict.Severity != api.SeverityError || len(x.Verdict.Evidence) != 2 || x.Verdict.Act != "a person has to decide, because db3 does not answer" || x.Record.Intent.Step != string(mysqlha.StepDepose) ||
 		x.Record.Paused.By != "alice" || x.Record.LastFailover == nil || !strings.Contains(x.Record.History[0].What, "possibly lost: a row") || x.Tasks[0].Bytes != 7 || len(x.Servers) != 4 {
 		t.Errorf("%+v", x)
 	}

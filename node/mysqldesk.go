@@ -153,14 +153,19 @@ func (d *mysqlDesk) here(ctx context.Context, q mysqlQuestion) (a mysqlAnswer, e
 		return a, fmt.Errorf("%s: %q is not known here: bring all agents to one version", callMySQL, q.What)
 	}
 	if err != nil {
-		if errors.Is(err, mysqlha.ErrState) || errors.Is(err, mysqlha.ErrNoRecord) {
-			err = fmt.Errorf("%w: %w", api.ErrMySQLState, err)
-		}
-		return a, err
+		return a, ofState(err)
 	}
 	d.log.Info("a command for a database cluster was carried out", "tag", q.Tag, "command", q.What, "host", q.Host, "force", q.Force, "user", q.By, "reason", q.Log)
 	a.Done = &done
 	return a, nil
+}
+
+// ofState gives an error of a command its kind. The text says it already.
+func ofState(err error) error {
+	if errors.Is(err, mysqlha.ErrState) || errors.Is(err, mysqlha.ErrNoRecord) {
+		return &dutyError{text: err.Error(), err: err, kind: api.ErrMySQLState}
+	}
+	return err
 }
 
 // ask has a question answered by the node that watches over the cluster.
@@ -284,11 +289,11 @@ func (d *mysqlDesk) cluster(ctx context.Context, s mysqlha.State) (api.MySQLClus
 	switch rec, _, err := d.records.Load(read, s.Tag); {
 	case err == nil:
 		x.Record = recordOf(rec)
-		x.Verdict = api.MySQLVerdict{Name: "not watched", Severity: api.SeverityError, Text: "nobody watches over it: there would be no failover"}
+		x.Verdict = api.MySQLVerdict{Name: "not watched", Severity: api.SeverityError, Text: "nobody watches over it: there would be no failover", Remedy: "hostmesh duties explain " + mysqlha.DutyOf(s.Tag)}
 	case errors.Is(err, mysqlha.ErrNoRecord):
 		x.Verdict = api.MySQLVerdict{Name: string(mysqlha.NoRecord), Severity: string(mysqlha.NoRecord.Severity()), Text: "nobody has set it up", Remedy: "hostmesh mysql setup " + s.Tag}
 	default:
-		x.Verdict = api.MySQLVerdict{Name: string(mysqlha.QuorumLost), Severity: api.SeverityError, Text: err.Error()}
+		x.Verdict = api.MySQLVerdict{Name: string(mysqlha.QuorumLost), Severity: api.SeverityError, Text: err.Error(), Remedy: "hostmesh duties voters names those of whom a majority is needed"}
 	}
 	return x, nil
 }

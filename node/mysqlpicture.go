@@ -22,7 +22,7 @@ func (d *mysqlDesk) clusterOf(tag string, p *mysqlha.Picture) api.MySQLCluster {
 	mv := d.net.View()
 	x.Watcher, x.Fence, x.Observe = &api.NodeName{ID: d.self, Name: nodeName(mv, d.self)}, p.Fence, p.Observe
 	head := p.Diagnoses[0]
-	x.Verdict = api.MySQLVerdict{Name: string(head.Name), Severity: string(head.Name.Severity()), Text: head.Text, Remedy: head.Remedy, Evidence: head.Evidence}
+	x.Verdict = api.MySQLVerdict{Name: string(head.Name), Severity: string(head.Name.Severity()), Text: head.Text, Act: p.Says(), Remedy: head.Remedy, Evidence: head.Evidence}
 	for _, more := range p.Diagnoses[1:] {
 		x.Verdict.Evidence = append(slices.Clip(x.Verdict.Evidence), "also "+string(more.Name)+": "+more.Text)
 	}

@@ -39,7 +39,9 @@ func (a *app) mysqlStatusCommand() *cobra.Command {
 		Long: `Draws who replicates from whom, of one cluster or of all, as the node that
 watches over it sees it. ROLE names the primary, who acknowledges its
 transactions (acker), and who answers at ReadVIP (reads). LAG is how far behind
-a replica is. Below stand what is being done, and what is the matter.
+a replica is. Above stand what is the matter, what was seen of it, what the
+agents do about it (so), and what a person can do (to do); below, what takes
+long.
 
 The exit code is 1 when the verdict on one of them is an error.`,
 		Example: `  hostmesh mysql status
@@ -133,8 +135,14 @@ func mysqlText(w io.Writer, x api.MySQLCluster, now time.Time) {
 		}
 	}
 	row(w, "verdict", mysqlVerdict(x.Verdict))
+	for i, e := range x.Verdict.Evidence {
+		row(w, first(i == 0, "seen"), e)
+	}
+	if x.Verdict.Act != "" {
+		row(w, "so", x.Verdict.Act)
+	}
 	if x.Verdict.Remedy != "" {
-		row(w, "", x.Verdict.Remedy)
+		row(w, "to do", x.Verdict.Remedy)
 	}
 	if len(x.Servers) > 0 {
 		fmt.Fprintln(w)
@@ -146,6 +154,14 @@ func mysqlText(w io.Writer, x api.MySQLCluster, now time.Time) {
 		}
 		row(w, "task", mysqlTaskText(t, now))
 	}
+}
+
+// first is the label of the first of several rows.
+func first(is bool, label string) string {
+	if is {
+		return label
+	}
+	return ""
 }
 
 func mysqlIntent(in *api.MySQLIntent, now time.Time) string {

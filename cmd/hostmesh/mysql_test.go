@@ -24,7 +24,8 @@ func sampleMySQL() api.MySQLCluster {
 			Intent:  &api.MySQLIntent{Kind: "failover", Step: "gate", Old: "db2", Began: lbNoon.Add(-3 * time.Second), Why: "primary-silent", Stopped: "db4 is not cut", Loss: "what db4 acknowledged"},
 			History: []api.MySQLEvent{{At: failover, Epoch: 7, What: "failover from db1 to db2", TookMS: 184}}},
 		Watcher: &api.NodeName{ID: "n1", Name: "box1"}, Fence: 912,
-		Verdict: api.MySQLVerdict{Name: "replica-lags", Severity: "warning", Text: "db4 is 12 s behind", Remedy: "look at its disk"},
+		Verdict: api.MySQLVerdict{Name: "replica-lags", Severity: "warning", Text: "db4 is 12 s behind", Remedy: "look at its disk", Act: "a person has to decide, because db4 is not cut",
+			Evidence: []string{"db4: 12 s", "also paused: by alice"}},
 		Servers: []api.MySQLServer{
 			{Host: "db1", Process: "stopped", Marked: "it was silent", Note: "it is fenced"},
 			{Host: "db2", Role: "primary", HasVIP: true, Process: "running", Version: "10.11.19-MariaDB", Position: "0-2-812"},

@@ -179,7 +179,7 @@ func (a *app) mysqlRejoinCommand() *cobra.Command {
 		Short: "Make a server that fell out a replica again",
 		Long: `Makes a server that was fenced, or does not replicate any more, a replica of the
 primary: by what it has where it never had more than the others, else by a clone
-of a replica. The agents do that by themselves where failovers are automatic.`,
+of a replica. The agents do that by themselves, unless they are paused.`,
 		Example:           `  hostmesh mysql rejoin shop-db db1.dc1.example.com`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: a.completeMySQLTags,

@@ -11,10 +11,10 @@ import (
 
 // MySQL is good when the server greets; and when it says that it has too many connections (error 1040), which is a full server and not a dead
 // one: a Remark. It does not stop there: with MySQL a client that hangs up on the greeting counts towards max_connect_errors, and the server would refuse
-// this box after a hundred checks. So it asks to log in as a user that should not exist, and takes every answer.
+// this box after a hundred checks. So it asks to log in, and takes every answer.
 type MySQL struct{}
 
-// The user that MySQL asks to log in as.
+// mysqlUser is whom it asks to log in as: a user that is locked, which the server refuses without a line in its log; where there is none, with an "Access denied".
 const mysqlUser = "hostmesh-check"
 
 const (

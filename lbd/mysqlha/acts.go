@@ -27,6 +27,9 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 	case ActNone, ActPage, ActProbe:
 		return nil
 	case ActFailover:
+		if i := r.rec.Intent; i != nil && i.Kind == Failover && by == "" {
+			by = i.By // whoever asked for that change asked for its end
+		}
 		if err := r.Begin(ctx, Failover, "", a.Why, by, false); err != nil {
 			return err
 		}
@@ -47,13 +50,18 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 	case ActWritable:
 		return r.writable(ctx, c, m)
 	case ActFollow, ActResume:
-		// One that is counted acknowledges from the first that it receives: what it had received before it was told, it never would. Why it was not told, see ActSpeak.
-		if s := o.Servers[a.Host]; slices.Contains(c.Record.Ackers, a.Host) && s.Known && !s.Facts.Semi.Acker && !receives(c, s.Facts, primary) {
+		// What it has received and not applied may go with that, and one that is counted acknowledges from the first that it receives: what it had received before it was told, it never would. So it is
+		// written before that it is not counted on until it has all again; whoever was overtaken does nothing here.
+		s := o.Servers[a.Host]
+		tells := s.Known && !s.Facts.Semi.Acker && !receives(c, s.Facts, primary)
+		if f := s.Facts.Replica; slices.Contains(r.rec.Ackers, a.Host) && (tells || a.Act == ActFollow || f == nil || f.IO == "No" && !f.SQL) {
 			if err := r.store(ctx, func(rec *Record) { delete(rec.Starts, a.Host) }); err != nil {
 				return err
 			}
-			if err := do(openBound, func(ctx context.Context) error { return server.SetAcker(ctx, true) }); err != nil {
-				return err
+			if tells {
+				if err := do(openBound, func(ctx context.Context) error { return server.SetAcker(ctx, true) }); err != nil {
+					return err
+				}
 			}
 		}
 		return r.back(ctx, c, m, primary)
@@ -360,7 +368,7 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 	}
 	primary, ok := c.Known(c.Record.Primary)
 	if !ok {
-		return fmt.Errorf("the primary, %s, is not known", c.Record.Primary)
+		return fmt.Errorf("the primary, %s, is in HostDB no more: write hosts/%[1]s again", c.Record.Primary)
 	}
 	done, err := r.lend(from, m.Host)
 	if err != nil {
@@ -439,7 +447,7 @@ func (r *Runner) ready(ctx context.Context, c *Cluster, from string, primary Mem
 func (r *Runner) attach(ctx context.Context, c *Cluster, m Member, server Server, demoted bool) error {
 	primary, ok := c.Known(c.Record.Primary)
 	if !ok {
-		return fmt.Errorf("the primary, %s, is not known", c.Record.Primary)
+		return fmt.Errorf("the primary, %s, is in HostDB no more: write hosts/%[1]s again", c.Record.Primary)
 	}
 	for what, f := range inOrder(
 		"have it refuse writes", func(ctx context.Context) error { return server.SetReadOnly(ctx, true) },

@@ -89,7 +89,6 @@ func settingRules(flavour string, strict bool) []settingRule {
 		list = append(list,
 			settingRule{name: "gtid_strict_mode", want: "ON", ok: isOn, severity: SettingError, why: "without it a server takes transactions out of order, and who has what cannot be told from GTIDs any more"},
 			settingRule{name: "read_only", want: "ON", ok: isOn, on: OnReplica, severity: SettingError, why: "what a client writes on a replica exists nowhere else, and replication breaks on it"},
-			settingRule{name: "extra_max_connections", want: "5", ok: atLeast(1), severity: SettingWarning, missing: true, why: "with a port of its own (extra_port) the agents come in when clients have taken all connections"},
 		)
 	} else {
 		list = append(list,

@@ -23,12 +23,13 @@ type Choice struct {
 // Choose is the gate of a failover, and who passes it. o is what was seen after the old primary was deposed. It is a pure function.
 //
 // A transaction that was acknowledged is on one of the record's ackers. So as long as each of them receives nothing more, or the old primary is dead,
-// and the position of each is known, the furthest of them has all.
+// and the position of each is known, the furthest of them has all. Once that was found out it holds for whoever is chosen later.
 func Choose(c *Cluster, o *Observations) Choice {
 	i := c.Record.Intent
 	var ch Choice
 	var unsure, uncut []string
 	need := GTIDs{}
+	passed := i.Position != "" // by one that was chosen before: nobody has acknowledged anything since
 	ackers := slices.Clone(c.Record.Ackers)
 	for _, m := range slices.Concat(c.Members, c.Others) {
 		// What one acknowledged that was not counted yet is acknowledged all the same.
@@ -41,6 +42,9 @@ func Choose(c *Cluster, o *Observations) Choice {
 		if !slices.Contains(i.Cut, host) {
 			uncut = append(uncut, host)
 		}
+		if passed {
+			continue
+		}
 		switch pos, err := PositionOf(s.Facts); {
 		case !s.answers(o.Now):
 			unsure = append(unsure, host+" does not answer")
@@ -48,16 +52,27 @@ func Choose(c *Cluster, o *Observations) Choice {
 			unsure = append(unsure, fmt.Sprintf("%s: %s", host, err))
 		default:
 			need = need.Further(pos)
-			if !o.same(&c.Record, host) {
-				unsure = append(unsure, host+" was started anew and has not caught up since: what it had acknowledged it may have dropped")
+			if why := o.forgot(c, host, i.Old); why != "" {
+				unsure = append(unsure, why)
 			}
 		}
 	}
-	if len(c.Record.Ackers) == 0 {
+	switch why := asynchronous(i.Old, o.Servers[i.Old], o.Now); {
+	case passed:
+		var err error
+		if need, err = ParseGTIDs(flavourOf(c, o), i.Position); err != nil {
+			unsure = append(unsure, fmt.Sprintf("how far the new primary must come: %s", err))
+		}
+		if i.Loss != "" {
+			unsure = append(unsure, i.Loss)
+		}
+	case len(c.Record.Ackers) == 0:
 		unsure = append(unsure, "no replica was known to have all that was acknowledged")
-	}
-	if why := asynchronous(i.Old, o.Servers[i.Old], o.Now); why != "" {
-		unsure = append(unsure, why)
+		fallthrough
+	default:
+		if why != "" {
+			unsure = append(unsure, why)
+		}
 	}
 	gate := ""
 	if len(uncut) > 0 && i.FenceConfirmed == "" {
@@ -92,7 +107,8 @@ func Choose(c *Cluster, o *Observations) Choice {
 		if err != nil && why == "" {
 			why = err.Error()
 		}
-		if why == "" && old.Known && old.Facts.Flavour == s.Facts.Flavour {
+		// While it was a replica itself it had yet to get what others wrote.
+		if why == "" && old.Known && old.Facts.Replica == nil && old.Facts.Flavour == s.Facts.Flavour {
 			if extra, err := Errant(s.Facts, old.Facts, false); err == nil && !extra.Empty() {
 				why = "it has transactions that the old primary never had: " + extra.String()
 			}
@@ -144,6 +160,38 @@ func Choose(c *Cluster, o *Observations) Choice {
 	}
 	ch.To, ch.Position, ch.Loss = best.Host, best.pos.String(), strings.Join(losses, "; ")
 	return ch
+}
+
+// hopeless tells why none of the members but one can be promoted, now or when its server was started; "" = one can, or may.
+func hopeless(c *Cluster, o *Observations, but string) string {
+	var list []string
+	for _, m := range c.Members {
+		s := o.Servers[m.Host]
+		why := ""
+		switch {
+		case m.Host == but:
+			continue
+		case m.Unfit != "" || c.Record.Fenced[m.Host] != "" || s.answers(o.Now):
+			why = fit(c, m, s)
+		case !s.Agent && o.Busy[m.Host] == "":
+			why = "neither its server nor its agent answers"
+		}
+		if why == "" {
+			return ""
+		}
+		list = append(list, m.Host+": "+why)
+	}
+	return cmp.Or(strings.Join(list, "; "), "there is no other member")
+}
+
+// flavourOf is that of the cluster, as far as a server has said it.
+func flavourOf(c *Cluster, o *Observations) string {
+	for _, m := range c.Members {
+		if s := o.Servers[m.Host]; s.Known {
+			return s.Facts.Flavour
+		}
+	}
+	return ""
 }
 
 // boolFirst orders what holds before what does not.

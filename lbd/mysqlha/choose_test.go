@@ -33,6 +33,28 @@ func TestChooses(t *testing.T) {
 		{"one is away, forced", func(x *seen) { x.silent("db3"); x.c.Record.Intent.Forced = true }, "db2", "", "db3 does not answer"},
 		{"one was started anew", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Uptime = time.Second }) }, "", "db3 was started anew", ""},
 		{"one was started anew within the same seconds", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Semi.Acker = false }) }, "", "db3 was started anew", ""},
+		{"the relay log of one was dropped", func(x *seen) {
+			x.edit("db3", func(s *Sight) { s.Furthest, _ = ParseGTIDs(MariaDB, "0-1-950") })
+		}, "", "db3 had received 0-1-950, and has 0-1-900", ""},
+		{"one follows another by now", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Replica.SourceHost = "10.1.0.12" }) }, "", "db3 follows 10.1.0.12, and not db1", ""},
+		{"one follows nobody by now", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Replica = nil }) }, "", "db3 follows nobody any more", ""},
+		{"the gate was passed before, and the one that was chosen is gone", func(x *seen) {
+			x.c.Record.Intent.Position = "0-1-900"
+			x.silent("db2")
+			x.edit("db3", func(s *Sight) { s.Facts.Replica.SourceHost = "10.1.0.12" })
+		}, "db3", "", ""},
+		{"the same, and it has not got what it must", func(x *seen) {
+			x.c.Record.Intent.Position = "0-1-901"
+			x.silent("db2")
+		}, "", "has not got 0-1-901", ""},
+		{"the same, available", func(x *seen) {
+			x.c.Record.Intent.Position, x.c.Record.Intent.Loss, x.c.MySQL.Durability = "0-1-901", "db9 did not answer", section.Available
+			x.silent("db2")
+		}, "db3", "", "db9 did not answer; db3, the furthest that can be promoted, has 0-1-900, and has not got 0-1-901"},
+		{"the same, and one is not cut", func(x *seen) {
+			x.c.Record.Intent.Position, x.c.Record.Intent.Cut = "0-1-900", []string{"db2"}
+		}, "", "db3 could not be cut from db1", ""},
+		{"the gate was passed before, by a position that cannot be read", func(x *seen) { x.c.Record.Intent.Position = "nonsense" }, "", "not a list of GTIDs", ""},
 		{"one had been promoted already", func(x *seen) {
 			x.edit("db3", func(s *Sight) { s.Facts.Semi.Acker, s.Facts.Semi.Source, s.Facts.Replica = false, true, nil })
 		}, "db2", "", ""},
@@ -65,6 +87,15 @@ func TestChooses(t *testing.T) {
 		{"the furthest has errant transactions", func(x *seen) {
 			at(x, "db3", "0-1-900")
 			x.edit("db3", func(s *Sight) { s.Facts.Binlog = "0-1-900,0-3-7" })
+		}, "db2", "", ""},
+		{"the old one was seen last while it was to be the primary, and had not got all yet", func(x *seen) {
+			x.edit("db1", func(s *Sight) {
+				s.Facts.Binlog, s.Facts.Current, s.Facts.ServerID, s.Facts.ReadOnly = "0-9-880", "0-9-880", 1, true
+				s.Facts.Replica = &Replication{SourceHost: "10.1.0.12", SourcePort: 3306, IO: "Yes", SQL: true, UsesGTID: true}
+			})
+			for _, h := range []string{"db2", "db3"} {
+				at(x, h, "0-9-900")
+			}
 		}, "db2", "", ""},
 		{"numbers are the same, transactions are not, and the old one was never seen", func(x *seen) {
 			delete(x.o.Servers, "db1")
@@ -118,29 +149,47 @@ func TestChooses(t *testing.T) {
 	}
 }
 
+// single is a cluster of one.
+func single(x *seen) { x.c.Members = x.c.Members[:1] }
+
 func TestSetupIsPlanned(t *testing.T) {
 	for _, c := range []struct {
 		title, primary, want, err string
 		see                       func(x *seen)
+		warned                    bool
 	}{
-		{"a topology that is there", "", "db1", "", func(x *seen) {}},
-		{"named", "db1", "db1", "", func(x *seen) {}},
-		{"a replica", "db2", "", "db2 follows 10.1.0.11", func(x *seen) {}},
-		{"a stranger", "db9", "", "no member", func(x *seen) {}},
-		{"two take writes", "", "", "which is the primary", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Replica = false, nil }) }},
+		{title: "alone, strict", want: "db1", see: single, warned: true},
+		{title: "alone, strict, read-only", primary: "db1", want: "db1", see: func(x *seen) {
+			single(x)
+			x.edit("db1", func(s *Sight) { s.Facts.ReadOnly = true })
+		}, warned: true},
+		{title: "alone, available", want: "db1", see: func(x *seen) { single(x); x.c.MySQL.Durability = section.Available }},
+		{title: "the others are empty", want: "db1", see: func(x *seen) {
+			for _, h := range []string{"db2", "db3"} {
+				x.edit(h, func(s *Sight) { s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = nil, "", "", "" })
+			}
+		}, warned: true},
+		{"a topology that is there", "", "db1", "", func(x *seen) {}, false},
+		{"named", "db1", "db1", "", func(x *seen) {}, false},
+		{"a replica", "db2", "", "db2 follows 10.1.0.11", func(x *seen) {}, false},
+		{"a stranger", "db9", "", "no member", func(x *seen) {}, false},
+		{"two take writes", "", "", "which is the primary", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Replica = false, nil }) }, false},
 		{"none takes writes, none is followed", "", "", "name the one that has the data", func(x *seen) {
 			for _, h := range []string{"db1", "db2", "db3"} {
 				x.edit(h, func(s *Sight) { s.Facts.Replica, s.Facts.ReadOnly = nil, true })
 			}
-		}},
-		{"one is too old", "", "", "10.5 or later", func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Version = "5.5.68-MariaDB" }) }},
-		{"one does not answer", "", "db1", "", func(x *seen) { x.silent("db2") }},
-		{"the primary does not answer", "db1", "", "does not answer", func(x *seen) { x.silent("db1") }},
+		}, false},
+		{"one is too old", "", "", "10.5 or later", func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Version = "5.5.68-MariaDB" }) }, false},
+		{"one does not answer", "", "db1", "", func(x *seen) { x.silent("db2") }, false},
+		{"the primary does not answer", "db1", "", "does not answer", func(x *seen) { x.silent("db1") }, false},
 	} {
 		x := healthySeen()
 		x.c.Record, x.c.HasRecord = Record{}, false
 		c.see(x)
 		p, err := PlanSetup(&x.c, &x.o, c.primary)
+		if warned := strings.Contains(strings.Join(p.Lines, "\n"), "warning: Durability is strict"); warned != c.warned {
+			t.Errorf("%s: it is warned: %v; want %v: %q", c.title, warned, c.warned, p.Lines)
+		}
 		if p.Primary != c.want || (c.err == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%s: %q, %v; want %q, %q", c.title, p.Primary, err, c.want, c.err)
 		}

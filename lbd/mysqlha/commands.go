@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"hostmesh/hostdb/section"
 )
 
 // ErrState is returned for what cannot be done with a cluster as it stands. The text says why, and what to do.
@@ -35,7 +33,7 @@ func (w *Watch) command(ctx context.Context, do func(ctx context.Context, c *Clu
 	began := w.clock.Now()
 	err := w.ask(ctx, func(ctx context.Context, c *Cluster, o *Observations) error {
 		if w.cfg.Observe {
-			return cannotDo("the agent that watches over %s only observes (--observe)", c.Tag)
+			return cannotDo("the agent that watches over %s only observes (--observe): ask one that does not", c.Tag)
 		}
 		if c.RecordError != "" {
 			return cannotDo("the cluster's record cannot be read: %s", c.RecordError)
@@ -74,7 +72,7 @@ func (w *Watch) Switchover(ctx context.Context, to, by, why string) (Done, error
 		old, _ := c.Known(c.Record.Primary)
 		next, ok := c.Member(to)
 		if !ok {
-			return cannotDo("%s is no member of %s", to, c.Tag)
+			return cannotDo("%s is no member of %s: hostmesh tag add %[1]s %[2]s -m WHY makes it one", to, c.Tag)
 		}
 		// What can be known before is no reason for a change that is taken back.
 		if err := w.runner.checkPlanned(ctx, c, o, old, next); err != nil {
@@ -86,7 +84,7 @@ func (w *Watch) Switchover(ctx context.Context, to, by, why string) (Done, error
 		err := w.runner.Continue(ctx, c, o)
 		w.acts(err)
 		if err != nil {
-			return err
+			return w.begun(c.Tag, err)
 		}
 		if w.runner.rec.Primary != to {
 			return cannotDo("it was taken back, and %s takes writes as before: %s", w.runner.rec.Primary, lastEvent(w.runner.rec))
@@ -101,6 +99,20 @@ func lastEvent(r Record) string {
 		return ""
 	}
 	return r.History[0].What
+}
+
+// begun is what a person is told of a change that has begun and did not end at once.
+func (w *Watch) begun(tag string, err error) error {
+	i := w.runner.rec.Intent
+	var stop stopped
+	switch {
+	case i == nil:
+	case errors.As(err, &stop):
+		return cannotDo("the %s has begun, and has stopped at step %s: %s. It goes on by itself when they are back, or %s is; hostmesh mysql failover %s --force -m WHY accepts that transactions are lost", i.Kind, i.Step, stop.why, i.Old, tag)
+	default:
+		return fmt.Errorf("the %s has begun, is at step %s, and goes on in the background, see hostmesh mysql status %s: %w", i.Kind, i.Step, tag, err)
+	}
+	return err
 }
 
 func (w *Watch) acts(err error) {
@@ -144,21 +156,24 @@ func (w *Watch) Failover(ctx context.Context, force bool, by, why string) (Done,
 			}
 		}
 		switch i := c.Record.Intent; {
-		case i != nil && i.Kind == Failover && force:
+		case i != nil && i.Step != StepOpen && i.Kind == Failover && force:
 			if err := w.runner.store(ctx, func(rec *Record) { rec.Intent.Forced, rec.Intent.By, rec.Intent.Stopped = true, by, "" }); err != nil {
 				return err
 			}
 		case i != nil && i.Stopped != "":
-			return cannotDo("the %s has stopped: %s. --force goes on, and accepts that transactions are lost", i.Kind, i.Stopped)
-		case i != nil:
-			return cannotDo("a %s is at step %s already", i.Kind, i.Step)
+			return cannotDo("the %s has stopped: %s. It goes on by itself when they are back, or %s is; --force -m WHY goes on at once, and accepts that transactions are lost", i.Kind, i.Stopped, i.Old)
+		case i != nil && i.Step != StepOpen: // the one that opens is the primary, and can be gone like any other
+			return cannotDo("a %s is at step %s already: hostmesh mysql explain %s says what it waits for", i.Kind, i.Step, c.Tag)
 		default:
 			_, down := primaryDown(list)
 			if !down && !force {
-				return cannotDo("%s is not gone for sure (%s): hostmesh mysql switchover %s hands over; --force kills it", c.Record.Primary, list[0].Text, c.Tag)
+				return cannotDo("%s is not gone for sure (%s): hostmesh mysql switchover %s hands over; --force -m WHY kills it", c.Record.Primary, list[0].Text, c.Tag)
+			}
+			if why := hopeless(c, o, c.Record.Primary); why != "" {
+				return cannotDo("no replica could take over from %s: %s", c.Record.Primary, why)
 			}
 			if why := cannot(c, o); why != "" && !force {
-				return cannotDo("%s; --force goes on, and accepts that transactions are lost", why)
+				return cannotDo("%s; --force -m WHY goes on, and accepts that transactions are lost", why)
 			}
 			if err := w.runner.Begin(ctx, Failover, "", cmp.Or(why, list[0].Text), by, force); err != nil {
 				return err
@@ -169,14 +184,23 @@ func (w *Watch) Failover(ctx context.Context, force bool, by, why string) (Done,
 		err := w.runner.Continue(ctx, &cc, o)
 		w.acts(err)
 		if err != nil {
-			return err
+			return w.begun(c.Tag, err)
 		}
 		d.Lines = append(d.Lines, lastEvent(w.runner.rec))
 		if w.runner.rec.Intent == nil {
 			d.Loss = lossOf(w.runner.rec)
+			if cc.Record = w.runner.rec; cc.unheard() {
+				d.Lines = append(d.Lines, fmt.Sprintf("%s takes no writes before a replica acknowledges, for Durability is strict: bring one back, or give the tag to another host; or let writes stand on %[1]s alone: %s",
+					cc.Record.Primary, availableOf(c.Tag)))
+			}
 		}
 		return nil
 	})
+}
+
+// availableOf is the command by which writes go on without a replica.
+func availableOf(tag string) string {
+	return fmt.Sprintf(`hostmesh db set tags/%s/MySQL/Durability available -m WHY`, tag)
 }
 
 func lossOf(r Record) string {
@@ -242,7 +266,7 @@ func (w *Watch) background(ctx context.Context, a Action, mark bool) (Done, erro
 		p := o.Servers[c.Record.Primary]
 		switch {
 		case !member:
-			return cannotDo("%s is no member of %s", a.Host, c.Tag)
+			return cannotDo("%s is no member of %s: hostmesh tag add %[1]s %[2]s -m WHY makes it one", a.Host, c.Tag)
 		case a.Host == c.Record.Primary:
 			return cannotDo("%s is the primary: hostmesh mysql switchover %s first", a.Host, c.Tag)
 		case c.Record.Intent != nil:
@@ -267,7 +291,7 @@ func (w *Watch) background(ctx context.Context, a Action, mark bool) (Done, erro
 		}
 		if a.Act == ActClone && a.From != c.Record.Primary {
 			if _, ok := c.Member(a.From); !ok {
-				return cannotDo("%s is no member of %s", a.From, c.Tag)
+				return cannotDo("%s is no member of %s, so it cannot be copied: name one, or - for the best", a.From, c.Tag)
 			}
 		}
 		// What it had acknowledged goes with its data: it must not count.
@@ -460,7 +484,7 @@ func PlanSetup(c *Cluster, o *Observations, primary string) (SetupPlan, error) {
 	}
 	s := o.Servers[primary]
 	if _, ok := c.Member(primary); !ok {
-		return p, cannotDo("%s is no member of %s", primary, c.Tag)
+		return p, cannotDo("%s is no member of %s: hostmesh tag add %[1]s %[2]s -m WHY makes it one", primary, c.Tag)
 	}
 	if !s.answers(o.Now) {
 		return p, cannotDo("%s does not answer: %s", primary, s.Error)
@@ -494,7 +518,7 @@ func PlanSetup(c *Cluster, o *Observations, primary string) (SetupPlan, error) {
 				return p, cannotDo("%s: %v", m.Host, err)
 			}
 			if !extra.Empty() {
-				p.Lines = append(p.Lines, fmt.Sprintf("%s has transactions of its own (%s): nothing is done with it before hostmesh mysql clone %s FROM %s", m.Host, extra, c.Tag, m.Host))
+				p.Lines = append(p.Lines, fmt.Sprintf("%s has transactions of its own (%s): nothing is done with it before hostmesh mysql clone %s - %s", m.Host, extra, c.Tag, m.Host))
 			} else {
 				p.Lines = append(p.Lines, m.Host+" is set to follow it")
 			}
@@ -507,8 +531,15 @@ func PlanSetup(c *Cluster, o *Observations, primary string) (SetupPlan, error) {
 			p.Lines = append(p.Lines, fmt.Sprintf("%s: %s is %s, and is to be %s: %s", m.Host, x.Name, x.Have, x.Want, x.Why))
 		}
 	}
-	if c.MySQL.Durability == section.Available {
+	switch {
+	case !c.Strict():
 		p.Lines = append(p.Lines, "Durability is available: a failover may lose the last transactions")
+	case c.HasRecord && len(c.Record.Ackers) > 0 || followed[primary]:
+	case s.Facts.ReadOnly:
+		p.Lines = append(p.Lines, fmt.Sprintf("warning: Durability is strict, and nobody replicates from %s: it takes no writes before a replica has its data and acknowledges. To have it take them at once: %s", primary, availableOf(c.Tag)))
+	default:
+		p.Lines = append(p.Lines, fmt.Sprintf("warning: Durability is strict, and nobody replicates from %s: what is written stands there alone until the first replica has its data and acknowledges, and if its server is started anew before that "+
+			"it takes no writes until then. To have it take them all the same: %s", primary, availableOf(c.Tag)))
 	}
 	return p, nil
 }

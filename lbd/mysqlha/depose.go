@@ -124,9 +124,10 @@ func (r *Runner) mergeFence(rec *Record) {
 }
 
 // returned tells why the old primary can go on instead; "" = it cannot. Nobody was chosen yet.
-func (r *Runner) returned(ctx context.Context, c *Cluster, old Member) string {
+func (r *Runner) returned(ctx context.Context, c *Cluster, o *Observations, old Member) string {
 	i := c.Record.Intent
-	if i.Forced || c.Record.Fenced[old.Host] != "" {
+	// A person who has forced it wants another one, as long as there is any that could be.
+	if i.Forced && hopeless(c, o, old.Host) == "" || c.Record.Fenced[old.Host] != "" {
 		return ""
 	}
 	if f, err := r.observe(ctx, old); err == nil {
@@ -183,7 +184,7 @@ func (r *Runner) choose(ctx context.Context, c *Cluster, o *Observations, old Me
 	i := c.Record.Intent
 	var deposed func(*Record)
 	if i.Stopped != "" {
-		if why := r.returned(ctx, c, old); why != "" {
+		if why := r.returned(ctx, c, o, old); why != "" {
 			return func(rec *Record) {
 				rec.Epoch++ // a kill that is still on its way is refused
 				rec.Intent.Step, rec.Intent.Why, rec.Intent.Stopped, rec.Intent.FenceConfirmed = StepWithdraw, why+". Before: "+i.Stopped, "", ""

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"hostmesh/hostdb/section"
 )
 
 // Name names a diagnosis. docs/mysql.md has a remedy for each.
@@ -124,18 +126,18 @@ func (d *diagnosing) all() {
 	tag := c.Tag
 	if c.RecordError != "" {
 		d.add(QuorumLost, "", "the cluster's record cannot be read, so nobody may be promoted; what serves keeps serving", []string{c.RecordError},
-			"bring a majority of the voters back (hostmesh lease voters); a quorum that is gone for good: docs/duties.md")
+			"bring a majority of the voters back: hostmesh duties voters names them; where they are gone for good: hostmesh duties recover --help, and docs/duties.md. What names a build or a format: bring all agents to one version")
 		return
 	}
 	if len(c.Members) == 0 {
-		d.add(NoMembers, "", "no host has the tag", nil, "give the tag to the hosts of the database servers")
+		d.add(NoMembers, "", "no host has the tag", nil, "hostmesh tag add HOST "+tag+" -m WHY, for each host of its servers; or take the section MySQL out of the tag")
 		return
 	}
 	d.foreign()
 	if !c.HasRecord {
-		d.add(NoRecord, "", "nobody has set the cluster up: nothing is done about it", d.writable(), "look at hostmesh mysql setup "+tag+", then run it with --apply")
+		d.add(NoRecord, "", "nobody has set the cluster up: nothing is done about it", d.writable(), "hostmesh mysql setup "+tag+" says what it takes; hostmesh mysql setup "+tag+" --apply does it")
 		if w := d.writable(); len(w) > 1 {
-			d.add(TwoPrimaries, "", fmt.Sprintf("%d servers take writes", len(w)), w, "find out which of them clients have written to, set read_only=1 on the others, then run hostmesh mysql setup "+tag+" --primary HOST --apply")
+			d.add(TwoPrimaries, "", fmt.Sprintf("%d servers take writes", len(w)), w, "find out which of them clients have written to, set read_only=1 on the others, then hostmesh mysql setup "+tag+" --primary HOST --apply")
 		}
 		return
 	}
@@ -147,19 +149,19 @@ func (d *diagnosing) all() {
 		evidence := []string{fmt.Sprintf("epoch %d, step %s, from %s to %s, because: %s", r.Epoch, i.Step, i.Old, cmp.Or(i.To, "nobody yet"), i.Why)}
 		if i.Stopped != "" {
 			d.add(IntentStopped, "", fmt.Sprintf("the %s has stopped at step %s: %s", i.Kind, i.Step, i.Stopped), evidence,
-				"bring the hosts that it names back, and it goes on; or accept the loss of what only they have: hostmesh mysql failover "+tag+" --force")
+				"bring the hosts that it names back, or "+i.Old+", and it goes on; or accept the loss of what only they have: hostmesh mysql failover "+tag+" --force -m WHY")
 		} else {
-			d.add(IntentOpen, "", fmt.Sprintf("a %s is at step %s", i.Kind, i.Step), evidence, "")
+			d.add(IntentOpen, "", fmt.Sprintf("a %s from %s to %s is at step %s: %s", i.Kind, i.Old, cmp.Or(i.To, "the best replica"), i.Step, doing[i.Step]), evidence, "")
 		}
 	}
 	if r.Paused != nil {
 		d.add(IsPaused, "", "automatic acts were paused by "+r.Paused.By+": "+cmp.Or(r.Paused.Why, "no reason given"), nil, "hostmesh mysql resume "+tag)
 	}
 	if len(c.Members) == 1 {
-		d.add(OneMember, c.Members[0].Host, "the cluster has one member: nobody can take over from it, and nobody acknowledges", nil, "give the tag to another host")
+		d.add(OneMember, c.Members[0].Host, "the cluster has one member: nobody can take over from it, and nobody acknowledges", nil, "hostmesh tag add HOST "+tag+" -m WHY")
 	}
 	if _, ok := c.Member(r.Primary); !ok {
-		d.add(PrimaryGone, r.Primary, "the primary, "+r.Primary+", has not got the tag any more; it stays the primary until another is", nil, "hostmesh mysql switchover "+tag+", or give the tag back to it")
+		d.add(PrimaryGone, r.Primary, "the primary, "+r.Primary+", has not got the tag any more; it stays the primary until another is", nil, "hostmesh mysql switchover "+tag+", or give the tag back to it: hostmesh tag add "+r.Primary+" "+tag+" -m WHY")
 	}
 	d.primary()
 	for _, m := range c.Members {
@@ -189,7 +191,7 @@ func (d *diagnosing) foreign() {
 			continue
 		}
 		if s.Cause == CauseDenied {
-			d.add(WrongAccount, m.Host, m.Host+" refuses our account", []string{s.Error}, "make the grants that hostmesh mysql setup prints, or correct the file in credentials.d")
+			d.add(WrongAccount, m.Host, m.Host+" refuses our account", []string{s.Error}, "hostmesh mysql check "+d.c.Tag+" --grants prints the statements for the accounts; or correct the file in credentials.d on the node that watches")
 		}
 		why := ""
 		if s.Cause == CauseFlavour {
@@ -253,17 +255,17 @@ func (d *diagnosing) primary() {
 	if down, name, evidence := d.suspicion(); down != "" {
 		switch name {
 		case Blind:
-			d.add(Blind, "", "no server of the cluster answers, and no agent says why: this node is more likely cut off than all of them dead", evidence, "look at this node's network: hostmesh status")
+			d.add(Blind, "", "no server of the cluster answers, and no agent says why: this node is more likely cut off than all of them dead", evidence, "look at this node's network: hostmesh status; or have another node look: hostmesh duties move mysql/"+tag+" NODE")
 		case ClusterDown:
-			d.add(ClusterDown, "", "all servers of the cluster are down", evidence, "they are started as their agents come back, "+host+" as the primary; if it does not come back: hostmesh mysql failover "+tag+" --force")
+			d.add(ClusterDown, "", "all servers of the cluster are down", evidence, "they are started as their agents come back, "+host+" as the primary; if it never does: hostmesh mysql failover "+tag+" --force -m WHY, once the servers of replicas run")
 		case PrimaryDead, PrimarySilent:
-			d.add(name, host, fmt.Sprintf("the primary, %s, %s", host, down), evidence, "hostmesh mysql failover "+tag+", where that is not automatic")
+			d.add(name, host, fmt.Sprintf("the primary, %s, %s", host, down), evidence, d.replace())
 		default:
-			d.add(name, host, fmt.Sprintf("the primary, %s, %s; the second kind of evidence is missing, so nothing is done", host, down), evidence, "look at the network between this node and "+host)
+			d.add(name, host, fmt.Sprintf("the primary, %s, %s; the second kind of evidence is missing, so nothing is done", host, down), evidence, "if it lasts, look at the network between this node and "+host+"; or have another node look: hostmesh duties move mysql/"+tag+" NODE")
 		}
 	}
 	if s.Cause == CauseSaturated {
-		d.add(PrimarySatiated, host, host+" has no connection left; it lives, so nothing is replaced", []string{s.Error}, "raise max_connections, or end clients; extra_port gives the agents a way in")
+		d.add(PrimarySatiated, host, host+" has no connection left; it lives, so nothing is replaced", []string{s.Error}, "end clients there, or raise max_connections; and find out who does not give connections back")
 	}
 	if s.DiskFull != "" {
 		d.add(PrimaryFull, host, host+" has no room on its disk: writes wait or fail. A failover would not give it room, so none is made", []string{s.DiskFull}, "make room; or hostmesh mysql switchover "+tag+", to a replica that has some")
@@ -286,19 +288,23 @@ func (d *diagnosing) primary() {
 		d.add(CopyUnverified, host, host+" is the primary by force: "+why+". Others are compared with it from now on", nil, "")
 	}
 	if f.Replica != nil {
-		d.add(PrimaryFollows, host, host+" is the primary by the record, and is set to follow "+f.Replica.SourceHost, nil, "if it is the primary: RESET SLAVE ALL there; if not: hostmesh mysql failover "+tag)
+		d.add(PrimaryFollows, host, host+" is the primary by the record, and is set to follow "+f.Replica.SourceHost, nil, "if it is the primary: STOP SLAVE; RESET SLAVE ALL there; if not: hostmesh mysql failover "+tag+" --force -m WHY, which ends it")
 	}
 	if f.ReadOnly && f.Replica == nil {
-		text, remedy := " is the primary, and read-only, as after each start", ""
+		text, remedy := " is the primary, and read-only, as after each start: it is about to take writes", ""
+		var evidence []string
 		if c.deaf(f) {
 			text = " is the primary, and read-only, as after each start, until a replica is connected that acknowledges"
 		}
 		if c.unheard() {
-			text, remedy = " is the primary, and stays read-only until a replica acknowledges: Durability is strict, and so writes would wait for ever", "bring a replica back, or give the tag to another host; or Durability: available"
+			text = " is the primary, and takes no writes before a replica acknowledges: Durability is strict, and writes would wait without end"
+			evidence, remedy = d.unready(), "bring a replica back, or give the tag to another host (hostmesh tag add HOST "+tag+" -m WHY): it takes writes as soon as one has its data. Or let writes stand on "+host+" alone: "+availableOf(tag)
 		}
-		d.add(PrimaryReadOnly, host, host+text, nil, remedy)
+		d.add(PrimaryReadOnly, host, host+text, evidence, remedy)
 	}
-	if !f.Semi.Source && (c.Strict() || len(r.Ackers) > 0) {
+	if !f.Semi.Source && c.unheard() && !f.ReadOnly {
+		d.add(PrimaryAsync, host, host+" does not wait for acknowledgements yet, for no replica could give one: what is written stands there alone until the first does", d.unready(), "give the tag to another host, or bring a replica back. If "+host+" is started anew before that, it takes no writes until then")
+	} else if !f.Semi.Source && (c.Strict() || len(r.Ackers) > 0) {
 		d.add(PrimaryAsync, host, host+" does not wait for acknowledgements (semi-synchronous replication is off)", nil, "")
 	} else if list := hurried(f, c.Strict()); f.Semi.Source && len(list) > 0 {
 		var evidence []string
@@ -313,12 +319,67 @@ func (d *diagnosing) primary() {
 			"hostmesh mysql failover "+tag+", where that is not automatic: another takes the writes, and has all")
 	}
 	if s.Agent && s.VIP == "" && !f.ReadOnly {
-		d.add(AddressAway, host, fmt.Sprintf("%s is not at %s", c.MySQL.VIP, host), nil, "")
+		d.add(AddressAway, host, fmt.Sprintf("%s, the address of the primary, is not at %s: clients do not find it", c.MySQL.VIP, host), nil, "it is brought there; if that lasts, hostmesh status on "+host+" says why it cannot have it")
 	}
 	writers := d.writable()
 	if len(writers) > 1 {
 		d.add(TwoPrimaries, "", fmt.Sprintf("%d servers take writes; by the record %s is the primary", len(writers), host), writers, "the others are set read-only; look for errant transactions then")
 	}
+}
+
+// replace is what a person can do about a primary that is gone; "" = nothing needs to be done.
+func (d *diagnosing) replace() string {
+	c, tag := d.c, d.c.Tag
+	command := "hostmesh mysql failover " + tag
+	switch why := refuses(c, d.o); {
+	case c.Record.Intent != nil:
+		return ""
+	case cannot(c, d.o) != "":
+		return "bring back what is missing, or " + c.Record.Primary + " (hostmesh mysql explain " + tag + "): then it goes on. Or accept that transactions are lost: " + command + " --force -m WHY"
+	case c.Record.Paused != nil:
+		return command + "; or hostmesh mysql resume " + tag + ", and the agents do what they would"
+	case c.MySQL.Failover != section.Auto:
+		return command
+	case why != "":
+		return "find out why a second primary is gone within the hour; then hostmesh mysql ack " + tag + ", and it is replaced"
+	}
+	return ""
+}
+
+// unready are the replicas, and why each does not acknowledge.
+func (d *diagnosing) unready() (out []string) {
+	c, o := d.c, d.o
+	for _, m := range c.Members {
+		s := o.Servers[m.Host]
+		why := "it is not as far as the primary yet"
+		switch {
+		case m.Host == c.Record.Primary:
+			continue
+		case m.Unfit != "":
+			why = m.Unfit
+		case o.Busy[m.Host] != "":
+			why = o.Busy[m.Host]
+		case c.Record.Fenced[m.Host] != "":
+			why = "it was the primary, and has not rejoined"
+		case s.down():
+			why = "its process has ended"
+		case !s.answers(o.Now):
+			why = "it does not answer: " + cmp.Or(shorten(s.Error), "it was not asked yet")
+		case m.Drained != "":
+			why = "it is drained: " + m.Drained
+		case s.Facts.Replica == nil:
+			why = "it follows nobody yet"
+		case !c.follows(s.Facts, c.Record.Primary):
+			why = "it follows " + s.Facts.Replica.SourceHost
+		case !healthy(s.Facts):
+			why = fmt.Sprintf("its threads: receiving %s, applying %v%s", s.Facts.Replica.IO, s.Facts.Replica.SQL, errno(s.Facts.Replica))
+		}
+		out = append(out, m.Host+": "+why)
+	}
+	if len(out) == 0 {
+		out = append(out, "no other host has the tag")
+	}
+	return out
 }
 
 // suspicion is whether the primary seems gone, how that is said, and how sure it is. Two kinds of evidence must agree: what is seen of the primary itself, and what
@@ -333,7 +394,7 @@ func (d *diagnosing) suspicion() (text string, name Name, evidence []string) {
 	case s.down():
 		dead = true
 		text = "is dead"
-		evidence = append(evidence, fmt.Sprintf("the agent on %s: its process is %s, since %s", host, s.Process, s.ProcessSince.UTC().Format("15:04:05.000")))
+		evidence = append(evidence, fmt.Sprintf("the agent on %s: its process has ended (%s), at %s", host, s.Process, s.ProcessSince.UTC().Format("15:04:05.000")))
 	case s.lives(now) && !(s.Cause == "" && s.Pings >= deadPings):
 		return "", "", nil
 	case !s.HoldLost.IsZero() && !s.heard().After(s.HoldLost) && (s.Cause == CauseUnreachable || s.Pings > 0):

@@ -271,6 +271,70 @@ var cases = []struct {
 		x.died("db1")
 		x.io("Connecting", "db2", "db3")
 	}},
+	{"the new primary dies while it opens, and a person asked for the failover", IntentOpen, ActFailover, func(x *seen) {
+		x.c.Record.Intent = &Intent{Kind: Failover, Step: StepOpen, Old: "db4", To: "db1", By: "somebody", Why: "the primary, db4, is dead"}
+		x.c.MySQL.Failover = section.Manual
+		x.c.Record.Paused = &Paused{By: "somebody", Since: now, Why: "works on it"}
+		x.silent("db1")
+		x.frozen("db2", "db3")
+	}},
+	{"the next primary is gone while it opens, of a switchover", IntentOpen, ActFailover, func(x *seen) { opening(x) }},
+	{"the same, and a person decides", IntentOpen, ActPage, func(x *seen) {
+		opening(x)
+		x.c.MySQL.Failover = section.Manual
+	}},
+	{"the same, and automatic acts are paused", IntentOpen, ActPage, func(x *seen) {
+		opening(x)
+		x.c.Record.Paused = &Paused{By: "somebody", Since: now, Why: "works on it"}
+	}},
+	{"the same, and the last automatic failover was half an hour ago", IntentOpen, ActPage, func(x *seen) {
+		opening(x)
+		x.c.Record.LastFailover = now.Add(-30 * time.Minute)
+	}},
+	{"the next primary dies while it opens, of a switchover, and a person decides", IntentOpen, ActStart, func(x *seen) {
+		opening(x)
+		x.died("db1")
+		x.io("Connecting", "db2", "db3")
+		x.c.MySQL.Failover = section.Manual
+	}},
+	{"the primary is read-only, and nobody acknowledges", PrimaryReadOnly, ActNone, func(x *seen) {
+		x.c.Record.Ackers = nil
+		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Semi = true, SemiSync{} })
+		x.edit("db2", func(s *Sight) { s.Facts.Semi.Acker = false })
+		x.c.Members[1].Drained = "new disks"
+		x.silent("db3")
+	}},
+	{"the primary takes writes, and nobody acknowledges yet", PrimaryAsync, ActClone, func(x *seen) {
+		x.c.Record.Ackers = nil
+		x.edit("db1", func(s *Sight) { s.Facts.Semi = SemiSync{} })
+		x.edit("db2", func(s *Sight) {
+			s.Facts.Semi.Acker, s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = false, nil, "", "", ""
+		})
+		x.silent("db3")
+	}},
+	{"the primary is read-only, and marked as one that was replaced", PrimaryReadOnly, ActNone, func(x *seen) {
+		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly = true })
+		x.c.Record.Fenced = map[string]string{"db1": "a test"}
+	}},
+	{"the primary died, and is marked as one that was replaced; a person decides", PrimaryDead, ActPage, func(x *seen) {
+		x.died("db1")
+		x.io("Connecting", "db2", "db3")
+		x.c.MySQL.Failover = section.Manual
+		x.c.Record.Fenced = map[string]string{"db1": "a test"}
+	}},
+	{"one member, read-only", PrimaryReadOnly, ActNone, func(x *seen) {
+		x.c.Members, x.c.Record.Ackers = x.c.Members[:1], nil
+		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Semi = true, SemiSync{} })
+	}},
+	{"one member, read-only, available", PrimaryReadOnly, ActWritable, func(x *seen) {
+		x.c.Members, x.c.Record.Ackers, x.c.MySQL.Durability = x.c.Members[:1], nil, section.Available
+		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Semi = true, SemiSync{} })
+	}},
+	{"silent; the relay log of one that acknowledges was dropped", PrimarySilent, ActPage, func(x *seen) {
+		x.silent("db1")
+		x.frozen("db2", "db3")
+		x.edit("db3", func(s *Sight) { s.Furthest, _ = ParseGTIDs(MariaDB, "0-1-950") })
+	}},
 	{"two primaries", TwoPrimaries, ActReadOnly, func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.ReadOnly = false; s.Facts.Replica = nil }) }},
 	{"a replica takes writes", TwoPrimaries, ActReadOnly, func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.ReadOnly = false }) }},
 	{"errant transactions", ErrantFound, ActNone, func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Binlog = "0-1-900,0-3-899" }) }},
@@ -511,6 +575,13 @@ var cases = []struct {
 	}},
 	{"paused", IsPaused, ActNone, func(x *seen) { x.c.Record.Paused = &Paused{By: "somebody", Since: now, Why: "works on it"} }},
 	{"Durability was changed", Well, ActAgree, func(x *seen) { x.c.MySQL.Durability = section.Available }},
+}
+
+// opening is a switchover whose next primary, db1, is silent before it took writes.
+func opening(x *seen) {
+	x.c.Record.Intent = &Intent{Kind: Switchover, Step: StepOpen, Old: "db2", To: "db1", By: "somebody", Why: "it was asked for"}
+	x.silent("db1")
+	x.frozen("db2", "db3")
 }
 
 func TestDiagnoses(t *testing.T) {

@@ -28,11 +28,11 @@ func (d *diagnosing) replica(m Member) {
 	case s.lives(o.Now) && !s.answers(o.Now), m.Unfit != "":
 		return // said by others, or it is full
 	case s.down():
-		d.add(ReplicaDown, host, fmt.Sprintf("the server on %s is %s", host, s.Process), nil, "it is started by its agent; if it ends again, its log says why")
+		d.add(ReplicaDown, host, fmt.Sprintf("the server on %s has ended", host), []string{fmt.Sprintf("its agent: %s, since %s", s.Process, s.ProcessSince.UTC().Format("15:04:05"))}, "it is started by its agent while the primary answers; if it ends again, its error log says why")
 		return
 	case !s.answers(o.Now):
 		if s.Cause != "" {
-			d.add(ReplicaDown, host, host+" does not answer", []string{shorten(s.Error)}, "look at the host and its network")
+			d.add(ReplicaDown, host, host+" does not answer", []string{shorten(s.Error)}, "look at the host, its network and its server")
 		}
 		return
 	}
@@ -43,7 +43,7 @@ func (d *diagnosing) replica(m Member) {
 	if p.Known && f.Flavour == p.Facts.Flavour && f.Binlog != "" {
 		if extra, err := Errant(f, p.Facts, p.Asked.After(s.Answered)); err == nil && !extra.Empty() && p.answers(o.Now) && r.Intent == nil {
 			d.add(ErrantFound, host, fmt.Sprintf("%s has transactions that the primary never had: %s", host, extra), nil,
-				"look at them (mysqlbinlog); then give it the primary's data: hostmesh mysql clone "+tag+" FROM "+host)
+				"look at them (mysqlbinlog), and bring over what is wanted by hand; then give it the primary's data: hostmesh mysql clone "+tag+" - "+host)
 		}
 	}
 	if d.differs(host, s) {
@@ -55,25 +55,25 @@ func (d *diagnosing) replica(m Member) {
 		return
 	}
 	if f.Replica == nil {
-		d.add(ReplicaNew, host, host+" follows nobody yet", nil, "it is made a copy of a replica, unless it has transactions of its own; else hostmesh mysql clone "+tag+" FROM "+host)
+		d.add(ReplicaNew, host, host+" follows nobody yet", nil, "it is made a copy of a replica, unless it has transactions of its own or no agent leads it; else hostmesh mysql clone "+tag+" - "+host)
 		return
 	}
 	x := f.Replica
 	switch {
 	case !x.UsesGTID:
-		d.add(NoGTID, host, host+" follows by file and offset: it cannot be set to follow another primary", nil, "CHANGE MASTER TO MASTER_USE_GTID=slave_pos there, or hostmesh mysql clone "+tag+" FROM "+host)
+		d.add(NoGTID, host, host+" follows by file and offset: it cannot be set to follow another primary", nil, "CHANGE MASTER TO MASTER_USE_GTID=slave_pos there, or hostmesh mysql clone "+tag+" - "+host)
 		return
 	case missingLog(x):
-		d.add(ReplicaLost, host, host+" needs what the primary has not got any more, or has what it never had", []string{fmt.Sprintf("error %d: %s", x.IOErrno, shorten(x.IOError))}, "hostmesh mysql clone "+tag+" FROM "+host)
+		d.add(ReplicaLost, host, host+" needs what the primary has not got any more, or has what it never had", []string{fmt.Sprintf("error %d: %s", x.IOErrno, shorten(x.IOError))}, "it becomes a copy by itself, unless it has errant transactions; at once: hostmesh mysql clone "+tag+" - "+host)
 		return
 	case x.SQLErrno != 0:
-		d.add(ReplicaBroken, host, host+" cannot apply what it receives", []string{fmt.Sprintf("error %d: %s", x.SQLErrno, shorten(x.SQLError))}, "find out why its data differ; then hostmesh mysql clone "+tag+" FROM "+host)
+		d.add(ReplicaBroken, host, host+" cannot apply what it receives", []string{fmt.Sprintf("error %d: %s", x.SQLErrno, shorten(x.SQLError))}, "find out why its data differ; then hostmesh mysql clone "+tag+" - "+host)
 		return
 	case r.Intent == nil && !c.follows(f, r.Primary):
 		d.add(ReplicaAstray, host, fmt.Sprintf("%s follows %s, and not the primary", host, x.SourceHost), nil, "it is set to follow "+r.Primary)
 		return
 	case x.IO == "No" || !x.SQL:
-		d.add(ReplicaStopped, host, fmt.Sprintf("%s: receiving: %s, applying: %s", host, x.IO, map[bool]string{true: "yes", false: "stopped"}[x.SQL]), nil, "it is started again, unless somebody has stopped it and automatic acts are paused")
+		d.add(ReplicaStopped, host, fmt.Sprintf("%s: receiving: %s, applying: %s", host, x.IO, map[bool]string{true: "yes", false: "stopped"}[x.SQL]), nil, "it is started again, unless automatic acts are paused")
 		return
 	}
 	if x.IO != "Yes" && r.Intent == nil && p.answers(o.Now) && !slices.Contains(r.Shut, host) && o.Now.Sub(s.IORan) > connectPatience {
@@ -144,7 +144,7 @@ func (d *diagnosing) ackers() {
 		case !member:
 			d.add(AckerLeaving, host, host+" is no member any more, and is to acknowledge no longer", nil, "")
 		case ok && !sameStart(r.Starts[host], o.began(s)):
-			d.add(AckerRestarted, host, host+" was started anew: what it had received and not applied is fetched again", nil, "")
+			d.add(AckerRestarted, host, host+" was started anew, or set to follow anew: what it had received and not applied is fetched again; until it has all, no failover counts on it", nil, "")
 		case ok && !s.Facts.Semi.Acker:
 			d.add(AckerSilent, host, host+" counts as acknowledging, and does not", nil, "")
 		case !ok && !s.acked().IsZero() && o.Now.Sub(s.acked()) > ackerPatience:
@@ -172,9 +172,12 @@ func (d *diagnosing) ackers() {
 	}
 	if connected == 0 && p.Facts.Semi.Clients == 0 && len(c.Members) > 1 {
 		text := "no replica acknowledges: writes wait until one does"
-		if !c.Strict() {
+		switch {
+		case c.Strict() && p.Facts.ReadOnly:
+			text = "no replica acknowledges: " + r.Primary + " takes no writes until one does"
+		case !c.Strict(), !p.Facts.Semi.Source:
 			text = "no replica acknowledges: what is written now stands on " + r.Primary + " alone, and a failover would lose it"
 		}
-		d.add(NoAcker, "", text, nil, "bring a replica back: see what else is wrong here")
+		d.add(NoAcker, "", text, d.unready(), "bring a replica back, or give the tag to another host: hostmesh tag add HOST "+c.Tag+" -m WHY")
 	}
 }

@@ -1,6 +1,7 @@
 package mysqlha
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -25,11 +26,7 @@ func Explain(p *Picture) []string {
 	if p.Observe {
 		verb = "so, if it did not only observe,"
 	}
-	if on := strings.TrimSpace(string(p.Action.Act) + " " + p.Action.Host); p.Action.Why != "" {
-		say("%s: %s, because %s", verb, on, p.Action.Why)
-	} else {
-		say("%s: %s", verb, on)
-	}
+	say("%s: %s", verb, orNothing(p.Says()))
 	for _, d := range p.Diagnoses[1:] {
 		say("also, %s: %s", d.Name, d.Text)
 		for _, e := range d.Evidence {
@@ -44,6 +41,8 @@ func Explain(p *Picture) []string {
 		say("the record: epoch %d, primary %s, acknowledging %s, durability %s", r.Epoch, r.Primary, orNobody(r.Ackers), r.Durability)
 		if why := refuses(c, o); why != "" {
 			say("if the primary died now there would be no automatic failover: %s", why)
+		} else if r.Paused != nil {
+			say("if the primary died now there would be no automatic failover: automatic acts were paused by %s", r.Paused.By)
 		} else {
 			say("if the primary died now another would be promoted")
 		}
@@ -72,6 +71,47 @@ func Explain(p *Picture) []string {
 	}
 	return out
 }
+
+// Says is what follows, for people; "" = nothing is done, for nothing is to be.
+func (p *Picture) Says() string {
+	a := p.Action
+	if a.Act == ActNone && a.Why == p.Diagnoses[0].Text {
+		a.Why = "" // it was said
+	}
+	return a.Says()
+}
+
+// Says is what an act is, for people, and why; "" = nothing is done, for nothing is to be.
+func (a Action) Says() string {
+	what := ""
+	switch a.Act {
+	case ActNone:
+		if a.For == Well {
+			return ""
+		}
+		what = "nothing is done"
+	case ActPage:
+		what = "a person has to decide"
+	case ActProbe:
+		return "all servers are asked again, at once"
+	case ActFailover:
+		return "another server takes the writes"
+	case ActContinue:
+		what = "the change goes on"
+	case ActClone:
+		what = fmt.Sprintf("%s becomes a copy of %s", a.Host, a.From)
+	case ActStart:
+		what = fmt.Sprintf("the server on %s is started as a %s", a.Host, a.As)
+	default:
+		what = strings.TrimSpace(string(a.Act) + " " + a.Host)
+	}
+	if a.Why == "" {
+		return what
+	}
+	return what + ", because " + a.Why
+}
+
+func orNothing(s string) string { return cmp.Or(s, "nothing is done") }
 
 func orNobody(list []string) string {
 	if len(list) == 0 {
@@ -106,7 +146,7 @@ func describe(m Member, s Sight, now time.Time) string {
 		}
 		add("has %s", f.Current)
 		if r := f.Replica; r != nil {
-			add("follows %s (receiving: %s, applying: %v)", r.SourceHost, r.IO, r.SQL)
+			add("follows %s (receiving: %s, applying: %s)", r.SourceHost, strings.ToLower(r.IO), map[bool]string{true: "yes", false: "no"}[r.SQL])
 			if r.Lag != nil {
 				add("%s behind", *r.Lag)
 			}

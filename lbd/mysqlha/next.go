@@ -68,7 +68,7 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 			d, down := primaryDown(list)
 			why := "nobody else says that it is gone"
 			if down {
-				if why = cannot(c, o); why == "" {
+				if why = chosenAgain(c, o); why == "" {
 					return Action{Act: ActFailover, Host: r.Primary, For: d.Name, Why: d.Text}
 				}
 			}
@@ -76,6 +76,9 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 				if a, ok := restart(c, o, head.Name, why); ok {
 					return a
 				}
+			}
+			if down {
+				return Action{Act: ActPage, Host: r.Primary, For: d.Name, Why: why}
 			}
 		}
 		// A failover that is taken back needs its old primary, as the one who keeps what was not acknowledged: nobody else has taken a write. That may take long.
@@ -86,6 +89,10 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 			case !old.answers(o.Now) && old.Agent && old.down() && !resting(o, i.Old):
 				return Action{Act: ActStart, Host: i.Old, As: AsPrimary, For: head.Name, Why: "the failover is taken back, and its server was ended"}
 			}
+		}
+		// Replicas are not started without a primary, for what they have received and not applied goes with that. A person who has accepted that has nobody else to take over.
+		if host := unstarted(c, o); host != "" {
+			return Action{Act: ActStart, Host: host, As: AsReplica, For: head.Name, Why: "no replica runs that could take over, and a person has accepted that transactions are lost"}
 		}
 		if until := o.Rest[restIntent]; o.Now.Before(until) {
 			return nothing("the change is tried again soon: " + i.Stopped)
@@ -233,6 +240,38 @@ func heir(c *Cluster, o *Observations) string {
 	return best(&able, o)
 }
 
+// unstarted is a replica that is to be started for a failover that a person has forced and that has nobody to choose; "" = none is.
+func unstarted(c *Cluster, o *Observations) string {
+	i := c.Record.Intent
+	if i.Kind != Failover || !i.Forced || i.Stopped == "" {
+		return ""
+	}
+	host := ""
+	for _, m := range c.Members {
+		switch s := o.Servers[m.Host]; {
+		case m.Host == i.Old:
+		case s.answers(o.Now) || o.Busy[m.Host] != "":
+			return ""
+		case host == "" && s.down() && c.Record.Fenced[m.Host] == "" && !resting(o, m.Host):
+			host = m.Host
+		}
+	}
+	return host
+}
+
+// chosenAgain tells why nobody else is chosen when the server that was is gone before it took writes; "" = somebody is. A failover is finished by whoever can, for what was asked
+// for is another primary than the old one: it is not over before one takes writes, whatever was said since. A switchover has handed over to the one that was named: that this is gone is another matter,
+// about which a person decides where failovers are theirs.
+func chosenAgain(c *Cluster, o *Observations) string {
+	switch i := c.Record.Intent; {
+	case i.Kind == Failover:
+		return cannot(c, o)
+	case c.Record.Paused != nil:
+		return fmt.Sprintf("automatic acts were paused by %s: a person decides, by hostmesh mysql failover %s", c.Record.Paused.By, c.Tag)
+	}
+	return refuses(c, o)
+}
+
 // cannot tells why a failover would not pass its gate; "" = it could.
 func cannot(c *Cluster, o *Observations) string {
 	r := &c.Record
@@ -264,8 +303,8 @@ func cannot(c *Cluster, o *Observations) string {
 	for _, host := range r.Ackers {
 		if s := o.Servers[host]; !s.answers(o.Now) {
 			return fmt.Sprintf("%s acknowledges, and does not answer: only it may have the last transactions, and Durability is strict", host)
-		} else if !o.same(r, host) {
-			return fmt.Sprintf("%s was started anew, and has not caught up since: what it had acknowledged it may have dropped, and Durability is strict", host)
+		} else if why := o.forgot(c, host, r.Primary); why != "" {
+			return why + ", and Durability is strict"
 		}
 	}
 	return ""

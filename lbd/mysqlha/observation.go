@@ -40,10 +40,9 @@ type Cluster struct {
 // Strict reports whether no acknowledged transaction may be lost.
 func (c *Cluster) Strict() bool { return c.MySQL.Durability != section.Available }
 
-// unheard reports whether the primary is to wait for acknowledgements, and nobody is known who could give one: then it is not opened.
-func (c *Cluster) unheard() bool {
-	return c.Strict() && len(c.Record.Ackers) == 0 && len(c.Members) > 1
-}
+// unheard reports whether the primary is to wait for acknowledgements, and nobody is known who could give one: then it is not opened, for its writes would
+// wait without end, and no copy can be made of a server that has such. One that took writes before goes on as it did until the first acknowledges.
+func (c *Cluster) unheard() bool { return c.Strict() && len(c.Record.Ackers) == 0 }
 
 // deaf reports whether a primary that was just started is to wait for acknowledgements, and nobody is connected who gives any. What it wrote now, replicas could receive
 // before they are told to acknowledge, and then never would. After a while it takes writes that wait.
@@ -145,6 +144,8 @@ type Sight struct {
 	HoldLost time.Time
 	// First is when it was first asked.
 	First time.Time
+	// Furthest is how far it was seen to have received from the source that it has; empty = it has none.
+	Furthest GTIDs
 	// Moved is when its position or its heartbeats were last seen to move, IORan when its receiving thread was last seen to run.
 	Moved time.Time
 	IORan time.Time
@@ -248,11 +249,22 @@ func (o *Observations) began(s Sight) time.Time {
 // sameStart reports whether two estimates are of one process.
 func sameStart(a, b time.Time) bool { return a.Sub(b).Abs() <= startSlack }
 
-// same reports whether it is still the process of a counted acker of which it was established that it has all. Two starts within startSlack cannot be told apart by
-// when they were: but a server that starts has forgotten that it was told to acknowledge.
-func (o *Observations) same(r *Record, host string) bool {
+// forgot tells why a counted acker may not have what it has acknowledged of a source's; "" = it has. It must be the process of which it was established that it has all: two starts within
+// startSlack cannot be told apart by when they were, but a server that starts has forgotten that it was told to acknowledge. It must not have been set to follow another since. And it must
+// have what it was seen to have received: whoever stops both its threads and starts them drops what it had not applied.
+func (o *Observations) forgot(c *Cluster, host, source string) string {
 	s := o.Servers[host]
-	return sameStart(r.Starts[host], o.began(s)) && (s.Facts.Semi.Acker || s.Facts.Semi.Source)
+	switch has, err := PositionOf(s.Facts); {
+	case !sameStart(c.Record.Starts[host], o.began(s)), !s.Facts.Semi.Acker && !s.Facts.Semi.Source:
+		return host + " was started anew, and has not caught up since: what it had acknowledged it may have dropped"
+	case s.Facts.Replica != nil && !c.follows(s.Facts, source):
+		return fmt.Sprintf("%s follows %s, and not %s: what it had received and not applied it may have dropped", host, s.Facts.Replica.SourceHost, source)
+	case s.Facts.Replica == nil && !s.Facts.Semi.Source:
+		return fmt.Sprintf("%s follows nobody any more: what it had received from %s and not applied it may have dropped", host, source)
+	case err == nil && !has.Reaches(s.Furthest):
+		return fmt.Sprintf("%s had received %s, and has %s: its relay log was dropped, with what it had acknowledged", host, s.Furthest, has)
+	}
+	return ""
 }
 
 // follows reports whether a server replicates from a host.
@@ -300,6 +312,7 @@ func (s Sight) see(asked, now time.Time, f Facts, err error) Sight {
 		return s
 	}
 	s.Error, s.Failures = "", 0
+	s.Furthest = s.further(f)
 	if r := f.Replica; r != nil {
 		was := s.Facts.Replica
 		if !s.Known || was == nil || was.Position != r.Position || was.Heartbeats != r.Heartbeats || s.Facts.Received != f.Received || was.IO != "Yes" && r.IO == "Yes" {
@@ -317,6 +330,18 @@ func (s Sight) see(asked, now time.Time, f Facts, err error) Sight {
 	}
 	s.Facts, s.Known, s.Asked, s.Answered = f, true, asked, now
 	return s
+}
+
+// further is how far a server was seen to have received, when it says f by now. What it had of another source says nothing.
+func (s Sight) further(f Facts) GTIDs {
+	has, err := PositionOf(f)
+	switch was := s.Facts.Replica; {
+	case f.Replica == nil:
+		return GTIDs{}
+	case err != nil || was == nil || was.SourceHost != f.Replica.SourceHost || was.SourcePort != f.Replica.SourcePort:
+		return has
+	}
+	return has.Further(s.Furthest)
 }
 
 // pinged is how a fresh connection changes a sight.

@@ -25,7 +25,7 @@ func (r *Runner) checkPlanned(ctx context.Context, c *Cluster, o *Observations, 
 	case !s.answers(seen.Now):
 		why = to.Host + " does not answer"
 	case !healthy(s.Facts) || !c.follows(s.Facts, old.Host):
-		why = to.Host + " does not receive and apply from " + old.Host
+		why = to.Host + " does not receive and apply from " + old.Host + ": hostmesh mysql explain " + c.Tag + " says why"
 	case fit(c, m, s) != "":
 		why = to.Host + " cannot be the primary: " + fit(c, m, s)
 	case s.Facts.Replica.Lag != nil && *s.Facts.Replica.Lag > time.Second:
@@ -120,23 +120,20 @@ func (r *Runner) address(ctx context.Context, o *Observations, old, to Member) e
 
 // apply waits until the chosen one has applied all that it has received.
 func (r *Runner) apply(ctx context.Context, to Member, position string) error {
-	f, err := r.observe(ctx, to)
-	if err != nil {
-		return err
-	}
-	has, err := PositionOf(f)
-	if err != nil {
-		return err
-	}
-	want, err := ParseGTIDs(f.Flavour, position)
-	if err != nil {
-		return err
-	}
-	if !has.Reaches(want) {
-		return permanent{fmt.Errorf("%s had %s, and has %s: it was started anew, and has dropped what it had not applied", to.Host, position, has)}
-	}
 	server := r.cfg.World.Server(to)
 	for end := time.Now().Add(applyBound); ; {
+		f, err := r.observe(ctx, to)
+		if err != nil {
+			return err
+		}
+		has, err := PositionOf(f)
+		want, err2 := ParseGTIDs(f.Flavour, position)
+		if err := errors.Join(err, err2); err != nil {
+			return err
+		}
+		if !has.Reaches(want) {
+			return permanent{fmt.Errorf("%s had %s, and has %s: it has dropped what it had not applied", to.Host, position, has)}
+		}
 		werr := r.bounded(ctx, applyLook, func(ctx context.Context) error { return server.WaitApplied(ctx, position) })
 		if werr == nil {
 			return nil
@@ -144,7 +141,7 @@ func (r *Runner) apply(ctx context.Context, to Member, position string) error {
 		if err := r.ok(ctx); err != nil {
 			return err
 		}
-		f, err := r.observe(ctx, to)
+		f, err = r.observe(ctx, to)
 		switch {
 		case err != nil:
 			return err
@@ -396,7 +393,7 @@ func (r *Runner) withdraw(ctx context.Context, c *Cluster, o *Observations, old 
 	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, false) }); err != nil {
 		return nil, fmt.Errorf("take the change back: %w", err)
 	}
-	if on := wanted(c, len(c.Record.Ackers)); on || f.ReadOnly {
+	if on := wanted(c, len(c.Record.Ackers)); f.ReadOnly || on && !c.unheard() {
 		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetSource(ctx, on) }); err != nil {
 			return nil, fmt.Errorf("take the change back: %w", err)
 		}
@@ -409,7 +406,9 @@ func (r *Runner) withdraw(ctx context.Context, c *Cluster, o *Observations, old 
 			r.log.Warn("a server does not follow the old primary again yet", "host", m.Host, "err", err)
 		}
 	})
-	if err := r.takeWrites(ctx, c, server, len(c.Record.Ackers)); err != nil {
+	if c.unheard() { // as after a start: it is opened when somebody acknowledges
+		r.log.Warn("the old primary takes no writes until a replica acknowledges", "host", old.Host, "epoch", r.rec.Epoch)
+	} else if err := r.takeWrites(ctx, c, server, len(c.Record.Ackers)); err != nil {
 		return nil, fmt.Errorf("take the change back: %w", err)
 	}
 	if err := r.bounded(ctx, asking(o, old, addressBound), func(ctx context.Context) error { return r.cfg.World.Local(old).TakeVIP(ctx, order) }); err != nil {

@@ -66,7 +66,7 @@ type Intent struct {
 	// Old is the primary that is replaced, To the one that replaces it, once it is chosen.
 	Old string `json:"old"`
 	To  string `json:"to,omitempty"`
-	// Position is how far To must come before it takes writes: all that was acknowledged is in it.
+	// Position is how far To must come before it takes writes: all that was acknowledged is in it. It stays when another is chosen.
 	Position string `json:"position,omitempty"`
 	// Cut are hosts of which it is established that they receive nothing from Old any more; FenceConfirmed that Old's server was killed.
 	Cut            []string `json:"cut,omitempty"`

@@ -258,7 +258,7 @@ func (r *Runner) Begin(ctx context.Context, kind Kind, to, why, by string, force
 
 // Continue carries the change on that the record has, until it has ended, stopped, or cannot go on for now. o is what was seen last.
 func (r *Runner) Continue(ctx context.Context, c *Cluster, o *Observations) error {
-	failing := time.Time{}
+	failing, said := time.Time{}, ""
 	for {
 		i := r.rec.Intent
 		if !r.loaded || i == nil {
@@ -269,7 +269,7 @@ func (r *Runner) Continue(ctx context.Context, c *Cluster, o *Observations) erro
 		step, began := i.Step, time.Now()
 		edit, err := r.carry(ctx, &cc, o)
 		if err == nil {
-			failing = time.Time{}
+			failing, said = time.Time{}, ""
 			err = r.store(ctx, func(rec *Record) {
 				next := after(i.Kind, step)
 				if next != "" {
@@ -288,7 +288,8 @@ func (r *Runner) Continue(ctx context.Context, c *Cluster, o *Observations) erro
 		}
 		var stop stopped
 		stays := errors.As(err, &stop) && i.Stopped == stop.why // it was said when it stopped
-		r.log.Log(ctx, again(stays, slog.LevelWarn), "a step of a change of the primary did not succeed", "kind", i.Kind, "step", step, "epoch", r.rec.Epoch, "old", i.Old, "to", i.To, "err", err)
+		r.log.Log(ctx, again(stays || said == err.Error(), slog.LevelWarn), "a step of a change of the primary did not succeed", "kind", i.Kind, "step", step, "epoch", r.rec.Epoch, "old", i.Old, "to", i.To, "err", err)
+		said = err.Error()
 		if errors.Is(err, ErrOvertaken) || errors.Is(err, ErrChanged) || r.ok(ctx) != nil {
 			r.loaded = false
 			return err
@@ -357,6 +358,9 @@ func (r *Runner) giveUp(ctx context.Context, c *Cluster, cause error) error {
 		rec.Epoch++
 		rec.Intent = &Intent{Kind: Failover, Step: StepDepose, Old: i.Old, Began: i.Began, By: i.By, Forced: i.Forced, FenceConfirmed: i.FenceConfirmed,
 			Why: fmt.Sprintf("%s; at step %s to %s: %v", i.Why, i.Step, i.To, cause)}
+		if i.Kind == Failover && i.Step != StepWithdraw { // what was found out at the gate holds: the old primary has nobody since who acknowledges
+			rec.Intent.Position, rec.Intent.Loss, rec.Intent.Cut = i.Position, i.Loss, i.Cut
+		}
 	})
 }
 

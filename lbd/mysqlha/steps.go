@@ -21,6 +21,13 @@ const (
 	StepWithdraw Step = "withdraw"
 )
 
+// doing is a step, for people: what is being done.
+var doing = map[Step]string{
+	StepDepose: "replicas are cut from the old primary, which is killed", StepChoose: "who has all that was acknowledged is being found out", StepCheck: "whether it can hand over at once is looked at",
+	StepRefuse: "the old primary takes no more writes", StepCatchUp: "the next one applies the last transactions", StepAddress: "the address moves", StepApply: "the next one applies what it has received",
+	StepPromote: "the next one becomes a primary", StepRepoint: "the others follow the next one", StepOpen: "the next one takes writes", StepWithdraw: "it is taken back, and the old primary takes writes again",
+}
+
 // Steps are those of a change, in order.
 func Steps(k Kind) []Step {
 	switch k {

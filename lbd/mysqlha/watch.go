@@ -514,7 +514,7 @@ func (w *Watch) ask(ctx context.Context, do func(ctx context.Context, c *Cluster
 	case <-w.ended:
 		return ErrElsewhere
 	case <-ctx.Done():
-		return fmt.Errorf("the agent that watches over the cluster is busy: %w", ctx.Err())
+		return fmt.Errorf("the agent that watches over the cluster is busy with it, see hostmesh mysql status: %w", ctx.Err())
 	}
 	select {
 	case err := <-o.done:

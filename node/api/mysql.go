@@ -119,6 +119,7 @@ type MySQLVerdict struct {
 	Name     string   `json:"name" doc:"Of the diagnosis, such as healthy, primary-dead, primary-silent or saturated"`
 	Severity string   `json:"severity,omitempty" doc:"error, warning, notice, or absent when all is well"`
 	Text     string   `json:"text"`
+	Act      string   `json:"act,omitempty" doc:"What the agents do about it, or why they do nothing; absent when nothing is to be done"`
 	Remedy   string   `json:"remedy,omitempty" doc:"What an operator should do"`
 	Evidence []string `json:"evidence" nullable:"false" doc:"What was seen"`
 }

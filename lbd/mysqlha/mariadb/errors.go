@@ -73,10 +73,10 @@ func sentinelOf(n int) error {
 // remedies are said with an error, where its own text names none.
 var remedies = map[uint16]string{
 	hostBlocked:     "FLUSH HOSTS there, and find out why connections from here broke",
-	hostNotAllowed:  "make the account for this address: hostmesh mysql setup prints the grants",
+	hostNotAllowed:  "make the account for this address: hostmesh mysql check TAG --grants prints the statements",
 	deniedAccount:   "compare user and password with credentials.d, and the account's host with this address",
-	deniedPrivilege: "hostmesh mysql setup prints the grants that are needed",
-	deniedTable:     "hostmesh mysql setup prints the grants that are needed",
+	deniedPrivilege: "hostmesh mysql check TAG --grants prints the grants that are needed",
+	deniedTable:     "hostmesh mysql check TAG --grants prints the grants that are needed",
 	accountLocked:   "ALTER USER ... ACCOUNT UNLOCK",
 	tooManyOfUser:   "raise the account's MAX_USER_CONNECTIONS",
 	secureTransport: "set tls in credentials.d",

@@ -45,10 +45,12 @@ var (
 	ownHosts = []string{"localhost", "127.0.0.1"}
 	// pinged is the table that Ping reads. It has names of tables, and how large they are.
 	pinged = "mysql.innodb_table_stats"
+	// checkUser is whom checks of ReadVIP ask to log in as (lbd/check). It is locked and has no privilege: the server refuses it without a line in its log.
+	checkUser = "hostmesh-check"
 )
 
 // Grants are the least that the accounts need, as statements without secrets, the same for each server of a cluster. hosts are from where
-// they come: addresses of the nodes, or patterns such as 10.0.0.%; the account of clones comes from the server's own host as well. The users exist by then: Users. ErrUnquotable.
+// they come: addresses of the nodes, or patterns such as 10.0.0.%; the account of clones comes from the server's own host as well. The users exist by then: Users. The one that nobody can log in as is made here. ErrUnquotable.
 func Grants(f credentials.File, hosts []string) ([]string, error) {
 	var out []string
 	err := eachUser(f, hosts, func(user string, privileges []string, admin bool, _ credentials.Account) error {
@@ -58,6 +60,13 @@ func Grants(f credentials.File, hosts []string) ([]string, error) {
 		}
 		return nil
 	})
+	for _, host := range hosts {
+		from, err2 := literal(host)
+		if err2 != nil {
+			return out, errors.Join(err, err2)
+		}
+		out = append(out, fmt.Sprintf("CREATE USER IF NOT EXISTS '%s'@%s ACCOUNT LOCK", checkUser, from))
+	}
 	return out, err
 }
 

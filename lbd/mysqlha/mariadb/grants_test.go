@@ -116,6 +116,9 @@ func TestGrantsAreEnoughAndNoneIsTooMuch(t *testing.T) {
 	}
 	n := 0
 	for _, grant := range grants {
+		if strings.HasPrefix(grant, "CREATE USER ") {
+			continue
+		}
 		list, to, ok := strings.Cut(strings.TrimPrefix(grant, "GRANT "), " ON ")
 		on, who, ok2 := strings.Cut(to, " TO ")
 		if !ok || !ok2 {

@@ -20,7 +20,7 @@ func (w *World) Reaches(from, to string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	a, b := w.boxes[from], w.boxes[to]
-	return b != nil && b.running && !b.frozen && w.link(from, to) && (a == nil || !cutOff(a, b))
+	return b != nil && b.running && !b.frozen && !b.closed && w.link(from, to) && (a == nil || !cutOff(a, b))
 }
 
 // Position is what the server of a host has.
@@ -64,7 +64,7 @@ func (b *box) begin(as mysqlha.Role) {
 	b.io, b.sql, b.ioState, b.ackConnected, b.ioErrno, b.sqlErrno = false, false, "No", false, 0, 0
 	b.until = 0
 	b.pid, b.ended = b.lastPID+100, ""
-	b.died, b.began, b.beats = make(chan struct{}), time.Now(), 0
+	b.died, b.began, b.beats, b.lapsed, b.aloneSince = make(chan struct{}), time.Now(), 0, false, time.Time{}
 	b.process, b.processAt = mysqlha.ProcessRuns, time.Now()
 }
 
@@ -141,7 +141,9 @@ func (w *World) Power(host string, on bool) {
 			b.end(mysqlha.ProcessStopped, "no power")
 			b.endTenureLocked("no power")
 			b.left = time.Time{}
-			b.nft = map[string]bool{}
+			b.nft, b.closed, b.kept, b.refusing = map[string]bool{}, false, time.Time{}, false
+		} else if b.dead && !b.away {
+			b.agentBegins()
 		}
 		b.dead = !on
 		b.processAt = time.Now()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -31,20 +32,90 @@ func (l *local) tell(ctx context.Context, what string, o *mysqlha.Order, f func(
 	for {
 		l.w.mu.Lock()
 		b := l.w.boxes[l.host]
-		if !b.silent && !b.dead && l.w.link(l.node, l.host) {
-			defer l.w.mu.Unlock()
-			if o != nil {
-				if o.Before(mysqlha.Order{Epoch: b.epoch, Fence: b.fence}) {
-					return fmt.Errorf("%s: %w", l.host, mysqlha.ErrOvertaken)
-				}
-				b.epoch, b.fence = o.Epoch, o.Fence
-			}
-			return f(b)
+		if !b.quiet() && l.w.way(l.node, l.host) {
+			err := b.obey(o, f)
+			l.w.mu.Unlock()
+			l.again(what, o, f)
+			return l.answered(ctx, err)
 		}
 		l.w.mu.Unlock()
 		if pass(ctx, tick) != nil {
+			l.later(what, o, f)
 			return fmt.Errorf("%s: %w", l.host, mysqlha.ErrSilent)
 		}
+	}
+}
+
+// obey does what an order says, unless the host has seen a later one. mu is held.
+func (b *box) obey(o *mysqlha.Order, f func(b *box) error) error {
+	if o != nil {
+		if o.Before(mysqlha.Order{Epoch: b.epoch, Fence: b.fence}) {
+			return fmt.Errorf("%s: %w", b.name, mysqlha.ErrOvertaken)
+		}
+		b.epoch, b.fence = o.Epoch, o.Fence
+	}
+	return f(b)
+}
+
+// answered waits until an answer comes through.
+func (l *local) answered(ctx context.Context, err error) error {
+	for {
+		l.w.mu.Lock()
+		ok := l.w.way(l.host, l.node)
+		l.w.mu.Unlock()
+		if ok {
+			return err
+		}
+		if pass(ctx, tick) != nil {
+			return fmt.Errorf("%s: %w", l.host, mysqlha.ErrSilent)
+		}
+	}
+}
+
+// again has an order arrive a second time, where orders do.
+func (l *local) again(what string, o *mysqlha.Order, f func(b *box) error) {
+	l.w.mu.Lock()
+	echoes := l.w.echoes
+	l.w.mu.Unlock()
+	if o == nil || !echoes || what == "clone" {
+		return
+	}
+	l.w.wg.Go(func() {
+		if pass(l.w.ctx, rand.N(echoTime)) == nil {
+			l.arrive(o, f)
+		}
+	})
+}
+
+// later has an order arrive when the host hears again, though nobody waits for it any more.
+func (l *local) later(what string, o *mysqlha.Order, f func(b *box) error) {
+	l.w.mu.Lock()
+	lands := l.w.lands
+	l.w.mu.Unlock()
+	if o == nil || !lands || what == "clone" {
+		return
+	}
+	l.w.wg.Go(func() {
+		for end := time.Now().Add(landTime); time.Now().Before(end); {
+			l.w.mu.Lock()
+			ok := !l.w.boxes[l.host].quiet() && l.w.way(l.node, l.host)
+			l.w.mu.Unlock()
+			if ok {
+				l.arrive(o, f)
+				return
+			}
+			if pass(l.w.ctx, tick) != nil {
+				return
+			}
+		}
+	})
+}
+
+func (l *local) arrive(o *mysqlha.Order, f func(b *box) error) {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	if b := l.w.boxes[l.host]; !b.quiet() {
+		_ = b.obey(o, f) // nobody hears of it
 	}
 }
 
@@ -79,7 +150,7 @@ func (l *local) Cut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) erro
 		return fmt.Errorf("%s: cut: %w", l.host, err)
 	}
 	return l.tell(ctx, "cut", &o, func(b *box) error {
-		b.nft[key(s)] = true
+		b.nft[key(s)], b.rules[key(s)] = true, true
 		if src := l.w.boxes[b.source]; src != nil && src.addr.String() == s.Host && s.Port != 0 && b.ioState == "Yes" {
 			b.ioState, b.ackConnected = "Connecting", false
 		}
@@ -94,13 +165,17 @@ func (l *local) Cut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) erro
 
 // Uncut implements mysqlha.Local.
 func (l *local) Uncut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) error {
-	return l.tell(ctx, "uncut", &o, func(b *box) error { delete(b.nft, key(s)); return nil })
+	return l.tell(ctx, "uncut", &o, func(b *box) error {
+		delete(b.nft, key(s))
+		delete(b.rules, key(s))
+		return nil
+	})
 }
 
 // Kill implements mysqlha.Local.
 func (l *local) Kill(ctx context.Context, o mysqlha.Order, why string) error {
 	return l.tell(ctx, "kill", &o, func(b *box) error {
-		b.marked, b.markedAt, b.left = why, o.Epoch, time.Time{}
+		b.marked, b.markedAt, b.shut, b.closed, b.here, b.left = why, o.Epoch, true, true, false, time.Time{}
 		b.end(mysqlha.ProcessStopped, why)
 		b.endTenureLocked(why)
 		return nil
@@ -122,7 +197,7 @@ func (l *local) Start(ctx context.Context, o mysqlha.Order, as mysqlha.Role) err
 		if b.marked != "" {
 			b.end(mysqlha.ProcessStopped, b.marked) // somebody started what was fenced
 		}
-		b.marked = ""
+		b.marked, b.shut, b.closed = "", false, false
 		if b.running {
 			return nil
 		}
@@ -149,19 +224,27 @@ func (l *local) TakeVIP(ctx context.Context, o mysqlha.Order) error {
 		if b.marked != "" {
 			return fmt.Errorf("%s: %w: %s", l.host, mysqlha.ErrMarked, b.marked)
 		}
-		b.refusing = false
+		b.refusing, b.here = false, true
 		if b.tenure != nil && b.tenure.Why() == "" {
 			b.tenure.Order(o.Epoch)
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return l.claim(ctx, o)
+}
+
+// claim has the address here, under a tenure for the epoch of an order.
+func (l *local) claim(ctx context.Context, o mysqlha.Order) (err error) {
 	for err == nil {
 		l.w.mu.Lock()
 		b := l.w.boxes[l.host]
 		other := ""
 		for _, name := range l.w.names() {
 			x := l.w.boxes[name]
-			if x != b && (x.tenure != nil && x.tenure.Valid() || x.leaves()) && !x.refusing && l.w.link(x.name, b.name) {
+			if x != b && x.holds() && l.w.link(x.name, b.name) {
 				other = name
 			}
 		}
@@ -169,6 +252,8 @@ func (l *local) TakeVIP(ctx context.Context, o mysqlha.Order) error {
 		switch {
 		case o.Before(mysqlha.Order{Epoch: b.epoch, Fence: b.fence}):
 			err = mysqlha.ErrOvertaken
+		case b.away || b.dead:
+			err = fmt.Errorf("%s: %w", l.host, mysqlha.ErrSilent)
 		case other == "" && !here && b.running:
 			k := &mysqlha.Connected{
 				Records: l.w.RecordsAt(l.host, 0), Own: &server{w: l.w, node: l.host, host: l.host, closed: make(chan struct{})},
@@ -182,7 +267,16 @@ func (l *local) TakeVIP(ctx context.Context, o mysqlha.Order) error {
 			t := mysqlha.NewTenure(o.Tag, l.host, o.Epoch, k, func(ctx context.Context) (int, bool) { return k.Ackers(ctx, o.Tag) }, nil)
 			ctx, cancel := context.WithCancel(l.w.ctx)
 			b.tenure, b.endTenure = t, cancel
-			l.w.wg.Go(func() { _ = t.Run(ctx) }) // why it ends, it keeps
+			l.w.wg.Go(func() {
+				if t.Run(ctx) == nil { // why it ends, it keeps
+					return
+				}
+				l.w.mu.Lock()
+				defer l.w.mu.Unlock()
+				if b.tenure == t {
+					b.here = false
+				}
+			})
 		}
 		done := other == "" && b.tenure != nil && b.tenure.Valid()
 		ended := here && b.tenure.Why() != ""
@@ -212,21 +306,22 @@ func (b *box) endTenureLocked(why string) {
 		b.tenure.End(why)
 		b.endTenure()
 	}
-	b.tenure = nil
+	b.tenure, b.kept = nil, time.Time{}
 }
 
 // DropVIP implements mysqlha.Local.
 func (l *local) DropVIP(ctx context.Context, o mysqlha.Order) error {
 	return l.tell(ctx, "drop-address", &o, func(b *box) error {
-		b.endTenureLocked("told to")
 		b.left = time.Time{}
+		b.here = false
+		b.endTenureLocked("told to")
 		return nil
 	})
 }
 
 // HandOverVIP implements mysqlha.Local.
 func (l *local) HandOverVIP(ctx context.Context, o mysqlha.Order) error {
-	return l.tell(ctx, "hand-over", &o, func(b *box) error { b.refusing = true; return nil })
+	return l.tell(ctx, "hand-over", &o, func(b *box) error { b.refusing, b.here = true, false; return nil })
 }
 
 // Clone implements mysqlha.Local.
@@ -271,6 +366,7 @@ func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progres
 			b.log = append(b.log, t)
 		}
 		b.marked, b.spoilt, b.tampered = "", false, src.tampered
+		b.shut, b.closed = false, false
 		b.begin(mysqlha.AsReplica)
 		pos = position(b.log)
 		return nil
@@ -371,7 +467,7 @@ func (r *recordsAt) reach(ctx context.Context) error {
 	for {
 		r.w.mu.Lock()
 		b := r.w.boxes[r.node]
-		ok := !r.w.rec.lost && (b == nil || !b.lonely && !b.dead && !b.silent && !b.noQuorum)
+		ok := !r.w.rec.lost && !r.w.unread[r.node] && (b == nil || !b.lonely && !b.quiet() && !b.noQuorum)
 		r.w.mu.Unlock()
 		if ok {
 			return nil

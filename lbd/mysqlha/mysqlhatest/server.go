@@ -81,19 +81,25 @@ func (s *server) ask(ctx context.Context, what string, f func(b *box) error) err
 	if err := pass(ctx, time.Millisecond); err != nil {
 		return fmt.Errorf("%s: %w: %w", s.host, mysqlha.ErrUnreachable, err)
 	}
+	pid := 0
 	for {
 		s.w.mu.Lock()
 		b := s.w.boxes[s.host]
-		silent := b.frozen || b.dead || !s.w.link(s.node, s.host)
+		silent := b.frozen || b.dead || !s.w.way(s.node, s.host) || !changing(what) && !s.w.way(s.host, s.node)
 		var err error
 		switch {
 		case silent:
+			if pid == 0 {
+				pid = b.pid // the process that it was sent to
+			}
 		case isClosed(s.closed):
 			err = fmt.Errorf("%s: %w: %w", s.host, mysqlha.ErrUnreachable, mysqlha.ErrClosed)
 		case s.w.cutAgents && s.w.boxes[s.node] != nil && s.node != s.host && cutOff(s.w.boxes[s.node], b):
 			err = fmt.Errorf("%s: %w: connection refused", s.host, mysqlha.ErrUnreachable)
-		case !b.running:
+		case !b.running || b.closed:
 			err = fmt.Errorf("%s: %w: connection refused", s.host, mysqlha.ErrUnreachable)
+		case pid != 0 && pid != b.pid:
+			err = fmt.Errorf("%s: %w: the connection is one to another process", s.host, mysqlha.ErrUnreachable)
 		case s.denied:
 			err = fmt.Errorf("%s: %w", s.host, mysqlha.ErrDenied)
 		case what == "ping" && b.saturated:
@@ -103,12 +109,58 @@ func (s *server) ask(ctx context.Context, what string, f func(b *box) error) err
 		}
 		s.w.mu.Unlock()
 		if !silent {
+			return s.answered(ctx, err)
+		}
+		if perr := pass(ctx, tick); perr != nil {
+			if changing(what) && pid != 0 {
+				s.later(pid, f)
+			}
+			return fmt.Errorf("%s: %w: %w", s.host, mysqlha.ErrUnreachable, perr)
+		}
+	}
+}
+
+// changing reports whether a statement changes something.
+func changing(what string) bool { return what != "observe" && what != "ping" && what != "wait" }
+
+// answered waits until an answer comes through.
+func (s *server) answered(ctx context.Context, err error) error {
+	for {
+		s.w.mu.Lock()
+		ok := s.w.way(s.host, s.node)
+		s.w.mu.Unlock()
+		if ok {
 			return err
 		}
 		if perr := pass(ctx, tick); perr != nil {
 			return fmt.Errorf("%s: %w: %w", s.host, mysqlha.ErrUnreachable, perr)
 		}
 	}
+}
+
+// later has a statement arrive at the process that it was sent to, when that hears again, though nobody waits for it any more.
+func (s *server) later(pid int, f func(b *box) error) {
+	s.w.mu.Lock()
+	lands := s.w.lands
+	s.w.mu.Unlock()
+	if !lands {
+		return
+	}
+	s.w.wg.Go(func() {
+		for end := time.Now().Add(landTime); time.Now().Before(end); {
+			s.w.mu.Lock()
+			b := s.w.boxes[s.host]
+			gone := b.pid != pid || b.closed
+			arrives := !gone && !b.frozen && !b.dead && s.w.way(s.node, s.host)
+			if arrives {
+				_ = f(b) // nobody hears of it
+			}
+			s.w.mu.Unlock()
+			if gone || arrives || pass(s.w.ctx, tick) != nil {
+				return
+			}
+		}
+	})
 }
 
 // state is what the log has, the last of each server. It is brought up to date at the cost of what came.
@@ -289,7 +341,9 @@ func (s *server) StopIO(ctx context.Context) error {
 		if b.stubborn {
 			return fmt.Errorf("%s: %w: the statement took too long", s.host, mysqlha.ErrUnreachable)
 		}
-		b.io, b.ioState, b.ackConnected = false, "No", false
+		if !b.heedless {
+			b.io, b.ioState, b.ackConnected = false, "No", false
+		}
 		return nil
 	})
 }

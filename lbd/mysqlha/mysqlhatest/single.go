@@ -26,7 +26,7 @@ func (w *World) Add() *Single {
 	n, now := len(w.boxes)+1, time.Now()
 	b := &box{
 		name: fmt.Sprintf("single%d", n), addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}), id: uint32(n), running: true, died: make(chan struct{}), began: now, pid: n,
-		readOnly: true, waiting: map[int]chan bool{}, process: mysqlha.ProcessRuns, processAt: now, nft: map[string]bool{}, ioState: "No",
+		readOnly: true, waiting: map[int]chan bool{}, process: mysqlha.ProcessRuns, processAt: now, nft: map[string]bool{}, rules: map[string]bool{}, ioState: "No",
 	}
 	w.boxes[b.name] = b
 	w.sorted = append(w.sorted, b.name)

@@ -34,7 +34,12 @@ type World struct {
 	boxes  map[string]*box
 	sorted []string           // their names
 	cut    map[[2]string]bool // links that carry nothing, both ways; of boxes and of agents' nodes
-	rec    records
+	oneWay map[[2]string]bool // from, to: what carries nothing that way
+	unread map[string]bool    // nodes that do not reach the quorum
+	// lands: what was sent to a host that does not answer arrives when it does, though nobody waits for it any more. echoes: orders arrive twice.
+	lands, echoes bool
+	byHand        map[int]bool // writes that a person has dropped from a relay log
+	rec           records
 	// ledger are ids of writes that a client was told of; sent those that were tried.
 	ledger map[int]bool
 	nextID int
@@ -122,12 +127,31 @@ type box struct {
 	tenure    *mysqlha.Tenure
 	endTenure context.CancelFunc
 	refusing  bool
-	left      time.Time // until when the address is here without an agent; zero = it is not
+	left      time.Time       // until when the address is here without an agent; zero = it is not
+	away      bool            // no agent runs
+	heedless  bool            // its receiving thread goes on though it was stopped
+	rules     map[string]bool // what nft is to have, on disk; nft is what the kernel has
+	shut      bool            // the server's port is to be, on disk; closed says that it is, in the kernel
+	closed    bool
+	here      bool      // the address is to be here, on disk
+	kept      time.Time // until when the kernel keeps the address, without an agent
+	tended    time.Time
+	// Of the thread that receives: the process of its source, and since when what it sends to that does not arrive.
+	sourcePID int
+	missed    time.Time
+}
+
+// quiet reports whether its agent says nothing.
+func (b *box) quiet() bool { return b.silent || b.away || b.dead }
+
+// holds reports whether clients find the address of the primary here.
+func (b *box) holds() bool {
+	return !b.refusing && !b.dead && !b.lonely && (b.tenure != nil && b.tenure.Valid() || time.Now().Before(b.kept) || b.leaves())
 }
 
 // New makes a world with boxes; they are a, b, c and so on, and a is the primary of a record that is at epoch 1.
 func New(tag string, n int, strict bool) *World {
-	w := &World{Tag: tag, Strict: strict, boxes: map[string]*box{}, cut: map[[2]string]bool{}, ledger: map[int]bool{}}
+	w := &World{Tag: tag, Strict: strict, boxes: map[string]*box{}, cut: map[[2]string]bool{}, oneWay: map[[2]string]bool{}, unread: map[string]bool{}, ledger: map[int]bool{}, byHand: map[int]bool{}}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	now := time.Now()
 	durability := "available"
@@ -138,7 +162,7 @@ func New(tag string, n int, strict bool) *World {
 	for i := range n {
 		b := &box{
 			name: string(rune('a' + i)), addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), id: uint32(i + 1), running: true, died: make(chan struct{}), began: now,
-			readOnly: i > 0, waiting: map[int]chan bool{}, process: mysqlha.ProcessRuns, processAt: now, pid: i + 1, nft: map[string]bool{}, ioState: "No",
+			readOnly: i > 0, waiting: map[int]chan bool{}, process: mysqlha.ProcessRuns, processAt: now, pid: i + 1, nft: map[string]bool{}, rules: map[string]bool{}, ioState: "No",
 		}
 		if i == 0 {
 			b.semi = true
@@ -179,7 +203,7 @@ func (w *World) Agents(node string) map[string]mysqlha.Agent {
 	defer w.mu.Unlock()
 	out := map[string]mysqlha.Agent{}
 	for _, b := range w.boxes {
-		a := mysqlha.Agent{Alive: !b.silent && !b.dead && w.link(node, b.name), Reported: true, Process: b.process, Since: b.processAt, Seen: b.processAt, Epoch: b.epoch}
+		a := mysqlha.Agent{Alive: !b.quiet() && w.link(node, b.name), Reported: true, Process: b.process, Since: b.processAt, Seen: b.processAt, Epoch: b.epoch}
 		if b.tenure != nil && b.tenure.Valid() {
 			a.VIP = "held"
 		}
@@ -196,7 +220,10 @@ func (w *World) Agents(node string) map[string]mysqlha.Agent {
 }
 
 // link reports whether two carry something to each other. mu is held.
-func (w *World) link(a, b string) bool {
+func (w *World) link(a, b string) bool { return w.way(a, b) && w.way(b, a) }
+
+// way reports whether what one sends comes to another. mu is held.
+func (w *World) way(a, b string) bool {
 	if a == b {
 		return true
 	}
@@ -205,7 +232,7 @@ func (w *World) link(a, b string) bool {
 			return false
 		}
 	}
-	return !w.cut[pair(a, b)]
+	return !w.cut[pair(a, b)] && !w.oneWay[[2]string{a, b}]
 }
 
 func pair(a, b string) [2]string {
@@ -240,6 +267,7 @@ func (w *World) move() {
 	now := time.Now()
 	for _, name := range w.names() {
 		b := w.boxes[name]
+		w.tend(b, now)
 		if !b.running || b.frozen {
 			continue
 		}
@@ -279,8 +307,15 @@ func (w *World) receive(b *box, now time.Time) {
 		return
 	}
 	src := w.boxes[b.source]
-	reset := src == nil || cutOff(b, src) || !src.running && !src.dead && w.link(b.name, src.name)
+	reset := src == nil || cutOff(b, src) || src.closed || (!src.running || b.ioState == "Yes" && b.sourcePID != src.pid) && !src.dead && w.link(b.name, src.name)
 	silent := !reset && (!w.link(b.name, src.name) || src.dead || src.frozen)
+	if silent && b.ioState == "Yes" && src.running && !src.frozen && b.sourcePID == src.pid && w.way(src.name, b.name) {
+		// What it sends does not arrive. The source sends on for a while, and hears no acknowledgement.
+		if b.missed.IsZero() {
+			b.missed = now
+		}
+		silent = now.Sub(b.missed) > window
+	}
 	switch {
 	case reset:
 		if b.ioState == "Yes" {
@@ -303,7 +338,7 @@ func (w *World) receive(b *box, now time.Time) {
 			return
 		}
 		b.ioState, b.ioErrno, b.beatAt, b.beats = "Yes", 0, now, 0
-		b.ackConnected = b.acker
+		b.ackConnected, b.sourcePID, b.missed = b.acker, src.pid, time.Time{}
 		return
 	}
 	if !src.has(b.received()) {
@@ -311,6 +346,13 @@ func (w *World) receive(b *box, now time.Time) {
 		return
 	}
 	at := src.index(b.received()) + 1
+	heard := w.link(b.name, src.name)
+	if heard && !b.missed.IsZero() { // what was on its way arrives
+		b.missed = time.Time{}
+		if b.ackConnected && src.semi && at > 0 {
+			src.acknowledged(w, at-1)
+		}
+	}
 	for i := at; i < len(src.log) && (b.until == 0 || b.last().seq < b.until); i++ {
 		t := src.log[i]
 		if t.seq <= b.last().seq { // gtid_strict_mode
@@ -322,7 +364,7 @@ func (w *World) receive(b *box, now time.Time) {
 			t.id = 0 // it takes its own for something that it has: it goes on, and the write is not there
 		}
 		b.relay = append(b.relay, t)
-		if b.ackConnected && src.semi && !src.unheard {
+		if b.ackConnected && src.semi && !src.unheard && heard {
 			if b.until != 0 && src.waiting[i] != nil {
 				w.fault("%s acknowledges to %s what a client waits for, while it takes back what it had dropped", b.name, src.name)
 			}
@@ -419,7 +461,7 @@ func (w *World) try(ctx context.Context, host string, anyway bool) (id int, ok b
 func (w *World) write(ctx context.Context, host string, id int, anyway bool) (ok bool) {
 	w.mu.Lock()
 	b := w.boxes[host]
-	if b == nil || !b.running || b.frozen || b.dead || (b.readOnly || b.refusing) && !anyway {
+	if b == nil || !b.running || b.frozen || b.dead || b.closed || (b.readOnly || b.refusing) && !anyway {
 		w.mu.Unlock()
 		return false
 	}
@@ -489,7 +531,7 @@ func (w *World) judge() {
 	var holders []string
 	for _, name := range w.names() {
 		b := w.boxes[name]
-		if b.tenure != nil && b.tenure.Valid() && !b.refusing && !b.dead && !b.lonely {
+		if b.holds() {
 			holders = append(holders, name)
 		}
 	}
@@ -538,7 +580,7 @@ func (w *World) Lost(host string) []int {
 	}
 	var out []int
 	for id := range w.ledger {
-		if !has[id] {
+		if !has[id] && !w.byHand[id] {
 			out = append(out, id)
 		}
 	}
@@ -581,7 +623,7 @@ func (w *World) Address() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, name := range w.names() {
-		if b := w.boxes[name]; (b.tenure != nil && b.tenure.Valid() || b.leaves()) && !b.refusing && !b.dead && !b.lonely {
+		if b := w.boxes[name]; b.holds() {
 			return name
 		}
 	}
