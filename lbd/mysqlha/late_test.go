@@ -490,8 +490,9 @@ func TestAMemberIsDismissedWhenAnotherHasAll(t *testing.T) {
 		members.Store(&two)
 		<-told
 		time.Sleep(4 * time.Second)
-		if r := w.Record(); !slices.Contains(r.Ackers, "c") {
-			t.Errorf("b has not got what c acknowledged, and counted are %v", r.Ackers)
+		// Where nothing was written in that moment b has all, and c may go.
+		if r, lacks := w.Record(), w.Lost("b"); len(lacks) > 0 && !slices.Contains(r.Ackers, "c") {
+			t.Errorf("b has not got %v, which c acknowledged, and counted are %v", lacks, r.Ackers)
 		}
 		w.Link("a", "b", true)
 		settle(t, w, 60*time.Second, "b alone is counted", func() bool { return slices.Equal(w.Record().Ackers, []string{"b"}) })
