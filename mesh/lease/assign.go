@@ -121,9 +121,24 @@ func (a *assignment) spread() (load map[string]int, limit int) {
 	return load, share(len(a.Candidates), len(able))
 }
 
+// avoided are the duties that their holders should not have, and why: they have said so since they got them.
+func (a *assignment) avoided() map[string]string {
+	out := map[string]string{}
+	for duty, list := range a.Candidates {
+		h := a.Holders[duty]
+		for _, c := range list {
+			if c.Avoid != "" && c.Node == h.Node && c.Session == h.Session {
+				out[duty] = c.Avoid
+			}
+		}
+	}
+	return out
+}
+
 // plan is what to do: pure, and the same for the same assignment. Duties come in the order of their names.
 func (a *assignment) plan() []step {
 	load, limit := a.spread()
+	avoided := a.avoided()
 	duties := make([]string, 0, len(a.Candidates))
 	for duty := range a.Candidates {
 		duties = append(duties, duty)
@@ -132,7 +147,7 @@ func (a *assignment) plan() []step {
 	var steps []step
 	for _, duty := range duties {
 		h, has := a.Holders[duty]
-		if has && !a.mayMove(duty, h) {
+		if has && avoided[duty] == "" && !a.mayMove(duty, h) {
 			continue
 		}
 		list := a.ranks(duty, load, limit)
@@ -141,7 +156,7 @@ func (a *assignment) plan() []step {
 		}
 		best := list[0]
 		if has {
-			why := a.whyMove(duty, h, list)
+			why := a.whyMove(duty, h, list, avoided[duty])
 			if why == "" || best.Node == h.Node {
 				continue
 			}
@@ -165,7 +180,7 @@ func (a *assignment) mayMove(duty string, h held) bool {
 }
 
 // whyMove is why the holder of a duty is to hand it over to the best of the list; "" = it is not.
-func (a *assignment) whyMove(duty string, h held, list []rank) string {
+func (a *assignment) whyMove(duty string, h held, list []rank, avoided string) string {
 	best := list[0]
 	if best.Class == classWanted {
 		return best.Reason
@@ -175,6 +190,9 @@ func (a *assignment) whyMove(duty string, h held, list []rank) string {
 	}
 	if a.Settled && h.Node == a.Leader && best.Class < classAvoid {
 		return "its holder came to lead the lease group"
+	}
+	if avoided != "" && best.Class < classAvoid {
+		return "its holder is the second choice: " + avoided
 	}
 	return ""
 }
