@@ -128,6 +128,7 @@ func (l *dbWriters) write(who int64, p place, stop *atomic.Bool) {
 			time.Sleep(20 * time.Millisecond) // replicas are to keep up on a machine that is busy
 		}
 		_ = conn.Close()
+		time.Sleep(10 * time.Millisecond) // who is refused asks anew soon, and not as fast as two processors can
 	}
 }
 
