@@ -121,8 +121,6 @@ func databasesUnderRandomFaults(t *testing.T) {
 	onTmpfs(t)
 	// Logs that are kept for longer would fill the memory in an hour; a member that was away for so long becomes a copy.
 	x.dbSite = newDBSite(t, "max-connections=200", "innodb-buffer-pool-size=64M", "innodb-log-file-size=64M", "max-binlog-size=64M", "binlog-expire-logs-seconds=300")
-	x.w.ip("link", "add", "br1", "type", "bridge")
-	x.w.ip("link", "set", "br1", "up")
 	t.Cleanup(x.keepLogs) // while the agents' logs are there
 	x.dbSite.begin()
 	x.writes.end()
