@@ -79,8 +79,7 @@ func TestSmallReplicaIsTakenOperationByOperation(t *testing.T) {
 		start(t, f, b, Config{JoinOperations: 100})
 		defer func() { b.stop() }()
 		until(t, "b is synced", b.replica.Synced)
-		// Who is first, b with its question or a with a push, is not settled.
-		if c := b.replica.Status().Counts; c.JoinPieces != 0 || c.PulledOps != 50 && c.PulledOps != 0 {
+		if c := b.replica.Status().Counts; c.JoinPieces != 0 { // what a pushed at first, b need not pull
 			t.Errorf("%d pieces, %d operations", c.JoinPieces, c.PulledOps)
 		}
 		equal(t, a, b)
