@@ -328,6 +328,9 @@ func (r *Runner) copyOf(ctx context.Context, c *Cluster, m, primary Member) (str
 	return primary.Host, nil
 }
 
+// takeBackBound is for how long an old primary tries to take back what it had dropped, which is what was under way when it was deposed: a moment's writes.
+const takeBackBound = 30 * time.Second
+
 // takesBack are the first versions of MariaDB in which a replica that acknowledges takes what it wrote itself, when its log has not got it.
 const takesBackMajor, takesBackMinor = 10, 6
 
@@ -353,14 +356,15 @@ func (r *Runner) takeBack(ctx context.Context, m, primary Member, f, of Facts, l
 			return "", fmt.Errorf("%s: %s: %w", m.Host, what, err)
 		}
 	}
-	err = r.bounded(ctx, applyBound, func(ctx context.Context) error {
+	err = r.bounded(ctx, takeBackBound, func(ctx context.Context) error {
 		return server.FollowUntil(ctx, primary.Source(), lost.String(), true)
 	})
 	if off := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, false) }); off != nil {
 		return "", errors.Join(err, off)
 	}
 	switch {
-	case errors.Is(err, ErrMissingLog) || errors.Is(err, ErrUnfit):
+	case errors.Is(err, ErrMissingLog) || errors.Is(err, ErrUnfit), errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnreachable):
+		// Where it cannot be had soon a copy is the surer way: writers may wait for this one.
 		return dropped + ", and cannot get that: " + err.Error(), nil
 	case err != nil:
 		return "", fmt.Errorf("have %s take what it wrote itself, up to %s: %w", m.Host, lost, err)

@@ -334,7 +334,10 @@ func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progres
 			return fmt.Errorf("%s: clone from %s, which is itself a copy that nobody has compared", l.host, from)
 		} else if src.lends > 0 {
 			return fmt.Errorf("%s: clone from %s: %w", l.host, from, mysqlha.ErrBusy)
+		} else if b.cloning {
+			return fmt.Errorf("%s: clone from %s: %w", l.host, from, mysqlha.ErrBusy)
 		}
+		b.cloning = true
 		b.end(mysqlha.ProcessStopped, "its data is replaced")
 		b.relay, b.source, b.log, b.lasts, b.copy = nil, "", nil, nil, &mysqlha.Unverified{From: from}
 		l.w.boxes[from].lends++
@@ -344,6 +347,7 @@ func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progres
 		return "", err
 	}
 	defer l.w.with(from, func(b *box) { b.lends-- })
+	defer l.w.with(l.host, func(b *box) { b.cloning = false })
 	for i := range 4 {
 		if progress == nil {
 			break

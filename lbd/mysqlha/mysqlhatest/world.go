@@ -129,6 +129,7 @@ type box struct {
 	refusing  bool
 	left      time.Time       // until when the address is here without an agent; zero = it is not
 	away      bool            // no agent runs
+	cloning   bool            // a copy is made of another here
 	heedless  bool            // its receiving thread goes on though it was stopped
 	rules     map[string]bool // what nft is to have, on disk; nft is what the kernel has
 	shut      bool            // the server's port is to be, on disk; closed says that it is, in the kernel
