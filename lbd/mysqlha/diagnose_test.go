@@ -490,6 +490,11 @@ var cases = []struct {
 		x.c.Record.Ackers = []string{"db2"}
 		x.edit("db3", func(s *Sight) { s.Copy, s.Facts.Semi.Acker = "db2", false })
 	}},
+	{"a copy that nobody has compared, and that is shut out at the primary", CopyUnverified, ActUnshut, func(x *seen) {
+		x.c.Record.Shut = []string{"db3"}
+		x.c.Record.Ackers = []string{"db2"}
+		x.edit("db3", func(s *Sight) { s.Copy, s.Facts.Semi.Acker = "db2", false })
+	}},
 	{"a copy that nobody has compared, and that follows nobody yet", CopyUnverified, ActVerify, func(x *seen) {
 		x.c.Record.Ackers = []string{"db2"}
 		x.edit("db3", func(s *Sight) { s.Copy, s.Facts.Replica, s.Facts.Binlog, s.Facts.Received = "db2", nil, "", "" })

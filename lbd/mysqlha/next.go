@@ -430,6 +430,8 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 			if spare(c, o, host) {
 				return act(ActDismiss, d.Text+"; it counts no more")
 			}
+		case d.Name == CopyUnverified && slices.Contains(r.Shut, host) && p.Agent && s.answers(o.Now):
+			return act(ActUnshut, host+" answers again, and is to be compared: for that it must hear the primary")
 		case d.Name == CopyUnverified && open && !errant && s.Agent && s.answers(o.Now):
 			return act(ActVerify, d.Text)
 		}

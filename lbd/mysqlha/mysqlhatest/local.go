@@ -194,6 +194,9 @@ func (l *local) Start(ctx context.Context, o mysqlha.Order, as mysqlha.Role) err
 		if as == mysqlha.AsPrimary && b.marked != "" && o.Epoch <= b.markedAt {
 			return mysqlha.ErrMarked
 		}
+		if b.cloning {
+			return fmt.Errorf("%s: %w", l.host, mysqlha.ErrBusy)
+		}
 		if b.marked != "" {
 			b.end(mysqlha.ProcessStopped, b.marked) // somebody started what was fenced
 		}
@@ -363,6 +366,8 @@ func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progres
 		if src == nil || !src.running || src.dead || !l.w.link(from, l.host) {
 			return fmt.Errorf("the copy of %s broke off", from)
 		}
+		b.end(mysqlha.ProcessStopped, "its data is replaced") // somebody may have started what was there
+		b.relay, b.source, b.log, b.lasts = nil, "", nil, nil
 		for _, t := range src.log {
 			if !t.committed {
 				break
