@@ -50,18 +50,12 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 	case ActWritable:
 		return r.writable(ctx, c, m)
 	case ActFollow, ActResume:
-		// What it has received and not applied may go with that, and one that is counted acknowledges from the first that it receives: what it had received before it was told, it never would. So it is
-		// written before that it is not counted on until it has all again; whoever was overtaken does nothing here.
-		s := o.Servers[a.Host]
-		tells := s.Known && !s.Facts.Semi.Acker && !receives(c, s.Facts, primary)
-		if f := s.Facts.Replica; slices.Contains(r.rec.Ackers, a.Host) && (tells || a.Act == ActFollow || f == nil || f.IO == "No" && !f.SQL) {
+		// What it has received and not applied may go with that, or, where it was not told to acknowledge, will never be acknowledged: it is written before that it is not counted on until it has all again.
+		// So whoever was overtaken does nothing here.
+		f := o.Servers[a.Host].Facts
+		if slices.Contains(r.rec.Ackers, a.Host) && (!f.Semi.Acker && !receives(c, f, primary) || a.Act == ActFollow || f.Replica == nil || f.Replica.IO == "No" && !f.Replica.SQL) {
 			if err := r.store(ctx, func(rec *Record) { delete(rec.Starts, a.Host) }); err != nil {
 				return err
-			}
-			if tells {
-				if err := do(openBound, func(ctx context.Context) error { return server.SetAcker(ctx, true) }); err != nil {
-					return err
-				}
 			}
 		}
 		return r.back(ctx, c, m, primary)
@@ -532,11 +526,13 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 	if err != nil {
 		return err
 	}
+	now, end := r.during(ctx, order)
+	defer end()
 	why := ""
 	if !extra.Empty() {
 		why = "it has what the primary never had: " + extra.String()
 	} else if !lost.Empty() {
-		if why, err = r.takeBack(ctx, m, primary, f, of, lost); err != nil {
+		if why, err = r.takeBack(now, m, primary, f, of, lost); err != nil {
 			return err
 		}
 	}
@@ -544,11 +540,11 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 		// It becomes a copy.
 	} else if st.Copy != nil {
 		return r.verify(ctx, c, m, order, progress) // it is one, of an earlier runner
-	} else if err := r.attach(ctx, c, m, server, true); errors.Is(err, ErrMissingLog) {
+	} else if err := r.attach(now, c, m, server, true); errors.Is(err, ErrMissingLog) {
 		why = err.Error()
 	} else if err != nil {
 		return err
-	} else if why, err = r.settled(ctx, m); err != nil {
+	} else if why, err = r.settled(now, m); err != nil {
 		return err
 	}
 	if why == "" {

@@ -126,7 +126,7 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 			return a
 		}
 		// When that lasts, this node may be on a host that the primary is kept from hearing.
-		if a, ok := unshut(c, o); ok && p.Cause != "" && o.Now.Sub(p.Since) > connectPatience {
+		if a, ok := unshut(c, o, r.Shut...); ok && p.Cause != "" && o.Now.Sub(p.Since) > connectPatience {
 			return a
 		}
 		return Action{Act: ActProbe, For: d.Name, Why: d.Text}
@@ -143,10 +143,13 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 	for _, d := range list {
 		if a, ok := keep(c, o, list, d); ok {
 			a.For = d.Name
+			if first, shut := unshut(c, o, a.Host); shut && a.hears() {
+				return first
+			}
 			return a
 		}
 	}
-	if a, ok := unshut(c, o); ok {
+	if a, ok := unshut(c, o, r.Shut...); ok {
 		return a
 	}
 	if p.answers(o.Now) && r.Durability != string(c.MySQL.Durability) && c.MySQL.Durability != "" {
@@ -164,13 +167,22 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 }
 
 // unshut lets hosts in that are shut out, as soon as they can be told not to acknowledge: they cannot receive. That the primary answers this node is not needed: it may be on such a host.
-func unshut(c *Cluster, o *Observations) (Action, bool) {
-	for _, host := range c.Record.Shut {
-		if o.Servers[c.Record.Primary].Agent && o.Servers[host].answers(o.Now) && !resting(o, host) {
+func unshut(c *Cluster, o *Observations, hosts ...string) (Action, bool) {
+	for _, host := range hosts {
+		if slices.Contains(c.Record.Shut, host) && o.Servers[c.Record.Primary].Agent && o.Servers[host].answers(o.Now) && !resting(o, host) {
 			return Action{Act: ActUnshut, Host: host, For: AckerAway, Why: host + " answers again"}, true
 		}
 	}
 	return Action{}, false
+}
+
+// hears reports whether an act needs its host to hear the primary.
+func (a Action) hears() bool {
+	switch a.Act {
+	case ActFollow, ActResume, ActRejoin, ActClone, ActVerify:
+		return true
+	}
+	return false
 }
 
 // restIntent is the key in Rest of the change that the record has: no host is called like that.
@@ -249,10 +261,10 @@ func unstarted(c *Cluster, o *Observations) string {
 	host := ""
 	for _, m := range c.Members {
 		switch s := o.Servers[m.Host]; {
-		case m.Host == i.Old:
+		case m.Host == i.Old, c.Record.Fenced[m.Host] != "": // such a one is not promoted, whether it runs or not
 		case s.answers(o.Now) || o.Busy[m.Host] != "":
 			return ""
-		case host == "" && s.down() && c.Record.Fenced[m.Host] == "" && !resting(o, m.Host):
+		case host == "" && s.down() && !resting(o, m.Host):
 			host = m.Host
 		}
 	}
@@ -430,8 +442,6 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 			if spare(c, o, host) {
 				return act(ActDismiss, d.Text+"; it counts no more")
 			}
-		case d.Name == CopyUnverified && slices.Contains(r.Shut, host) && p.Agent && s.answers(o.Now):
-			return act(ActUnshut, host+" answers again, and is to be compared: for that it must hear the primary")
 		case d.Name == CopyUnverified && open && !errant && s.Agent && s.answers(o.Now):
 			return act(ActVerify, d.Text)
 		}

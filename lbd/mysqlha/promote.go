@@ -437,15 +437,15 @@ func (r *Runner) back(ctx context.Context, c *Cluster, m, primary Member) error 
 		return err
 	}
 	// One that is not counted must not acknowledge: a failover would not wait for its cut. It may since a change that it missed, or by its own file.
-	receives := f.Replica != nil && f.Replica.IO == "Yes" && c.follows(f, primary.Host) // then it goes on to until it is told anew: it is counted (ActCount)
-	if f.Semi.Acker && !receives && !slices.Contains(c.Record.Ackers, m.Host) {
+	hears := receives(c, f, primary) // then it goes on to until it is told anew: it is counted (ActCount)
+	if f.Semi.Acker && !hears && !slices.Contains(c.Record.Ackers, m.Host) {
 		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, false) }); err != nil {
 			return err
 		}
 	}
 	// One that is counted acknowledges from its first event on: a write that waits, and that it had received before, would not be acknowledged before the next one, which may
 	// never come when those who wait have all connections.
-	if !f.Semi.Acker && !receives && slices.Contains(c.Record.Ackers, m.Host) && !slices.Contains(c.Record.Shut, m.Host) {
+	if !f.Semi.Acker && !hears && slices.Contains(c.Record.Ackers, m.Host) && !slices.Contains(c.Record.Shut, m.Host) {
 		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, true) }); err != nil {
 			return err
 		}

@@ -58,10 +58,12 @@ type Runner struct {
 
 	wg sync.WaitGroup // what goes on beside the steps: fences, addresses
 
-	mu     sync.Mutex // guards the fields below
-	fenced map[uint64]string
-	lends  map[string]string // of whom copies are made, and for whom
-	events []Event           // for the record's history
+	mu        sync.Mutex // guards the fields below
+	fenced    map[uint64]string
+	epoch     uint64 // of the record, as it was last read or written
+	following map[*following]bool
+	lends     map[string]string // of whom copies are made, and for whom
+	events    []Event           // for the record's history
 }
 
 // Bounds of single effects. A server that is asked and silent must not hold the others up.
@@ -86,7 +88,7 @@ const (
 
 // NewRunner makes one.
 func NewRunner(cfg RunnerConfig) *Runner {
-	r := &Runner{cfg: cfg, log: cfg.Logger, clock: cfg.Clock, fenced: map[uint64]string{}, lends: map[string]string{}, told: map[string]string{}}
+	r := &Runner{cfg: cfg, log: cfg.Logger, clock: cfg.Clock, fenced: map[uint64]string{}, lends: map[string]string{}, following: map[*following]bool{}, told: map[string]string{}}
 	if r.log == nil {
 		r.log = slog.Default()
 	}
@@ -129,6 +131,12 @@ func (r *Runner) Load(ctx context.Context) (Record, error) {
 }
 
 func (r *Runner) tell() {
+	r.mu.Lock()
+	r.epoch = r.rec.Epoch
+	for f := range r.following {
+		f.endBefore(r.epoch)
+	}
+	r.mu.Unlock()
 	if r.cfg.Wrote != nil {
 		r.cfg.Wrote(r.rec.Clone())
 	}
@@ -163,6 +171,35 @@ func (r *Runner) store(ctx context.Context, edit func(rec *Record)) error {
 	r.rec, r.version = rec, version
 	r.tell()
 	return nil
+}
+
+// following is what takes long beside the steps, and follows the primary of an epoch.
+type following struct {
+	epoch  uint64
+	cancel context.CancelCauseFunc
+}
+
+func (f *following) endBefore(epoch uint64) {
+	if f.epoch < epoch {
+		f.cancel(fmt.Errorf("%w: epoch %d is over; it begins anew where it is needed still", ErrOvertaken, f.epoch))
+	}
+}
+
+// during is a context for what follows the primary of an order's epoch: it ends with that, for it would wait for a server that may be gone, or speak to one about which another act decides
+// by now. end is called when it is done.
+func (r *Runner) during(ctx context.Context, o Order) (_ context.Context, end func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	f := &following{o.Epoch, cancel}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.following[f] = true
+	f.endBefore(r.epoch)
+	return ctx, func() {
+		r.mu.Lock()
+		delete(r.following, f)
+		r.mu.Unlock()
+		cancel(nil)
+	}
 }
 
 // order is under what hosts are told something.

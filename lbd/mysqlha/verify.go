@@ -51,6 +51,8 @@ func (r *Runner) verify(ctx context.Context, c *Cluster, m Member, order Order, 
 		r.log.Warn("a copy has not got what its host wrote itself as a primary: it is made again", "host", m.Host, "lacks", lost.String())
 		return r.copied(ctx, c, m, primary, order, progress)
 	}
+	ctx, end := r.during(ctx, order)
+	defer end()
 	began := time.Now()
 	progress(CloneProgress{Step: "compare"})
 	seed := rand.Uint64()
@@ -128,7 +130,7 @@ func (r *Runner) compare(ctx context.Context, c *Cluster, m, primary Member, fro
 	}); err != nil {
 		return other.Host, sums, fmt.Errorf("checksums at %s: %w", other.Host, err)
 	}
-	if err := r.bounded(ctx, longBound, func(ctx context.Context) error {
+	if err := r.bounded(ctx, applyBound, func(ctx context.Context) error {
 		return server.FollowUntil(ctx, primary.Source(), sums.Position, false)
 	}); err != nil {
 		return other.Host, sums, fmt.Errorf("have it go on to %s: %w", sums.Position, err)
@@ -363,6 +365,8 @@ func (r *Runner) takeBack(ctx context.Context, m, primary Member, f, of Facts, l
 		return "", errors.Join(err, off)
 	}
 	switch {
+	case ctx.Err() != nil:
+		return "", fmt.Errorf("have %s take what it wrote itself, up to %s: %w", m.Host, lost, context.Cause(ctx))
 	case errors.Is(err, ErrMissingLog) || errors.Is(err, ErrUnfit), errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnreachable):
 		// Where it cannot be had soon a copy is the surer way: writers may wait for this one.
 		return dropped + ", and cannot get that: " + err.Error(), nil

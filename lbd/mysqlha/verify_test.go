@@ -244,6 +244,31 @@ func TestTwoCopiesOfOneDonor(t *testing.T) {
 	})
 }
 
+// A comparison for which a copy follows a primary that dies ends with its epoch, and is made with the next one.
+func TestAComparisonEndsWithItsPrimary(t *testing.T) {
+	in(t, 4, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+		settle(t, w, time.Minute, "a whole cluster", whole(w, 4))
+		c := write(t, w)
+		w.OnEffect(func(host, what string) {
+			if host == "d" && what == "follow-until" {
+				w.OnEffect(nil)
+				w.Power("a", false)
+			}
+		})
+		if _, err := h.Clone(t.Context(), "c", "d", "somebody"); err != nil {
+			t.Fatal(err)
+		}
+		settle(t, w, 90*time.Second, "d counts beside another primary", func() bool {
+			r := w.Record()
+			return r.Primary != "a" && slices.Contains(r.Ackers, "d") && w.Copy("d") == nil
+		})
+		w.Power("a", true)
+		settle(t, w, 2*time.Minute, "a whole cluster", whole(w, 4))
+		c.end()
+		nothingLost(t, w)
+	})
+}
+
 // dropping has the primary of a cluster of three die with writes that others have, and of which it heard no acknowledgement: as a replica it drops them.
 func dropping(t *testing.T, w *mysqlhatest.World) {
 	t.Helper()
