@@ -61,7 +61,7 @@ balance: ## 20 runs of each fault of five agents that balance, with the time wit
 	@$(MAKE) --no-print-directory build
 	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh HOSTMESH_TEST_LB_RUNS=$(or $(RUNS),20) HOSTMESH_TEST_LB_ONLY='$(ONLY)' $(GO) test -tags '$(TAGS)' -timeout 0 -count 1 -v ./integration -run TestBalancedUnderFaults
 
-databases: ## 20 runs of each fault of database clusters of three and of five, partitions, agents killed after each step, members that come and go, sysbench across switchovers (make test has the quick ones once); RUNS=3, ONLY='kill|link', MEMBERS=5, ONLY=clone450 for a copy of 450 MB; needs root
+databases: ## 20 runs of each fault of database clusters of three and of five, partitions, agents killed after each step, members that come and go, an application across ten changes (make test has the quick ones once); RUNS=3, ONLY='kill|link', MEMBERS=5, ONLY=clone450 for a copy of 450 MB; needs root
 	@packaging/deps.sh test
 	@$(MAKE) --no-print-directory build
 	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh HOSTMESH_TEST_DB_RUNS=$(or $(RUNS),20) HOSTMESH_TEST_DB_ONLY='$(ONLY)' $(GO) test -tags '$(TAGS)' -timeout 0 -count 1 -parallel 1 -v ./integration -run '$(if $(filter 5,$(MEMBERS)),TestDatabasesOfFive,TestDatabases($$|Of|Without))'

@@ -27,7 +27,7 @@ func TestDatabases(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	inOwnProcesses(t, "ip", "nft", "mariadbd", "mariadb-backup", "sysbench")
+	inOwnProcesses(t, "ip", "nft", "mariadbd", "mariadb-backup", "/usr/bin/python3")
 }
 
 // dbFault is something that happens to a cluster.
@@ -117,9 +117,9 @@ func dbFaults() []dbFault {
 func databases(t *testing.T) {
 	c := dbChoiceOf(t)
 	faults := c.of(false, dbFaults(), dbCuts(), dbKilled(), dbTroubles())
-	grows, benches, available := c.all && c.only.MatchString("member"), c.all && c.only.MatchString("sysbench"), c.all && c.only.MatchString("available")
+	grows, served, available := c.all && c.only.MatchString("member"), c.all && c.only.MatchString("application"), c.all && c.only.MatchString("available")
 	large := os.Getenv(dbOnly) != "" && c.only.MatchString("clone450")
-	if len(faults) == 0 && !grows && !benches && !available && !large {
+	if len(faults) == 0 && !grows && !served && !available && !large {
 		t.Logf("nothing of this is meant by %s", c.only)
 		return
 	}
@@ -130,8 +130,8 @@ func databases(t *testing.T) {
 	if grows {
 		s.grows()
 	}
-	if benches {
-		s.benches()
+	if served {
+		s.serves()
 	}
 	if available {
 		s.announces()

@@ -1,16 +1,12 @@
 package integration
 
 import (
-	"bufio"
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -137,72 +133,4 @@ func (s *dbSite) reports(what string, gap time.Duration, text string) {
 	line := fmt.Sprintf("%-40s no write for %d ms; %s", what, gap.Milliseconds(), text)
 	s.t.Log(line)
 	s.results = append(s.results, line)
-}
-
-// benches has sysbench write through the address of the primary while that changes ten times. It writes no faster than replicas apply: a planned change waits for them.
-func (s *dbSite) benches() {
-	t := s.t
-	t.Helper()
-	primary := s.settles()
-	tool := func(args ...string) *exec.Cmd {
-		return exec.Command("ip", append([]string{"netns", "exec", "c1", "sysbench", "oltp_write_only", "--mysql-host=" + writeVIP.String(), "--mysql-user=bench", "--mysql-password=bench",
-			"--mysql-db=shop", "--tables=1", "--table-size=1000", "--threads=2", "--mysql-ignore-errors=all", "--rate=10"}, args...)...)
-	}
-	for _, db := range s.dbs { // an account of its own, which knows nothing of certificates
-		db.Exec("SET sql_log_bin=0", "CREATE OR REPLACE USER bench@'10.77.0.%' IDENTIFIED BY 'bench'", "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, INDEX, ALTER ON shop.* TO bench@'10.77.0.%'")
-	}
-	s.must(tool("prepare"))
-	cmd := tool("--time=0", "--events=0", "--report-interval=1", "run")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		cmd.Stderr = cmd.Stdout
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var reports atomic.Int64 // of seconds in which something was committed
-	var last atomic.Pointer[string]
-	last.Store(new(string))
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			text := lines.Text()
-			last.Store(&text)
-			if strings.Contains(text, " tps: ") && !strings.Contains(text, " tps: 0.00 ") {
-				reports.Add(1)
-			}
-		}
-	}()
-	defer func() {
-		_ = cmd.Process.Kill() // it may have ended
-		<-read
-		_ = cmd.Wait()
-	}()
-	works := func() {
-		t.Helper()
-		before := reports.Load()
-		s.await("sysbench writes", func() error {
-			if reports.Load() < before+2 {
-				return fmt.Errorf("it says %q", *last.Load())
-			}
-			return nil
-		})
-	}
-	works()
-	from := time.Now()
-	for i := range 10 {
-		s.keepsUp()
-		began := time.Now()
-		s.switches()
-		gap, _ := s.writes.gap(began)
-		t.Logf("switchover %d beside sysbench: no write for %d ms", i+1, gap.Milliseconds())
-		works()
-		primary = s.settles()
-	}
-	gap, text := s.writes.gap(from)
-	s.reports("ten switchovers beside sysbench", gap, text+"; sysbench: "+*last.Load())
-	s.writes.holds(primary)
 }

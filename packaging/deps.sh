@@ -12,7 +12,7 @@ test="$test slapd"                            # a directory to log in by
 test="$test haproxy"                          # the balancer of the modes tcp and http
 test="$test e2fsprogs mount"                  # small file systems, which can be full
 test="$test nftables"                         # rules of the kernel, as people read and write them
-test="$test mariadb-server mariadb-backup sysbench" # databases, what copies them, and a client of theirs
+test="$test mariadb-server mariadb-backup python3-sqlalchemy python3-pymysql" # databases, what copies them, and what applications reach them by
 test="$test qemu-system-x86 busybox-static"   # a machine whose power is cut; what lives in small ones
 test="$test libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-utils genisoimage" # machines that come and go
 
