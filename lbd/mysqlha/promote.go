@@ -97,23 +97,29 @@ func (r *Runner) untouched(ctx context.Context, old Member, position string) err
 	return nil
 }
 
-// address moves the address to the new primary, which refuses writes. In a failover the rest does not wait for it: whoever opens asks again.
-func (r *Runner) address(ctx context.Context, o *Observations, old, to Member) error {
+// address begins to move the address to the new primary, which refuses writes. The steps that follow do not wait for it: a planned change does before it can be taken back no more,
+// and whoever opens asks again.
+func (r *Runner) address(ctx context.Context, o *Observations, old, to Member) {
+	order, planned, patience := r.order(), r.rec.Intent.Kind == Switchover, asking(o, old, planBound)
+	r.wg.Go(func() {
+		if err := r.bounded(ctx, addressBound, func(ctx context.Context) error { return r.cfg.World.Local(to).TakeVIP(ctx, order) }); err != nil {
+			r.log.Warn("the address is not at the new primary yet", "host", to.Host, "err", err)
+			return
+		}
+		if !planned { // who was deposed loses it with its tenure, or is killed
+			return
+		}
+		if err := r.bounded(ctx, patience, func(ctx context.Context) error { return r.cfg.World.Local(old).DropVIP(ctx, order) }); err != nil {
+			r.log.Warn("the address was not taken from the old primary; it loses it with its tenure", "host", old.Host, "err", err)
+		}
+	})
+}
+
+// arrived waits until the address of a planned change is at the new primary.
+func (r *Runner) arrived(ctx context.Context, to Member) error {
 	order := r.order()
-	take := func(ctx context.Context) error { return r.cfg.World.Local(to).TakeVIP(ctx, order) }
-	if r.rec.Intent.Kind == Failover {
-		r.wg.Go(func() {
-			if err := r.bounded(ctx, addressBound, take); err != nil {
-				r.log.Warn("the address is not at the new primary yet", "host", to.Host, "err", err)
-			}
-		})
-		return nil
-	}
-	if err := r.bounded(ctx, planBound, take); err != nil {
+	if err := r.bounded(ctx, planBound, func(ctx context.Context) error { return r.cfg.World.Local(to).TakeVIP(ctx, order) }); err != nil {
 		return fmt.Errorf("bring the address to %s: %w", to.Host, err)
-	}
-	if err := r.bounded(ctx, asking(o, old, planBound), func(ctx context.Context) error { return r.cfg.World.Local(old).DropVIP(ctx, order) }); err != nil {
-		r.log.Warn("the address was not taken from the old primary; it loses it with its tenure", "host", old.Host, "err", err)
 	}
 	return nil
 }
@@ -198,6 +204,8 @@ func (r *Runner) repoint(ctx context.Context, c *Cluster, o *Observations, old, 
 	var mu sync.Mutex
 	var ackers []string
 	follows := map[string]bool{}
+	began := time.Now()
+	took := func() string { return time.Since(began).Round(time.Millisecond).String() }
 	each(list, func(m Member) {
 		unsound := r.sound(ctx, c, m)
 		asked, err := r.follow(ctx, m, to, m.Host == old.Host, unsound == nil)
@@ -205,7 +213,9 @@ func (r *Runner) repoint(ctx context.Context, c *Cluster, o *Observations, old, 
 			r.log.Warn("a server does not count for the new primary", "host", m.Host, "reason", unsound)
 		}
 		if err != nil {
-			r.log.Warn("a server does not follow the new primary", "host", m.Host, "to", to.Host, "err", err)
+			r.log.Warn("a server does not follow the new primary", "host", m.Host, "to", to.Host, "took", took(), "err", err)
+		} else {
+			r.log.Info("a server follows the new primary", "host", m.Host, "to", to.Host, "epoch", r.rec.Epoch, "took", took())
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -225,7 +235,12 @@ func (r *Runner) repoint(ctx context.Context, c *Cluster, o *Observations, old, 
 	if slices.Contains(slices.Collect(maps.Values(follows)), true) {
 		starts = r.awaitAcker(ctx, c, o, to, ackers)
 	}
-	// Once it counts as the primary there is no way back but another failover: it must live.
+	// Once it counts as the primary there is no way back but another failover: it must live, and be found.
+	if i.Kind == Switchover {
+		if err := r.arrived(ctx, to); err != nil {
+			return nil, err
+		}
+	}
 	if f, err := r.observe(ctx, to); err != nil {
 		return nil, err
 	} else if f.Replica != nil || !f.ReadOnly {

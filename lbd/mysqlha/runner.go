@@ -427,7 +427,8 @@ func (r *Runner) carry(ctx context.Context, c *Cluster, o *Observations) (func(*
 	case StepCatchUp:
 		return nil, r.catchUp(ctx, to, i.Position)
 	case StepAddress:
-		return nil, r.address(ctx, o, old, to)
+		r.address(ctx, o, old, to)
+		return nil, nil
 	case StepApply:
 		return nil, r.apply(ctx, to, i.Position)
 	case StepPromote:

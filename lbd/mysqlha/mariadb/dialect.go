@@ -74,7 +74,8 @@ func maria(v version) dialect {
 		noSource:     "SET GLOBAL rpl_semi_sync_master_enabled = IF(@@global.read_only, 0, @@global.rpl_semi_sync_master_enabled)",
 		readOnlyName: "read_only", sourceName: "rpl_semi_sync_master_enabled", ackerName: "rpl_semi_sync_slave_enabled",
 		startSQL: "START SLAVE SQL_THREAD", stopIO: "STOP SLAVE IO_THREAD", start: "START SLAVE",
-		leave: []string{"STOP SLAVE", "RESET SLAVE ALL"},
+		// A replica's place is looked for from the beginning of a file: whoever follows this one next need not wait for that.
+		leave: []string{"STOP SLAVE", "RESET SLAVE ALL", "FLUSH LOCAL BINARY LOGS"},
 		wait: func(position string, limit time.Duration) string {
 			return fmt.Sprintf("SELECT MASTER_GTID_WAIT('%s', %s)", position, seconds(limit))
 		},

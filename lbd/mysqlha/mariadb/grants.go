@@ -17,7 +17,7 @@ var ErrUnquotable = errors.New("cannot stand in a statement")
 var (
 	adminPrivileges = []string{
 		"PROCESS",                  // Observe counts clients, EndClients finds them
-		"RELOAD",                   // Leave: RESET SLAVE
+		"RELOAD",                   // Leave: RESET SLAVE, FLUSH BINARY LOGS
 		"CONNECTION ADMIN",         // EndClients ends those of others; and one connection more than max_connections, where all are taken
 		"READ_ONLY ADMIN",          // SetReadOnly
 		"BINLOG ADMIN",             // Apply: binlog_format, sync_binlog
