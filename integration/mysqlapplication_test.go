@@ -40,6 +40,7 @@ func (s *dbSite) serves() {
 			s.switches()
 		} else {
 			how = "kill -9"
+			s.cli(s.boxes[4], "ack", shopTag, "-m", "seen") // another within the hour
 			before, err := s.cluster()
 			if err != nil {
 				t.Fatal(err)
