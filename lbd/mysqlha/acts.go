@@ -45,6 +45,8 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 			return err
 		}
 		return do(openBound, func(ctx context.Context) error { return server.SetSource(ctx, wanted(c, len(c.Record.Ackers))) })
+	case ActAwaken:
+		return r.awaken(ctx, m)
 	case ActAddress:
 		return do(addressBound, func(ctx context.Context) error { return local.TakeVIP(ctx, order) })
 	case ActWritable:

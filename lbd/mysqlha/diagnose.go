@@ -34,6 +34,7 @@ const (
 	PrimarySuspect  Name = "primary suspected"
 	PrimaryAlone    Name = "agent of the primary gone"
 	PrimaryStuck    Name = "acknowledgement lost"
+	PrimaryMute     Name = "primary sends nothing"
 	PrimaryFollows  Name = "primary follows another"
 	PrimaryReadOnly Name = "primary is read-only"
 	PrimaryAsync    Name = "primary does not wait for acknowledgements"
@@ -69,7 +70,7 @@ const (
 // byUrgency is all of them, in order.
 var byUrgency = []Name{
 	QuorumLost, NoMembers, NoRecord, RecordBehind, IntentStopped, IntentOpen, ClusterDown, Blind, TwoPrimaries, PrimaryDead, PrimarySilent, PrimaryGone, WrongFlavour, WrongAccount, PrimaryFull, PrimarySatiated,
-	PrimarySuspect, PrimaryStuck, PrimaryAlone, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
+	PrimarySuspect, PrimaryStuck, PrimaryMute, PrimaryAlone, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
 	ReplicaAstray, ReplicaStopped, ReplicaNew, CopyDiffers, CopyUnverified, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, AckerStray, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryUnseen, OneMember,
 	ReplicaLagging, IsPaused, Well,
 }
@@ -318,6 +319,7 @@ func (d *diagnosing) primary() {
 			[]string{fmt.Sprintf("%d sessions wait; its log has not moved for %s; %s received all that is in it %s ago, and is connected", f.Semi.Waiting, age(o.Now, since), by, age(o.Now, o.Servers[by].Got))},
 			"hostmesh mysql failover "+tag+", where that is not automatic: another takes the writes, and has all")
 	}
+	d.muted()
 	if s.Agent && s.VIP == "" && !f.ReadOnly {
 		d.add(AddressAway, host, fmt.Sprintf("%s, the address of the primary, is not at %s: clients do not find it", c.MySQL.VIP, host), nil, "it is brought there; if that lasts, hostmesh status on "+host+" says why it cannot have it")
 	}

@@ -122,6 +122,14 @@ func (x *seen) stuck() {
 	}
 }
 
+// mute has replicas be connected to the primary, and get nothing.
+func (x *seen) mute() {
+	x.edit("db1", func(s *Sight) { s.Facts.Semi.Clients = 0 })
+	for _, host := range []string{"db2", "db3"} {
+		x.edit(host, func(s *Sight) { s.Moved = now.Add(-5 * time.Second) })
+	}
+}
+
 // started has the primary be as after a start.
 func (x *seen) started() {
 	x.edit("db1", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Uptime, s.Facts.Semi = true, 5*time.Second, SemiSync{} })
@@ -355,6 +363,42 @@ var cases = []struct {
 		x.edit("db3", func(s *Sight) { s.Facts.Received, s.Facts.Current = "0-1-899", "0-1-899" })
 	}},
 	{"an acknowledgement was lost, and the other replica is away", PrimaryStuck, ActPage, func(x *seen) { x.stuck(); x.silent("db3") }},
+	{"the primary sends nothing to old primaries that take back what they dropped", PrimaryMute, ActAwaken, func(x *seen) {
+		x.mute()
+		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly = true })
+		x.c.Record.Ackers, x.c.Record.Starts = nil, nil
+		x.c.Record.Fenced = map[string]string{"db2": "it was the primary until epoch 6: a test", "db3": "it was the primary until epoch 7: a test"}
+		x.o.Busy = map[string]string{"db2": "rejoin is under way", "db3": "rejoin is under way"}
+	}},
+	{"the primary sends nothing, and was freed a moment ago", PrimaryMute, ActNone, func(x *seen) {
+		x.mute()
+		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly = true })
+		x.o.Rest = map[string]time.Time{"db1": now.Add(time.Second)}
+	}},
+	{"the primary is read-only, sends nothing, and a write waits", PrimaryMute, ActWritable, func(x *seen) {
+		x.mute()
+		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Semi.Waiting = true, 1 })
+	}},
+	{"the primary takes writes, and sends nothing to those who acknowledge", PrimaryMute, ActFailover, func(x *seen) { x.mute(); x.stuck() }},
+	{"the primary takes writes and sends nothing, and a person decides", PrimaryMute, ActPage, func(x *seen) {
+		x.mute()
+		x.stuck()
+		x.c.MySQL.Failover = section.Manual
+	}},
+	{"the primary takes writes and sends nothing, and the other replica is away", PrimaryMute, ActPage, func(x *seen) { x.mute(); x.stuck(); x.silent("db3") }},
+	{"the primary takes writes, sends nothing, and nobody waits", Well, ActNone, func(x *seen) { x.mute() }},
+	{"replicas have connected to the primary a moment ago", PrimaryReadOnly, ActWritable, func(x *seen) {
+		x.mute()
+		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly = true })
+		for _, h := range []string{"db2", "db3"} {
+			x.edit(h, func(s *Sight) { s.Moved = now.Add(-time.Second) })
+		}
+	}},
+	{"replicas cannot connect to the primary", PrimaryReadOnly, ActWritable, func(x *seen) {
+		x.mute()
+		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly = true })
+		x.io("Connecting", "db2", "db3")
+	}},
 	{"the primary was started, and nobody acknowledges yet", PrimaryReadOnly, ActSource, func(x *seen) { x.started() }},
 	{"the primary was started, and waits for the first that acknowledges", PrimaryReadOnly, ActResume, func(x *seen) {
 		x.started()
@@ -626,7 +670,7 @@ func TestOnlyAPrimaryThatIsGoneIsReplaced(t *testing.T) {
 	for _, c := range cases {
 		x := healthySeen()
 		c.see(x)
-		if a := Next(&x.c, &x.o, Diagnose(&x.c, &x.o)); a.Act == ActFailover && c.want != PrimaryStuck && x.o.Servers[x.c.Record.Primary].answers(now) && x.o.Servers[x.c.Record.Primary].Pings < deadPings && !x.o.Servers[x.c.Record.Primary].down() {
+		if a := Next(&x.c, &x.o, Diagnose(&x.c, &x.o)); a.Act == ActFailover && c.want != PrimaryStuck && c.want != PrimaryMute && x.o.Servers[x.c.Record.Primary].answers(now) && x.o.Servers[x.c.Record.Primary].Pings < deadPings && !x.o.Servers[x.c.Record.Primary].down() {
 			t.Errorf("%s: the primary answers, and is replaced", c.title)
 		}
 	}

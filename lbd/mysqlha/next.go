@@ -38,6 +38,7 @@ const (
 	ActShut       Act = "shut"       // Host is away: the primary is kept from hearing it, and it counts no more
 	ActUnshut     Act = "unshut"     // Host is back, and was told that it does not acknowledge
 	ActDismiss    Act = "dismiss"    // Host acknowledges no more
+	ActAwaken     Act = "awaken"     // Host, the primary, sends again: its semi-sync is switched off and on
 	ActAgree      Act = "agree"      // the record takes over Durability from HostDB
 )
 
@@ -132,7 +133,7 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 		return Action{Act: ActProbe, For: d.Name, Why: d.Text}
 	}
 	// Nothing ends such waiting but the end of the server: whoever waits is told that all is well when it waits no more.
-	stuck, isStuck := has(list, PrimaryStuck, "")
+	stuck, isStuck := hangs(o, r.Primary, list)
 	if isStuck && refuses(c, o) == "" {
 		return Action{Act: ActFailover, Host: r.Primary, For: stuck.Name, Why: stuck.Text}
 	}
@@ -393,6 +394,10 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		// Writes that wait for nobody never end, and no copy can be made of a server that has such: one that takes writes goes on as it did until the first acknowledges.
 		if open && !c.unheard() {
 			return act(ActSource, d.Text)
+		}
+	case PrimaryMute:
+		if p.Facts.ReadOnly && p.Facts.Semi.Waiting == 0 && r.Fenced[host] == "" {
+			return act(ActAwaken, d.Text)
 		}
 	case AddressAway:
 		if !o.Now.Before(o.Rest[restAddress]) {

@@ -199,6 +199,9 @@ const (
 	ackerPatience = 10 * time.Second
 	// stuckAfter is how long sessions wait for the acknowledgement of what all have, before it is said that it will never come: it takes milliseconds.
 	stuckAfter = 3 * time.Second
+	// muteAfter is how long a replica is connected and receives nothing before the source is taken to be mute: it is sent something at once, and then four times a second. It connects anew
+	// after slave_net_timeout, which is 10 s at least where that is set as it should be.
+	muteAfter = 3 * time.Second
 	// deafPatience is how long after its start a primary is kept from taking writes that nobody would acknowledge.
 	deafPatience = 30 * time.Second
 	// startSlack is by how much two estimates of when one process began may differ: uptime has seconds, and clocks are not one.
