@@ -19,7 +19,7 @@ func (c *Cluster) mute(o *Observations) (hosts []string) {
 	}
 	for _, m := range c.Members {
 		s := o.Servers[m.Host]
-		if m.Host != c.Record.Primary && s.answers(o.Now) && s.Facts.Semi.Acker && c.follows(s.Facts, c.Record.Primary) && s.Facts.Replica.IO == "Yes" && s.frozen(o.Now) && o.Now.Sub(s.Moved) >= muteAfter {
+		if m.Host != c.Record.Primary && s.answers(o.Now) && c.follows(s.Facts, c.Record.Primary) && s.Facts.Replica.IO == "Yes" && s.frozen(o.Now) && o.Now.Sub(s.Moved) >= muteAfter {
 			hosts = append(hosts, m.Host)
 		}
 	}

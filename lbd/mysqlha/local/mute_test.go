@@ -1,0 +1,140 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hostmesh/lbd/mysqlha"
+	"hostmesh/lbd/mysqlha/mariadb"
+	"hostmesh/lbd/mysqlha/mariadbtest"
+)
+
+const clientsOf = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='RPL_SEMI_SYNC_MASTER_CLIENTS'"
+
+// threads are those of the server of a box.
+func (b *box) threads() map[int]bool {
+	b.w.t.Helper()
+	pid, err := find(*b.server.Accounts.Server, true)
+	mustDo(b.w.t, err)
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	mustDo(b.w.t, err)
+	out := map[int]bool{}
+	for _, e := range list {
+		id, err := strconv.Atoi(e.Name())
+		mustDo(b.w.t, err)
+		out[id] = true
+	}
+	return out
+}
+
+// mute has a primary with two replicas let them in and send them nothing: they come and go while the thread of it that takes acknowledgements stands, as on a host that has no time for it. In the end the
+// replicas are connected. It is read-only meanwhile.
+func (c *cluster) mute(p *box, replicas []*box) {
+	t := c.t
+	t.Helper()
+	for _, r := range replicas {
+		r.server.Exec("STOP SLAVE IO_THREAD", "SET GLOBAL rpl_semi_sync_slave_enabled=1")
+	}
+	p.server.Await("0", clientsOf)
+	// The thread that is new when it is switched on is the one. A connection has one as well, so it may take more than one look.
+	receiver := 0
+	for limit := time.Now().Add(mariadbtest.Patience); receiver == 0; {
+		p.server.Exec("SET GLOBAL rpl_semi_sync_master_enabled=0")
+		before := p.threads()
+		p.server.Exec("SET GLOBAL rpl_semi_sync_master_enabled=1")
+		after := p.threads()
+		maps.DeleteFunc(after, func(id int, _ bool) bool { return before[id] })
+		if list := slices.Collect(maps.Keys(after)); len(list) == 1 {
+			receiver = list[0]
+		} else if time.Now().After(limit) {
+			t.Fatalf("threads that are new with semi-sync: %v", list)
+		}
+	}
+	runtime.LockOSThread() // who traces a thread is a thread
+	defer runtime.UnlockOSThread()
+	mustDo(t, unix.PtraceSeize(receiver))
+	mustDo(t, unix.PtraceInterrupt(receiver))
+	_, err := unix.Wait4(receiver, nil, unix.WALL, nil)
+	mustDo(t, err)
+	for _, r := range replicas {
+		r.server.Exec("START SLAVE IO_THREAD")
+	}
+	p.server.Await(strconv.Itoa(len(replicas)), clientsOf)
+	for _, r := range replicas {
+		r.server.Exec("STOP SLAVE IO_THREAD")
+	}
+	p.server.Await("0", clientsOf)
+	mustDo(t, unix.PtraceDetach(receiver))
+	for _, r := range replicas {
+		r.server.Exec("START SLAVE IO_THREAD")
+	}
+	const left = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE='Waiting to finalize termination'"
+	p.server.Await(strconv.Itoa(len(replicas)), left)
+	const connected = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE COMMAND='Binlog Dump' AND STATE='starting'"
+	p.server.Await(strconv.Itoa(len(replicas)), connected)
+}
+
+// TestMute: a primary that lets replicas in and sends them nothing is freed while it takes no writes, and replaced by itself when writes wait.
+func TestMute(t *testing.T) {
+	if !mariadbtest.InNamespaces(t) {
+		return
+	}
+	c := newCluster(t, 3)
+	_, end := c.hold()
+	stop := c.write()
+	defer stop()
+	c.whole("two new members")
+	end()
+	c.mu.Lock()
+	c.holder++ // so that nobody who was asked a moment ago goes on
+	fence := c.holder
+	c.mu.Unlock()
+	p := c.boxes[c.index(c.rec().Primary)]
+	var replicas []*box
+	for _, b := range c.boxes[1:] {
+		if b != p {
+			replicas = append(replicas, b)
+		}
+	}
+	p.server.Exec("SET GLOBAL read_only=1")
+	c.mute(p, replicas)
+
+	e := effects{c, map[string]mysqlha.Server{}}
+	for _, m := range c.members() {
+		s, err := mariadb.Open(mariadb.DefaultConfig(m.Addr, m.Port, c.boxes[c.index(m.Host)].server.Accounts))
+		mustDo(t, err)
+		defer s.Close()
+		e.servers[m.Host] = s
+	}
+	r := mysqlha.NewRunner(mysqlha.RunnerConfig{Tag: tag, World: e, Records: recordsAt{c, 0, fence}, Fence: fence, Valid: func() bool { return true }, Logger: c.log})
+	rec, err := r.Load(t.Context())
+	mustDo(t, err)
+	cc := mysqlha.Cluster{Tag: tag, MySQL: c.scene().MySQL, Members: c.members(), HasRecord: true, Record: rec}
+	awaken := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), mariadbtest.Patience)
+		defer cancel()
+		return r.Do(ctx, &cc, &mysqlha.Observations{}, mysqlha.Action{Act: mysqlha.ActAwaken, Host: p.name()}, "")
+	}
+	mustDo(t, awaken())
+	p.server.Await("2", clientsOf)
+
+	c.mute(p, replicas)
+	p.server.Exec("SET GLOBAL read_only=0")
+	p.server.Await("1", "SELECT VARIABLE_VALUE > 0 FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='RPL_SEMI_SYNC_MASTER_WAIT_SESSIONS'")
+	if err := awaken(); err == nil || p.server.Text("SELECT @@rpl_semi_sync_master_enabled") != "1" {
+		t.Fatalf("semi-sync was switched off while writes wait: %v", err)
+	}
+	_, end = c.hold()
+	defer end()
+	c.settles("another is promoted", func() bool { return c.rec().Primary != p.name() })
+	c.whole("writes waited for nobody")
+}
