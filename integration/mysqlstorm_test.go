@@ -29,7 +29,7 @@ const (
 )
 
 // TestDatabasesUnderRandomFaults has five agents, three to four of which are beside a member's real MariaDB server, and clients that write each row once through the
-// address of the primary, each a transaction. For two minutes faults are drawn by a seed, of random lengths, one or two at once; by hand for as long as is wanted, up to three. All the time it is looked for
+// address of the primary, each a transaction. For two minutes faults are drawn by a seed, of random lengths, one at a time; by hand for as long as is wanted, one, two or three at once. All the time it is looked for
 // two servers that can acknowledge, and for two boxes that answer for the address; after each round, when all was healed, the cluster must become well by
 // itself, and the primary must have each row that was acknowledged; in the end all members must, and be equal. A long run is by hand: make databases-soak.
 func TestDatabasesUnderRandomFaults(t *testing.T) {
@@ -87,7 +87,7 @@ func onTmpfs(t *testing.T) {
 func databasesUnderRandomFaults(t *testing.T) {
 	length, rate := 2*time.Minute, 200
 	x := &storm{
-		seed: 16, most: 2, gaps: map[string][]time.Duration{}, counts: map[string]int{}, lines: make(chan string, 100), held: map[string]bool{},
+		seed: 16, most: 1, gaps: map[string][]time.Duration{}, counts: map[string]int{}, lines: make(chan string, 100), held: map[string]bool{},
 		frozen: map[*box]bool{}, starts: map[*box]int{}, measured: map[*box][]taken{}, acks: true,
 	}
 	if text := os.Getenv(stormFor); text != "" {
