@@ -36,51 +36,59 @@ func (b *box) threads() map[int]bool {
 	return out
 }
 
-// mute has a primary with two replicas let them in and send them nothing: they come and go while the thread of it that takes acknowledgements stands, as on a host that has no time for it. In the end the
-// replicas are connected. It is read-only meanwhile.
+// mute has a primary with replicas let them in and send them nothing: they come and go while the thread of it that takes acknowledgements stands, as on a host that has no time for it. In the end the
+// replicas are connected. It is read-only meanwhile, and has no clients.
 func (c *cluster) mute(p *box, replicas []*box) {
-	t := c.t
-	t.Helper()
-	for _, r := range replicas {
-		r.server.Exec("STOP SLAVE IO_THREAD", "SET GLOBAL rpl_semi_sync_slave_enabled=1")
-	}
-	p.server.Await("0", clientsOf)
-	// The thread that is new when it is switched on is the one. A connection has one as well, so it may take more than one look.
-	receiver := 0
-	for limit := time.Now().Add(mariadbtest.Patience); receiver == 0; {
-		p.server.Exec("SET GLOBAL rpl_semi_sync_master_enabled=0")
-		before := p.threads()
-		p.server.Exec("SET GLOBAL rpl_semi_sync_master_enabled=1")
-		after := p.threads()
-		maps.DeleteFunc(after, func(id int, _ bool) bool { return before[id] })
-		if list := slices.Collect(maps.Keys(after)); len(list) == 1 {
-			receiver = list[0]
-		} else if time.Now().After(limit) {
-			t.Fatalf("threads that are new with semi-sync: %v", list)
-		}
-	}
+	c.t.Helper()
 	runtime.LockOSThread() // who traces a thread is a thread
 	defer runtime.UnlockOSThread()
-	mustDo(t, unix.PtraceSeize(receiver))
-	mustDo(t, unix.PtraceInterrupt(receiver))
-	_, err := unix.Wait4(receiver, nil, unix.WALL, nil)
-	mustDo(t, err)
+	for limit := time.Now().Add(2 * mariadbtest.Patience); !c.muted(p, replicas); {
+		if time.Now().After(limit) {
+			c.t.Fatalf("what %s has new threads for is something else each time", p.name())
+		}
+	}
 	for _, r := range replicas {
 		r.server.Exec("START SLAVE IO_THREAD")
 	}
-	p.server.Await(strconv.Itoa(len(replicas)), clientsOf)
-	for _, r := range replicas {
-		r.server.Exec("STOP SLAVE IO_THREAD")
+	p.server.Await(strconv.Itoa(len(replicas)), "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE COMMAND='Binlog Dump' AND STATE='starting'")
+}
+
+// muted has replicas come and go while the thread stands that is new when semi-sync is switched on. It reports whether that was the one: a connection has a thread as well.
+func (c *cluster) muted(p *box, replicas []*box) bool {
+	t := c.t
+	t.Helper()
+	all := func(statements ...string) {
+		for _, r := range replicas {
+			r.server.Exec(statements...)
+		}
 	}
+	all("STOP SLAVE IO_THREAD", "SET GLOBAL rpl_semi_sync_slave_enabled=1")
 	p.server.Await("0", clientsOf)
-	mustDo(t, unix.PtraceDetach(receiver))
-	for _, r := range replicas {
-		r.server.Exec("START SLAVE IO_THREAD")
+	p.server.Exec("SET GLOBAL rpl_semi_sync_master_enabled=0")
+	before := p.threads()
+	p.server.Exec("SET GLOBAL rpl_semi_sync_master_enabled=1")
+	fresh := p.threads()
+	maps.DeleteFunc(fresh, func(id int, _ bool) bool { return before[id] })
+	list := slices.Collect(maps.Keys(fresh))
+	if len(list) != 1 || unix.PtraceSeize(list[0]) != nil { // or it has ended
+		return false
 	}
-	const left = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE='Waiting to finalize termination'"
-	p.server.Await(strconv.Itoa(len(replicas)), left)
-	const connected = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE COMMAND='Binlog Dump' AND STATE='starting'"
-	p.server.Await(strconv.Itoa(len(replicas)), connected)
+	mustDo(t, unix.PtraceInterrupt(list[0]))
+	_, err := unix.Wait4(list[0], nil, unix.WALL, nil)
+	mustDo(t, err)
+	all("START SLAVE IO_THREAD")
+	p.server.Await(strconv.Itoa(len(replicas)), clientsOf)
+	all("STOP SLAVE IO_THREAD")
+	p.server.Await("0", clientsOf)
+	mustDo(t, unix.PtraceDetach(list[0]))
+	// What they have left behind ends within a second, or never.
+	for range 30 {
+		if p.server.Text("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE='Waiting to finalize termination'") == "0" {
+			return false
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return true
 }
 
 // TestMute: a primary that lets replicas in and sends them nothing is freed while it takes no writes, and replaced by itself when writes wait.
@@ -91,8 +99,8 @@ func TestMute(t *testing.T) {
 	c := newCluster(t, 3)
 	_, end := c.hold()
 	stop := c.write()
-	defer stop()
 	c.whole("two new members")
+	stop()
 	end()
 	c.mu.Lock()
 	c.holder++ // so that nobody who was asked a moment ago goes on
@@ -129,6 +137,8 @@ func TestMute(t *testing.T) {
 
 	c.mute(p, replicas)
 	p.server.Exec("SET GLOBAL read_only=0")
+	stop = c.write()
+	defer stop()
 	p.server.Await("1", "SELECT VARIABLE_VALUE > 0 FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='RPL_SEMI_SYNC_MASTER_WAIT_SESSIONS'")
 	if err := awaken(); err == nil || p.server.Text("SELECT @@rpl_semi_sync_master_enabled") != "1" {
 		t.Fatalf("semi-sync was switched off while writes wait: %v", err)
