@@ -321,9 +321,11 @@ func live(t *testing.T, x drawn) (wrong []string) {
 	c := write(t, w)
 	time.Sleep(200 * time.Millisecond)
 	for _, d := range x.plan {
+		w.Say(d.String())
 		d.do(l)
 		time.Sleep(d.wait)
 	}
+	w.Say("all is mended")
 	l.mend()
 	// It is whole when it stays so: what the record says may be older than what has happened.
 	well := 0
@@ -353,6 +355,9 @@ func live(t *testing.T, x drawn) (wrong []string) {
 			text = strings.Join(mysqlha.Explain(p), "\n")
 		}
 		wrong = append(wrong, fmt.Sprintf("it did not come back: %+v, intent %+v, writable %v, address %q: %s", r, r.Intent, w.Writable(), w.Address(), text))
+	}
+	if len(wrong) > 0 {
+		wrong = append(wrong, "what was done before:\n"+strings.Join(w.Journal(), "\n"))
 	}
 	return wrong
 }

@@ -130,7 +130,10 @@ func TestWhoIsShutOutIsNoStray(t *testing.T) {
 	if !x.c.stray(x.o.Servers["db3"], "db3", "db1") || x.c.stray(x.o.Servers["db2"], "db2", "db1") {
 		t.Error("db3 acknowledges and is not counted, db2 is")
 	}
-	if x.c.Record.Shut = []string{"db3"}; x.c.stray(x.o.Servers["db3"], "db3", "db1") {
+	if x.c.Record.Shut = []string{"db3"}; !x.c.stray(x.o.Servers["db3"], "db3", "db1") {
+		t.Error("db3 is shut out, and receives all the same")
+	}
+	if x.io("Connecting", "db3"); x.c.stray(x.o.Servers["db3"], "db3", "db1") {
 		t.Error("db3 is shut out")
 	}
 }

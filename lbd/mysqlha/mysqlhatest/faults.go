@@ -126,9 +126,18 @@ func (w *World) CutAgents() {
 	w.cutAgents = true
 }
 
-// Flush takes away what a host is cut from, and starts the threads of its server, as somebody does by hand.
+// Flush takes away what a host is cut from, and starts the threads of its server, as somebody does by hand. An agent that is there puts it back (nft.Cuts.Run).
 func (w *World) Flush(host string) {
-	w.with(host, func(b *box) { b.nft, b.io, b.sql = map[string]bool{}, b.source != "", true })
+	w.with(host, func(b *box) {
+		b.nft, b.io, b.sql = map[string]bool{}, b.source != "", true
+		b.putBack = time.Now().Add(putBackTime)
+	})
+}
+
+// flushed reports whether a person has taken away what keeps a primary from hearing a replica. mu is held.
+func flushed(replica, source *box) bool {
+	key := replica.addr.String() + ":0"
+	return source.rules[key] && !source.nft[key]
 }
 
 // Isolate takes all network from a host, or gives it back.

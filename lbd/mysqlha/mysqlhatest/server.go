@@ -106,6 +106,9 @@ func (s *server) ask(ctx context.Context, what string, f func(b *box) error) err
 			err = fmt.Errorf("%s: %w", s.host, mysqlha.ErrSaturated)
 		default:
 			err = f(b)
+			if changing(what) {
+				s.w.say("%s has %s do %s (%v): %s", s.node, s.host, what, err, b.stands())
+			}
 		}
 		s.w.mu.Unlock()
 		if !silent {
@@ -113,7 +116,7 @@ func (s *server) ask(ctx context.Context, what string, f func(b *box) error) err
 		}
 		if perr := pass(ctx, tick); perr != nil {
 			if changing(what) && pid != 0 {
-				s.later(pid, f)
+				s.later(what, pid, f)
 			}
 			return fmt.Errorf("%s: %w: %w", s.host, mysqlha.ErrUnreachable, perr)
 		}
@@ -139,7 +142,7 @@ func (s *server) answered(ctx context.Context, err error) error {
 }
 
 // later has a statement arrive at the process that it was sent to, when that hears again, though nobody waits for it any more.
-func (s *server) later(pid int, f func(b *box) error) {
+func (s *server) later(what string, pid int, f func(b *box) error) {
 	s.w.mu.Lock()
 	lands := s.w.lands
 	s.w.mu.Unlock()
@@ -154,6 +157,7 @@ func (s *server) later(pid int, f func(b *box) error) {
 			arrives := !gone && !b.frozen && !b.dead && s.w.way(s.node, s.host)
 			if arrives {
 				_ = f(b) // nobody hears of it
+				s.w.say("%s has %s do %s, late: %s", s.node, s.host, what, b.stands())
 			}
 			s.w.mu.Unlock()
 			if gone || arrives || pass(s.w.ctx, tick) != nil {
