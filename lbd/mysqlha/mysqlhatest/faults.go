@@ -146,17 +146,25 @@ func (w *World) Isolate(host string, on bool) { w.with(host, func(b *box) { b.lo
 // Power takes the power from a box, or gives it back: then its agent starts, and its server does not.
 func (w *World) Power(host string, on bool) {
 	w.with(host, func(b *box) {
-		if !on {
-			b.end(mysqlha.ProcessStopped, "no power")
-			b.endTenureLocked("no power")
-			b.left = time.Time{}
-			b.nft, b.closed, b.kept, b.refusing = map[string]bool{}, false, time.Time{}, false
-		} else if b.dead && !b.away {
+		switch {
+		case !on:
+			b.off("no power")
+		case !b.dead:
+			return
+		case !b.away:
 			b.agentBegins()
 		}
 		b.dead = !on
 		b.processAt = time.Now()
 	})
+}
+
+// off ends all that a box has but its disk: processes, and what the kernel has. mu is held.
+func (b *box) off(why string) {
+	b.end(mysqlha.ProcessStopped, why)
+	b.endTenureLocked(why)
+	b.left, b.kept, b.putBack = time.Time{}, time.Time{}, time.Time{}
+	b.nft, b.closed, b.refusing, b.dead = map[string]bool{}, false, false, true
 }
 
 // VM says whether a host is a machine that can be destroyed.

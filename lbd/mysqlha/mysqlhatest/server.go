@@ -38,9 +38,8 @@ func (v view) DestroyVM(ctx context.Context, host string, _ mysqlha.Order) error
 	if !b.isVM {
 		return mysqlha.ErrNoVM
 	}
-	b.end(mysqlha.ProcessStopped, "its machine was destroyed")
-	b.endTenureLocked("its machine was destroyed")
-	b.dead = true
+	b.off("its machine was destroyed")
+	v.w.say("%s has the machine of %s destroyed", v.node, host)
 	return nil
 }
 
