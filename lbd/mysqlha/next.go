@@ -448,7 +448,7 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 			return act(ActVerify, d.Text)
 		}
 	case AckerRestarted:
-		if caughtUp(c, o, host) {
+		if caughtUp(c, o, host) && asynchronous(r.Primary, p, o.Now) == "" { // else it would not have the next
 			return act(ActProve, d.Text)
 		}
 	case AckerSilent:
