@@ -281,6 +281,10 @@ func TestWhatWasFound(t *testing.T) {
 			{"kill the primary", "c", "b", time.Millisecond}, {"kill", "b", "c", 0}, {"start its agent", "b", "b", 3 * time.Millisecond}, {"force", "c", "c", 0}, {"join", "a", "a", 300 * time.Millisecond},
 			{"force", "c", "b", 60 * time.Millisecond}, {"no quorum", "c", "b", time.Second}, {"force", "b", "b", 3 * time.Millisecond}, {"kill the primary", "c", "a", 0},
 		}},
+		"one that takes back what it wrote breaks off": {servers: 2, lands: true, plan: []deed{
+			{"one way", "b", "a", 4 * time.Second}, {"kill", "a", "a", 0}, {"restart the primary", "b", "b", time.Second}, {"kill", "a", "b", 0}, {"reads", "b", "a", 60 * time.Millisecond},
+			{"watcher reads", "b", "b", 0}, {"kill", "a", "a", time.Second}, {"saturate", "a", "b", 12 * time.Second},
+		}},
 		"a cut is taken back by an order that arrives again": {servers: 4, echoes: true, lands: true, plan: []deed{
 			{"kill", "a", "d", 3 * time.Millisecond}, {"blind", "d", "c", 3 * time.Millisecond}, {"available", "b", "d", 3 * time.Millisecond}, {"strict", "d", "b", 3 * time.Millisecond}, {"clone", "a", "b", 12 * time.Second},
 			{"available", "a", "c", 4 * time.Second}, {"freeze the primary", "b", "c", time.Millisecond}, {"join", "c", "a", 3 * time.Millisecond}, {"leave", "a", "b", time.Millisecond},
