@@ -112,6 +112,14 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		if err := do(openBound, func(ctx context.Context) error { return server.SetAcker(ctx, false) }); err != nil {
 			return err
 		}
+		// Somebody may have taken away what shuts it out: then it acknowledges until its receiving thread is started anew.
+		if f, err := r.observe(ctx, m); err != nil {
+			return err
+		} else if receives(c, f, primary) {
+			if err := do(stopBound, server.StopIO); err != nil {
+				return err
+			}
+		}
 		if err := do(cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Uncut(ctx, order, m.anything()) }); err != nil {
 			return err
 		}

@@ -107,11 +107,8 @@ func Choose(c *Cluster, o *Observations) Choice {
 		if err != nil && why == "" {
 			why = err.Error()
 		}
-		// While it was a replica itself it had yet to get what others wrote.
-		if why == "" && old.Known && old.Facts.Replica == nil && old.Facts.Flavour == s.Facts.Flavour {
-			if extra, err := Errant(s.Facts, old.Facts, false); err == nil && !extra.Empty() {
-				why = "it has transactions that the old primary never had: " + extra.String()
-			}
+		if why == "" {
+			why = strange(s, old)
 		}
 		if why == "" && o.Busy[m.Host] != "" {
 			why = o.Busy[m.Host]
@@ -162,6 +159,16 @@ func Choose(c *Cluster, o *Observations) Choice {
 	return ch
 }
 
+// strange tells which transactions a server has that the old primary never had; "" = none. While that was a replica itself it had yet to get what others wrote.
+func strange(s, old Sight) string {
+	if old.Known && old.Facts.Replica == nil && old.Facts.Flavour == s.Facts.Flavour {
+		if extra, err := Errant(s.Facts, old.Facts, false); err == nil && !extra.Empty() {
+			return "it has transactions that the old primary never had: " + extra.String()
+		}
+	}
+	return ""
+}
+
 // hopeless tells why none of the members but one can be promoted, now or when its server was started; "" = one can, or may.
 func hopeless(c *Cluster, o *Observations, but string) string {
 	var list []string
@@ -172,7 +179,9 @@ func hopeless(c *Cluster, o *Observations, but string) string {
 		case m.Host == but:
 			continue
 		case m.Unfit != "" || c.Record.Fenced[m.Host] != "" || s.answers(o.Now):
-			why = fit(c, m, s)
+			if why = fit(c, m, s); why == "" && s.answers(o.Now) {
+				why = strange(s, o.Servers[but])
+			}
 		case !s.Agent && o.Busy[m.Host] == "":
 			why = "neither its server nor its agent answers"
 		}

@@ -30,6 +30,7 @@ func TestChooses(t *testing.T) {
 		{"the furthest, though its agent is gone", func(x *seen) { at(x, "db3", "0-1-901"); x.edit("db3", func(s *Sight) { s.Agent = false }) }, "db3", "", ""},
 		{"one is away", func(x *seen) { x.silent("db3") }, "", "db3 does not answer", ""},
 		{"one is away, available", func(x *seen) { x.silent("db3"); x.c.MySQL.Durability = section.Available }, "db2", "", "db3 does not answer"},
+		{"one is away, one was just installed, forced", func(x *seen) { x.silent("db3"); empty(x, "db2"); x.c.Record.Intent.Forced = true }, "", "db2: it has no data, and follows nobody", ""},
 		{"one is away, forced", func(x *seen) { x.silent("db3"); x.c.Record.Intent.Forced = true }, "db2", "", "db3 does not answer"},
 		{"one was started anew", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Uptime = time.Second }) }, "", "db3 was started anew", ""},
 		{"one was started anew within the same seconds", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Semi.Acker = false }) }, "", "db3 was started anew", ""},

@@ -301,7 +301,7 @@ func (w *Watch) background(ctx context.Context, a Action, mark bool) (Done, erro
 				if err := w.runner.silence(w.run, m); err != nil {
 					return err
 				}
-			} else if c.Strict() && !o.Servers[a.Host].down() {
+			} else if !o.Servers[a.Host].down() { // in available, too: a failover would not say that what it alone acknowledged is lost
 				return cannotDo("%s acknowledges, and does not answer: stop its server first", a.Host)
 			}
 			if err := w.runner.spared(w.run, c, a.Host); err != nil {

@@ -122,9 +122,10 @@ func hasAll(c *Cluster, o *Observations, host string) bool {
 	return has.Reaches(want)
 }
 
-// stray reports whether a server is set to acknowledge what a primary writes, though the record does not count it.
+// stray reports whether a server is set to acknowledge what a primary writes, though the record does not count it. One that is shut out does so only if it receives all the same: somebody has taken away what
+// shuts it out.
 func (c *Cluster) stray(s Sight, host, primary string) bool {
-	return s.Known && s.Facts.Semi.Acker && host != primary && c.follows(s.Facts, primary) && !slices.Contains(c.Record.Ackers, host) && !slices.Contains(c.Record.Shut, host) &&
+	return s.Known && s.Facts.Semi.Acker && host != primary && c.follows(s.Facts, primary) && !slices.Contains(c.Record.Ackers, host) && (!slices.Contains(c.Record.Shut, host) || s.Facts.Replica.IO == "Yes") &&
 		c.Record.Fenced[host] == "" // see takeBack: what that acknowledges nobody waits for
 }
 

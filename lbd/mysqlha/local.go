@@ -11,6 +11,13 @@ type Order struct {
 	Tag   string `json:"tag"`
 	Epoch uint64 `json:"epoch"` // of the record
 	Fence uint64 `json:"fence"` // of the runner's grant
+	// Seq grows with the orders of a runner; 0 = it does not say. It tells of two orders to cut and to uncut which was given later: one that arrives late, or again, takes back nothing.
+	Seq uint64 `json:"seq,omitempty"`
+}
+
+// Stale reports whether an order is from the same runner as another, about the same thing, and was given before it.
+func (o Order) Stale(last Order) bool {
+	return o.Epoch == last.Epoch && o.Fence == last.Fence && o.Seq != 0 && o.Seq < last.Seq
 }
 
 // Before reports whether an order is earlier than another: of a lower epoch, or of the same and a lower number. A later epoch is written under a number that is no lower than
@@ -53,7 +60,8 @@ type Local interface {
 	// State tells how the process stands.
 	State(ctx context.Context, tag string) (LocalState, error)
 	// Cut has this host receive nothing from a source any more: established connections are reset, new ones refused, but for those with SocketMark. Uncut takes that back. With Port 0 the server
-	// here is heard by nobody on that host any more, from whatever port: connections to the port of the own server are reset and refused.
+	// here is heard by nobody on that host any more, from whatever port: connections to the port of the own server are reset and refused. Of two about one source the one that was given last holds, in
+	// whatever order they arrive (Order.Seq): ErrOvertaken.
 	Cut(ctx context.Context, o Order, source Source) error
 	Uncut(ctx context.Context, o Order, source Source) error
 	// Kill ends the process at once (SIGKILL), marks it not to start, and returns when it is gone.

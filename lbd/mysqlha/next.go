@@ -263,7 +263,7 @@ func unstarted(c *Cluster, o *Observations) string {
 	for _, m := range c.Members {
 		switch s := o.Servers[m.Host]; {
 		case m.Host == i.Old, c.Record.Fenced[m.Host] != "": // such a one is not promoted, whether it runs or not
-		case s.answers(o.Now) || o.Busy[m.Host] != "":
+		case o.Busy[m.Host] != "", s.answers(o.Now) && fit(c, m, s) == "":
 			return ""
 		case host == "" && s.down() && !resting(o, m.Host):
 			host = m.Host
@@ -336,6 +336,8 @@ func fit(c *Cluster, m Member, s Sight) string {
 		return "it has no binary log"
 	case s.Facts.Replica != nil && !s.Facts.Replica.UsesGTID:
 		return "it does not follow by GTID"
+	case s.Known && s.Facts.Replica == nil && s.Facts.Current == "" && s.Facts.Binlog == "" && !s.Facts.Semi.Source: // one that was chosen, in a cluster without data, waits for acknowledgements
+		return "it has no data, and follows nobody" // whoever accepts that transactions are lost does not mean all
 	}
 	return s.unproven()
 }
@@ -451,7 +453,7 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 			return act(ActVerify, d.Text)
 		}
 	case AckerRestarted:
-		if caughtUp(c, o, host) {
+		if caughtUp(c, o, host) && asynchronous(r.Primary, p, o.Now) == "" { // else it would not have the next
 			return act(ActProve, d.Text)
 		}
 	case AckerSilent:

@@ -397,6 +397,9 @@ func (r *Runner) withdraw(ctx context.Context, c *Cluster, o *Observations, old 
 	if err != nil {
 		return nil, fmt.Errorf("take the change back: %w", err)
 	}
+	if err := r.unchanged(ctx); err != nil { // while it was waited for, others may have gone on
+		return nil, err
+	}
 	if to, ok := c.Known(i.To); ok && i.To != "" {
 		_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(to).DropVIP(ctx, order) }) // its tenure ends, too
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -56,7 +57,8 @@ type Runner struct {
 	// told are, by host, whom it was told to follow and to acknowledge last.
 	told map[string]string
 
-	wg sync.WaitGroup // what goes on beside the steps: fences, addresses
+	wg  sync.WaitGroup // what goes on beside the steps: fences, addresses
+	seq atomic.Uint64  // of the last order
 
 	mu        sync.Mutex // guards the fields below
 	fenced    map[uint64]string
@@ -173,6 +175,20 @@ func (r *Runner) store(ctx context.Context, edit func(rec *Record)) error {
 	return nil
 }
 
+// unchanged reads the record again, where a while has gone by since it was: ErrChanged if somebody has written it. A node that stood still, and so takes its grant for valid, would else tell servers,
+// which know no epochs, what was decided before another decided.
+func (r *Runner) unchanged(ctx context.Context) error {
+	version, loaded := r.version, r.loaded
+	if _, err := r.Load(ctx); err != nil {
+		return err
+	}
+	if !loaded || r.version != version {
+		r.loaded = false
+		return ErrChanged
+	}
+	return nil
+}
+
 // following is what takes long beside the steps, and follows the primary of an epoch.
 type following struct {
 	epoch  uint64
@@ -204,7 +220,7 @@ func (r *Runner) during(ctx context.Context, o Order) (_ context.Context, end fu
 
 // order is under what hosts are told something.
 func (r *Runner) order() Order {
-	return Order{Tag: r.cfg.Tag, Epoch: r.rec.Epoch, Fence: r.cfg.Fence}
+	return Order{Tag: r.cfg.Tag, Epoch: r.rec.Epoch, Fence: r.cfg.Fence, Seq: r.seq.Add(1)}
 }
 
 // bounded runs one effect, if it may be.
@@ -348,6 +364,9 @@ func (r *Runner) Continue(ctx context.Context, c *Cluster, o *Observations) erro
 			select {
 			case <-time.After(retryPause):
 			case <-ctx.Done():
+			}
+			if err := r.unchanged(ctx); err != nil {
+				return err
 			}
 			continue
 		}

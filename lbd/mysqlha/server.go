@@ -46,7 +46,8 @@ type Server interface {
 	// SetSource has it acknowledge only what a replica has (rpl_semi_sync_master_enabled). Never on a replica: its SQL thread would hang. It is switched off
 	// only while the server is read-only, which it decides itself, too: ErrUnfit; who waits for an acknowledgement would be told that all is well.
 	SetSource(ctx context.Context, on bool) error
-	// SetAcker has a replica acknowledge (rpl_semi_sync_slave_enabled); it counts from the next start of its IO thread.
+	// SetAcker has a replica acknowledge (rpl_semi_sync_slave_enabled); it counts from the next start of its IO thread. It is never switched on after ctx has ended, which the server decides itself, by its own
+	// clock: a statement that reaches a server late, which stood still or whose network was cut, would have one acknowledge that is counted no more.
 	SetAcker(ctx context.Context, on bool) error
 	// StartSQL starts the thread that applies, and never when both threads are stopped with GTIDs: that purges the relay log. ErrPurge then.
 	StartSQL(ctx context.Context) error

@@ -61,12 +61,52 @@ func TestHopeless(t *testing.T) {
 			x.silent("db3")
 			x.agentGone("db3")
 		}},
+		{"one is empty, one has what the primary never had", "db2: it has no data, and follows nobody; db3: it has transactions that the old primary never had: 0-3-901", func(x *seen) {
+			empty(x, "db2")
+			x.edit("db3", func(s *Sight) { s.Facts.Current, s.Facts.Binlog = "0-3-901", "0-1-900,0-3-901" })
+		}},
 		{"nobody else", "there is no other member", func(x *seen) { x.c.Members = x.c.Members[:1] }},
 	} {
 		x := healthySeen()
 		c.see(x)
 		if got := hopeless(&x.c, &x.o, "db1"); got != c.want {
 			t.Errorf("%s: %q, want %q", c.title, got, c.want)
+		}
+	}
+}
+
+// empty makes a server one that was just installed.
+func empty(x *seen, host string) {
+	x.edit(host, func(s *Sight) {
+		s.Facts.Replica, s.Facts.Current, s.Facts.Received, s.Facts.Binlog, s.Facts.Semi.Acker = nil, "", "", "", false
+	})
+}
+
+// TestUnstarted: a failover that was forced starts a replica when none runs that could be promoted.
+func TestUnstarted(t *testing.T) {
+	for _, c := range []struct {
+		title, want string
+		see         func(x *seen)
+	}{
+		{"nobody runs", "db2", func(x *seen) { x.died("db2"); x.died("db3") }},
+		{"one runs", "", func(x *seen) { x.died("db2") }},
+		{"one is being started", "", func(x *seen) { x.died("db2"); x.died("db3"); x.o.Busy = map[string]string{"db3": "start is under way"} }},
+		{"one rests", "db3", func(x *seen) {
+			x.died("db2")
+			x.died("db3")
+			x.o.Rest = map[string]time.Time{"db2": x.o.Now.Add(time.Second)}
+		}},
+		{"one runs, and has not rejoined", "db2", func(x *seen) { x.died("db2"); x.c.Record.Fenced = map[string]string{"db3": "a test"} }},
+		{"one runs, and is empty", "db2", func(x *seen) { x.died("db2"); empty(x, "db3") }},
+		{"nobody has forced it", "", func(x *seen) { x.died("db2"); x.died("db3"); x.c.Record.Intent.Forced = false }},
+		{"it goes on", "", func(x *seen) { x.died("db2"); x.died("db3"); x.c.Record.Intent.Stopped = "" }},
+	} {
+		x := healthySeen()
+		x.c.Record.Intent = &Intent{Kind: Failover, Step: StepChoose, Old: "db1", Forced: true, Stopped: "no replica can be promoted"}
+		x.died("db1")
+		c.see(x)
+		if got := unstarted(&x.c, &x.o); got != c.want {
+			t.Errorf("%s: %q is started, want %q", c.title, got, c.want)
 		}
 	}
 }
@@ -130,7 +170,10 @@ func TestWhoIsShutOutIsNoStray(t *testing.T) {
 	if !x.c.stray(x.o.Servers["db3"], "db3", "db1") || x.c.stray(x.o.Servers["db2"], "db2", "db1") {
 		t.Error("db3 acknowledges and is not counted, db2 is")
 	}
-	if x.c.Record.Shut = []string{"db3"}; x.c.stray(x.o.Servers["db3"], "db3", "db1") {
+	if x.c.Record.Shut = []string{"db3"}; !x.c.stray(x.o.Servers["db3"], "db3", "db1") {
+		t.Error("db3 is shut out, and receives all the same")
+	}
+	if x.io("Connecting", "db3"); x.c.stray(x.o.Servers["db3"], "db3", "db1") {
 		t.Error("db3 is shut out")
 	}
 }

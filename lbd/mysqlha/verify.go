@@ -361,6 +361,11 @@ func (r *Runner) takeBack(ctx context.Context, m, primary Member, f, of Facts, l
 	err = r.bounded(ctx, takeBackBound, func(ctx context.Context) error {
 		return server.FollowUntil(ctx, primary.Source(), lost.String(), true)
 	})
+	if err != nil { // as one that does not acknowledge it would go past what it wrote itself, once it gets through, and look as if it had all
+		if stop := r.bounded(ctx, stopBound, server.StopIO); stop != nil {
+			return "", errors.Join(err, stop)
+		}
+	}
 	if off := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.SetAcker(ctx, false) }); off != nil {
 		return "", errors.Join(err, off)
 	}

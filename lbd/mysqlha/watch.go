@@ -310,6 +310,9 @@ func (w *Watch) step(ctx context.Context) {
 	w.note(list[0], a, "")
 	w.show(c, o, list, a)
 	if w.cfg.Observe || a.Act == ActNone || a.Act == ActPage {
+		if err := w.doubt(ctx, c, o); err != nil {
+			w.log.Debug("that nobody is known to have all is not written yet", "err", err)
+		}
 		if !w.cfg.Observe && c.HasRecord && c.Record.Intent == nil && a.Act == ActNone {
 			if err := w.runner.history(ctx); err != nil {
 				w.log.Debug("history is not written yet", "err", err)
@@ -322,11 +325,24 @@ func (w *Watch) step(ctx context.Context) {
 		return
 	}
 	w.suspected = time.Time{}
+	if err := w.doubt(ctx, c, o); err != nil {
+		w.log.Debug("that nobody is known to have all is not written yet", "err", err)
+	}
 	if a.Long() {
 		w.long(ctx, c, a)
 		return
 	}
 	w.did(a, w.runner.Do(ctx, c, o, a, ""))
+}
+
+// doubt writes that no replica is known to have all, once the primary tells clients of what nobody has acknowledged: after its next start it would look like one that never did. It is found out anew when
+// it waits again.
+func (w *Watch) doubt(ctx context.Context, c *Cluster, o *Observations) error {
+	p := o.Servers[c.Record.Primary]
+	if w.cfg.Observe || !c.HasRecord || c.Record.Intent != nil || len(c.Record.Starts) == 0 || !p.answers(o.Now) || asynchronous(c.Record.Primary, p, o.Now) == "" {
+		return nil
+	}
+	return w.runner.store(ctx, func(rec *Record) { rec.Starts = nil })
 }
 
 // How eagerly all are asked again while the primary is suspected: that soon ends in one or the other, or lasts.

@@ -25,6 +25,8 @@ type server struct {
 	clone cloning
 
 	orders sync.Mutex // one order that changes something at a time; not held while a server starts or ends
+	// lastCut are, by source, the last orders to cut or to uncut; orders guards it. It begins anew with the agent: what was on its way to the one before is gone.
+	lastCut map[netip.AddrPort]mysqlha.Order
 
 	mu      sync.Mutex // guards the fields below
 	member  Member
@@ -308,6 +310,13 @@ func (s *server) cut(o mysqlha.Order, source mysqlha.Source, on bool) error {
 	if err := s.store.admit(o); err != nil {
 		return err
 	}
+	if o.Stale(s.lastCut[from]) {
+		return fmt.Errorf("%w: a later order about %s was here before this one", mysqlha.ErrOvertaken, from)
+	}
+	if s.lastCut == nil {
+		s.lastCut = map[netip.AddrPort]mysqlha.Order{}
+	}
+	s.lastCut[from] = o
 	edit := func(st *state) {
 		st.Cuts = slices.DeleteFunc(st.Cuts, func(c netip.AddrPort) bool { return c == from })
 		if on {

@@ -278,6 +278,22 @@ func cut(t *testing.T, w *World) {
 	if s := w.state(t); len(s.CutFrom) != 0 {
 		t.Fatalf("after Uncut: %+v", s)
 	}
+	// Of two that are told by one runner the later one holds, though the earlier one arrives after it, or once more.
+	numbered := func(seq uint64) mysqlha.Order {
+		o := w.order(1, 1)
+		o.Seq = seq
+		return o
+	}
+	must(t, "Uncut, number 4", w.Local.Uncut(ctx, numbered(4), w.Source))
+	must(t, "Cut, number 7", w.Local.Cut(ctx, numbered(7), w.Source))
+	want(t, "Uncut, number 4, again", w.Local.Uncut(ctx, numbered(4), w.Source), mysqlha.ErrOvertaken)
+	always(t, "the source is reached", w.Reaches, false)
+	must(t, "Uncut, number 8", w.Local.Uncut(ctx, numbered(8), w.Source))
+	want(t, "Cut, number 7, again", w.Local.Cut(ctx, numbered(7), w.Source), mysqlha.ErrOvertaken)
+	always(t, "the source is reached", w.Reaches, true)
+	next := numbered(1)
+	next.Fence++
+	must(t, "Cut by the next runner, whose numbers begin anew", w.Local.Cut(ctx, next, w.Source))
 	if err := w.Local.Cut(ctx, w.order(1, 1), mysqlha.Source{Host: "a name", Port: 3306}); err == nil {
 		t.Fatal("it is cut from what is no address")
 	}

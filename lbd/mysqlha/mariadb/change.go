@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"hostmesh/lbd/mysqlha"
 )
@@ -67,8 +68,39 @@ func (s *Server) SetSource(ctx context.Context, on bool) error {
 // SetAcker has a replica acknowledge, or not.
 func (s *Server) SetAcker(ctx context.Context, on bool) error {
 	return s.on(ctx, fmt.Sprintf("set semi-sync of a replica to %t", on), func(ctx context.Context, c session) error {
-		return c.exec(ctx, c.d.acker(on)...)
+		if on {
+			return c.timely(ctx, c.d.ackerName)
+		}
+		return c.exec(ctx, "SET GLOBAL "+c.d.ackerName+" = 0")
 	})
+}
+
+// clock is the server's, in microseconds: when the statement began, in no time zone.
+const clock = "TIMESTAMPDIFF(MICROSECOND, '2000-01-01', UTC_TIMESTAMP(6))"
+
+// onUntil switches a variable on before a moment of the server's clock, and not after.
+func onUntil(name string, limit int64) string {
+	return fmt.Sprintf("SET GLOBAL %s = IF(%s <= %d, 1, @@global.%[1]s)", name, clock, limit)
+}
+
+// timely switches a variable on while ctx has not ended.
+func (c session) timely(ctx context.Context, name string) error {
+	now, err := numbers(ctx, c, "SELECT "+clock)
+	if err != nil {
+		return err
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok || len(now) != 1 {
+		return fmt.Errorf("%w: until when %s may be switched on is not known", mysqlha.ErrUnfit, name)
+	}
+	if err := c.exec(ctx, onUntil(name, now[0]+time.Until(deadline).Microseconds())); err != nil {
+		return err
+	}
+	is, err := numbers(ctx, c, "SELECT @@global."+name)
+	if err == nil && (len(is) != 1 || is[0] != 1) {
+		err = fmt.Errorf("%w: it came to switch %s on too late", mysqlha.ErrUnreachable, name)
+	}
+	return err
 }
 
 // Inherit implements mysqlha.Server.

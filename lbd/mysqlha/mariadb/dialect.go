@@ -15,9 +15,9 @@ import (
 // dialect is what a flavour is told, as statements, and what its answers are called. It is pure.
 type dialect struct {
 	v version
-	// readOnly, source and acker set what their names say; open clears read_only only while the server waits for acknowledgements, and noSource switches that
+	// readOnly and source set what their names say; open clears read_only only while the server waits for acknowledgements, and noSource switches that
 	// off only while it is read-only.
-	readOnly, source, acker func(on bool) []string
+	readOnly, source        func(on bool) []string
 	open, noSource          string
 	startSQL, stopIO, start string
 	leave                   []string
@@ -69,7 +69,6 @@ func maria(v version) dialect {
 		v:            v,
 		readOnly:     switchOf("read_only"),
 		source:       switchOf("rpl_semi_sync_master_enabled"),
-		acker:        switchOf("rpl_semi_sync_slave_enabled"),
 		open:         "SET GLOBAL read_only = IF(@@global.rpl_semi_sync_master_enabled, 0, @@global.read_only)",
 		noSource:     "SET GLOBAL rpl_semi_sync_master_enabled = IF(@@global.read_only, 0, @@global.rpl_semi_sync_master_enabled)",
 		readOnlyName: "read_only", sourceName: "rpl_semi_sync_master_enabled", ackerName: "rpl_semi_sync_slave_enabled",

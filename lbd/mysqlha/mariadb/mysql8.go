@@ -24,7 +24,6 @@ func mysql8(v version) dialect {
 			return []string{"SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"}
 		},
 		source:       switchOf("rpl_semi_sync_source_enabled"),
-		acker:        switchOf("rpl_semi_sync_replica_enabled"),
 		open:         "SET GLOBAL read_only = IF(@@global.rpl_semi_sync_source_enabled, 0, @@global.read_only)", // which clears super_read_only as well
 		noSource:     "SET GLOBAL rpl_semi_sync_source_enabled = IF(@@global.read_only, 0, @@global.rpl_semi_sync_source_enabled)",
 		readOnlyName: "super_read_only", sourceName: "rpl_semi_sync_source_enabled", ackerName: "rpl_semi_sync_replica_enabled",

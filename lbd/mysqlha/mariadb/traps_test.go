@@ -3,11 +3,13 @@ package mariadb_test
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"testing"
 	"time"
 
 	"hostmesh/lbd/mysqlha"
+	"hostmesh/lbd/mysqlha/mariadb"
 	"hostmesh/lbd/mysqlha/mariadbtest"
 )
 
@@ -319,6 +321,19 @@ func TestTrapOwnTransactionsAreSkipped(t *testing.T) {
 		rowsAre(t, p, rows...)
 		if lost, err := mysqlha.Forgotten(facts(t, p), facts(t, r)); err != nil || !lost.Empty() {
 			t.Errorf("what it has come past counts as missing: %s, %v", lost, err)
+		}
+	}
+}
+
+// TestTrapLateStatement: a statement that a server gets late is carried out, though nobody waits for it any more: by its own clock it can tell.
+func TestTrapLateStatement(t *testing.T) {
+	t.Parallel()
+	m := (&world{}).add(t)
+	for limit, want := range map[int64]bool{1: false, math.MaxInt64: true} {
+		must(t, m.server.SetAcker(ctx(t), false))
+		m.real.Exec(mariadb.OnUntil("rpl_semi_sync_slave_enabled", limit))
+		if is := facts(t, m).Semi.Acker; is != want {
+			t.Errorf("until %d: it acknowledges: %t", limit, is)
 		}
 	}
 }

@@ -17,6 +17,7 @@ func (s singles) Add(*testing.T) servertest.Member { return s.w.Add() }
 func TestServerContract(t *testing.T) {
 	servertest.Run(t, func(t *testing.T) servertest.World {
 		w := mysqlhatest.New("shop-db", 0, true)
+		w.Lands(true) // as it may in a real one
 		t.Cleanup(w.Close)
 		return singles{w}
 	})

@@ -13,11 +13,20 @@ const (
 	echoTime = 5 * time.Second
 	window   = 500 * time.Millisecond
 	tendTime = 250 * time.Millisecond // how often an agent looks after its server
+	// putBackTime is how long after they were taken away the rules of a host are there again.
+	putBackTime = 100 * time.Millisecond
 )
 
 // tend is what the agent of a box does without an order. mu is held.
 func (w *World) tend(b *box, now time.Time) {
-	if b.quiet() || now.Sub(b.tended) < tendTime {
+	if b.quiet() {
+		return
+	}
+	if !b.putBack.IsZero() && !now.Before(b.putBack) {
+		b.agentBegins()
+		w.say("%s puts its rules back: %s", b.name, b.stands())
+	}
+	if now.Sub(b.tended) < tendTime {
 		return
 	}
 	b.tended = now
@@ -38,6 +47,7 @@ func (w *World) tend(b *box, now time.Time) {
 
 // agentBegins is the begin of an agent: the kernel has the rules again. mu is held.
 func (b *box) agentBegins() {
+	b.putBack = time.Time{}
 	b.nft = map[string]bool{}
 	for k := range b.rules {
 		b.nft[k] = true

@@ -126,9 +126,18 @@ func (w *World) CutAgents() {
 	w.cutAgents = true
 }
 
-// Flush takes away what a host is cut from, and starts the threads of its server, as somebody does by hand.
+// Flush takes away what a host is cut from, and starts the threads of its server, as somebody does by hand. An agent that is there puts it back (nft.Cuts.Run).
 func (w *World) Flush(host string) {
-	w.with(host, func(b *box) { b.nft, b.io, b.sql = map[string]bool{}, b.source != "", true })
+	w.with(host, func(b *box) {
+		b.nft, b.io, b.sql = map[string]bool{}, b.source != "", true
+		b.putBack = time.Now().Add(putBackTime)
+	})
+}
+
+// flushed reports whether a person has taken away what keeps a primary from hearing a replica. mu is held.
+func flushed(replica, source *box) bool {
+	key := replica.addr.String() + ":0"
+	return source.rules[key] && !source.nft[key]
 }
 
 // Isolate takes all network from a host, or gives it back.
@@ -137,17 +146,25 @@ func (w *World) Isolate(host string, on bool) { w.with(host, func(b *box) { b.lo
 // Power takes the power from a box, or gives it back: then its agent starts, and its server does not.
 func (w *World) Power(host string, on bool) {
 	w.with(host, func(b *box) {
-		if !on {
-			b.end(mysqlha.ProcessStopped, "no power")
-			b.endTenureLocked("no power")
-			b.left = time.Time{}
-			b.nft, b.closed, b.kept, b.refusing = map[string]bool{}, false, time.Time{}, false
-		} else if b.dead && !b.away {
+		switch {
+		case !on:
+			b.off("no power")
+		case !b.dead:
+			return
+		case !b.away:
 			b.agentBegins()
 		}
 		b.dead = !on
 		b.processAt = time.Now()
 	})
+}
+
+// off ends all that a box has but its disk: processes, and what the kernel has. mu is held.
+func (b *box) off(why string) {
+	b.end(mysqlha.ProcessStopped, why)
+	b.endTenureLocked(why)
+	b.left, b.kept, b.putBack = time.Time{}, time.Time{}, time.Time{}
+	b.nft, b.closed, b.refusing, b.dead = map[string]bool{}, false, false, true
 }
 
 // VM says whether a host is a machine that can be destroyed.

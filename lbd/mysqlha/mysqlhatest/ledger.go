@@ -76,12 +76,13 @@ func (w *World) judge() {
 	if len(able) > 1 {
 		w.fault("%v take writes that can be acknowledged, at the same time", able)
 	}
-	// Whoever can acknowledge must be counted: a failover waits for nobody else's cut.
+	// Whoever can acknowledge must be counted: a failover waits for nobody else's cut. That holds by what hosts are cut from. Where a person has taken that away, an agent that is there puts it back within
+	// a moment, in which nobody could have done anything; that nothing is lost by it is demanded all the same.
 	if r := w.rec.record; !w.rec.none {
 		if p := w.boxes[r.Primary]; p != nil && p.running && !p.readOnly && !p.dead && p.semi {
 			for _, name := range w.names() {
 				x := w.boxes[name]
-				if x.running && !x.frozen && x.source == p.name && x.ioState == "Yes" && x.ackConnected && x.until == 0 && w.link(x.name, p.name) && !cutOff(x, p) && !slices.Contains(r.Ackers, name) {
+				if x.running && !x.frozen && x.source == p.name && x.ioState == "Yes" && x.ackConnected && x.until == 0 && w.link(x.name, p.name) && !cutOff(x, p) && !flushed(x, p) && !slices.Contains(r.Ackers, name) {
 					w.fault("%s acknowledges what %s writes, and is not counted", name, p.name)
 				}
 			}
@@ -125,6 +126,13 @@ func (w *World) judge() {
 func (w *World) fault(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if !slices.Contains(w.faults, text) && len(w.faults) < 20 {
+		w.say("never to be: %s", text)
+		for _, name := range w.names() {
+			w.say("%s: %s", name, w.boxes[name].stands())
+		}
+		if w.atFault == nil {
+			w.atFault = slices.Clone(w.journal[max(0, len(w.journal)-journalLength):])
+		}
 		w.faults = append(w.faults, text)
 	}
 }

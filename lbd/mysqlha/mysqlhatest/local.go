@@ -34,6 +34,9 @@ func (l *local) tell(ctx context.Context, what string, o *mysqlha.Order, f func(
 		b := l.w.boxes[l.host]
 		if !b.quiet() && l.w.way(l.node, l.host) {
 			err := b.obey(o, f)
+			if o != nil {
+				l.w.say("%s tells %s to %s in epoch %d (%v): %s", l.node, l.host, what, o.Epoch, err, b.stands())
+			}
 			l.w.mu.Unlock()
 			l.again(what, o, f)
 			return l.answered(ctx, err)
@@ -82,7 +85,7 @@ func (l *local) again(what string, o *mysqlha.Order, f func(b *box) error) {
 	}
 	l.w.wg.Go(func() {
 		if pass(l.w.ctx, rand.N(echoTime)) == nil {
-			l.arrive(o, f)
+			l.arrive(what, o, f)
 		}
 	})
 }
@@ -101,7 +104,7 @@ func (l *local) later(what string, o *mysqlha.Order, f func(b *box) error) {
 			ok := !l.w.boxes[l.host].quiet() && l.w.way(l.node, l.host)
 			l.w.mu.Unlock()
 			if ok {
-				l.arrive(o, f)
+				l.arrive(what, o, f)
 				return
 			}
 			if pass(l.w.ctx, tick) != nil {
@@ -111,11 +114,12 @@ func (l *local) later(what string, o *mysqlha.Order, f func(b *box) error) {
 	})
 }
 
-func (l *local) arrive(o *mysqlha.Order, f func(b *box) error) {
+func (l *local) arrive(what string, o *mysqlha.Order, f func(b *box) error) {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	if b := l.w.boxes[l.host]; !b.quiet() {
-		_ = b.obey(o, f) // nobody hears of it
+		err := b.obey(o, f) // nobody hears of it
+		l.w.say("%s told %s to %s in epoch %d, late or again (%v): %s", l.node, l.host, what, o.Epoch, err, b.stands())
 	}
 }
 
@@ -144,12 +148,27 @@ func (l *local) State(ctx context.Context, tag string) (st mysqlha.LocalState, e
 
 func key(s mysqlha.Source) string { return fmt.Sprintf("%s:%d", s.Host, s.Port) }
 
+// cuts takes an order to cut or to uncut, unless a later one was here before. mu is held.
+func (b *box) cuts(o mysqlha.Order, s mysqlha.Source) error {
+	if o.Stale(b.lastCut[key(s)]) {
+		return fmt.Errorf("%s: %w", b.name, mysqlha.ErrOvertaken)
+	}
+	if b.lastCut == nil {
+		b.lastCut = map[string]mysqlha.Order{}
+	}
+	b.lastCut[key(s)] = o
+	return nil
+}
+
 // Cut implements mysqlha.Local.
 func (l *local) Cut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) error {
 	if _, err := netip.ParseAddr(s.Host); err != nil {
 		return fmt.Errorf("%s: cut: %w", l.host, err)
 	}
 	return l.tell(ctx, "cut", &o, func(b *box) error {
+		if err := b.cuts(o, s); err != nil {
+			return err
+		}
 		b.nft[key(s)], b.rules[key(s)] = true, true
 		if src := l.w.boxes[b.source]; src != nil && src.addr.String() == s.Host && s.Port != 0 && b.ioState == "Yes" {
 			b.ioState, b.ackConnected = "Connecting", false
@@ -166,6 +185,9 @@ func (l *local) Cut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) erro
 // Uncut implements mysqlha.Local.
 func (l *local) Uncut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) error {
 	return l.tell(ctx, "uncut", &o, func(b *box) error {
+		if err := b.cuts(o, s); err != nil {
+			return err
+		}
 		delete(b.nft, key(s))
 		delete(b.rules, key(s))
 		return nil
@@ -506,12 +528,12 @@ func (r *recordsAt) Store(ctx context.Context, _ string, rec mysqlha.Record, ver
 	if err := r.reach(ctx); err != nil {
 		return 0, err
 	}
-	b, err := json.Marshal(rec) // as the real ones, which keep bytes
+	data, err := json.Marshal(rec) // as the real ones, which keep bytes
 	if err != nil {
 		return 0, err
 	}
 	var kept mysqlha.Record
-	if err := json.Unmarshal(b, &kept); err != nil {
+	if err := json.Unmarshal(data, &kept); err != nil {
 		return 0, err
 	}
 	r.w.mu.Lock()
@@ -523,6 +545,7 @@ func (r *recordsAt) Store(ctx context.Context, _ string, rec mysqlha.Record, ver
 		return 0, mysqlha.ErrChanged
 	}
 	r.w.rec.record, r.w.rec.none = kept, false
+	r.w.say("%s writes the record: %s", r.node, brief(kept))
 	r.w.rec.version++
 	return r.w.rec.version, nil
 }

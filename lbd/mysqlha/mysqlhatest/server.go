@@ -38,9 +38,8 @@ func (v view) DestroyVM(ctx context.Context, host string, _ mysqlha.Order) error
 	if !b.isVM {
 		return mysqlha.ErrNoVM
 	}
-	b.end(mysqlha.ProcessStopped, "its machine was destroyed")
-	b.endTenureLocked("its machine was destroyed")
-	b.dead = true
+	b.off("its machine was destroyed")
+	v.w.say("%s has the machine of %s destroyed", v.node, host)
 	return nil
 }
 
@@ -106,6 +105,9 @@ func (s *server) ask(ctx context.Context, what string, f func(b *box) error) err
 			err = fmt.Errorf("%s: %w", s.host, mysqlha.ErrSaturated)
 		default:
 			err = f(b)
+			if changing(what) {
+				s.w.say("%s has %s do %s (%v): %s", s.node, s.host, what, err, b.stands())
+			}
 		}
 		s.w.mu.Unlock()
 		if !silent {
@@ -113,54 +115,11 @@ func (s *server) ask(ctx context.Context, what string, f func(b *box) error) err
 		}
 		if perr := pass(ctx, tick); perr != nil {
 			if changing(what) && pid != 0 {
-				s.later(pid, f)
+				s.later(what, pid, f)
 			}
 			return fmt.Errorf("%s: %w: %w", s.host, mysqlha.ErrUnreachable, perr)
 		}
 	}
-}
-
-// changing reports whether a statement changes something.
-func changing(what string) bool { return what != "observe" && what != "ping" && what != "wait" }
-
-// answered waits until an answer comes through.
-func (s *server) answered(ctx context.Context, err error) error {
-	for {
-		s.w.mu.Lock()
-		ok := s.w.way(s.host, s.node)
-		s.w.mu.Unlock()
-		if ok {
-			return err
-		}
-		if perr := pass(ctx, tick); perr != nil {
-			return fmt.Errorf("%s: %w: %w", s.host, mysqlha.ErrUnreachable, perr)
-		}
-	}
-}
-
-// later has a statement arrive at the process that it was sent to, when that hears again, though nobody waits for it any more.
-func (s *server) later(pid int, f func(b *box) error) {
-	s.w.mu.Lock()
-	lands := s.w.lands
-	s.w.mu.Unlock()
-	if !lands {
-		return
-	}
-	s.w.wg.Go(func() {
-		for end := time.Now().Add(landTime); time.Now().Before(end); {
-			s.w.mu.Lock()
-			b := s.w.boxes[s.host]
-			gone := b.pid != pid || b.closed
-			arrives := !gone && !b.frozen && !b.dead && s.w.way(s.node, s.host)
-			if arrives {
-				_ = f(b) // nobody hears of it
-			}
-			s.w.mu.Unlock()
-			if gone || arrives || pass(s.w.ctx, tick) != nil {
-				return
-			}
-		}
-	})
 }
 
 // state is what the log has, the last of each server. It is brought up to date at the cost of what came.
@@ -318,7 +277,13 @@ func (s *server) Inherit(ctx context.Context, _ string) error {
 
 // SetAcker implements mysqlha.Server.
 func (s *server) SetAcker(ctx context.Context, on bool) error {
-	return s.ask(ctx, "acker", func(b *box) error { b.acker = on; return nil })
+	return s.ask(ctx, "acker", func(b *box) error {
+		if on && ctx.Err() != nil {
+			return fmt.Errorf("%s: %w: it came to that too late", s.host, mysqlha.ErrUnreachable)
+		}
+		b.acker = on
+		return nil
+	})
 }
 
 // StartSQL implements mysqlha.Server.
@@ -395,7 +360,8 @@ func (s *server) WaitApplied(ctx context.Context, position string) error {
 // Leave implements mysqlha.Server.
 func (s *server) Leave(ctx context.Context) error {
 	return s.ask(ctx, "leave", func(b *box) error {
-		if len(b.relay) > 0 {
+		// Where a failover has announced that they are lost (Choose: both threads had been stopped, so that they cannot be applied any more), that is no surprise. A copy that is to be compared fetches them again.
+		if i := s.w.rec.record.Intent; len(b.relay) > 0 && (i == nil || i.To != s.host || i.Loss == "") && b.copy == nil {
 			s.w.fault("%s ended its replication with %d transactions that it had not applied", s.host, len(b.relay))
 		}
 		b.relay, b.source, b.io, b.sql, b.ioState, b.ackConnected, b.until = nil, "", false, false, "No", false, 0

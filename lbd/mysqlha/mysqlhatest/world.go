@@ -43,9 +43,12 @@ type World struct {
 	// ledger are ids of writes that a client was told of; sent those that were tried.
 	ledger map[int]bool
 	nextID int
-	faults []string                // violations of invariants
-	both   map[[2]string]time.Time // who have the address at the same time, and since when
-	hook   func(host, what string)
+	// journal is what was done since began; atFault the part before the first fault.
+	journal, atFault []string
+	began            time.Time
+	faults           []string                // violations of invariants
+	both             map[[2]string]time.Time // who have the address at the same time, and since when
+	hook             func(host, what string)
 	// cutAgents says that what a host is cut from its agent is cut from as well.
 	cutAgents bool
 	stop      context.CancelFunc
@@ -123,7 +126,8 @@ type box struct {
 	nft       map[string]bool // address:port that nothing is received from
 	epoch     uint64
 	fence     uint64
-	copy      *mysqlha.Unverified // nil = none, or found right
+	lastCut   map[string]mysqlha.Order // by source, the last order to cut or to uncut
+	copy      *mysqlha.Unverified      // nil = none, or found right
 	tenure    *mysqlha.Tenure
 	endTenure context.CancelFunc
 	refusing  bool
@@ -137,6 +141,7 @@ type box struct {
 	here      bool      // the address is to be here, on disk
 	kept      time.Time // until when the kernel keeps the address, without an agent
 	tended    time.Time
+	putBack   time.Time // when the agent, if there is one, puts back the rules that somebody took away; zero = nobody did
 	// Of the thread that receives: the process of its source, and since when what it sends to that does not arrive.
 	sourcePID int
 	missed    time.Time
@@ -155,6 +160,7 @@ func New(tag string, n int, strict bool) *World {
 	w := &World{Tag: tag, Strict: strict, boxes: map[string]*box{}, cut: map[[2]string]bool{}, oneWay: map[[2]string]bool{}, unread: map[string]bool{}, ledger: map[int]bool{}, byHand: map[int]bool{}}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	now := time.Now()
+	w.began = now
 	durability := "available"
 	if strict {
 		durability = "strict"

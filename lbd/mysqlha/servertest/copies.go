@@ -131,3 +131,21 @@ func takesBack(t *testing.T, w World) {
 		t.Errorf("it acknowledges: %+v", f.Semi)
 	}
 }
+
+// inTime: a server that stands still, and is told to acknowledge, does not begin to when it goes on and nobody waits for that any more.
+func inTime(t *testing.T, w World) {
+	m := w.Add(t)
+	must(t, m.Server().SetAcker(within(t), false)) // there is a connection
+	m.Freeze()
+	wants(t, "have it acknowledge", m.Server().SetAcker(soon(t), true), mysqlha.ErrUnreachable)
+	m.Thaw()
+	until(t, m, "it answers again", func(mysqlha.Facts) bool { return true })
+	must(t, m.Server().Ping(within(t)))
+	if facts(t, m).Semi.Acker {
+		t.Error("it was told too late, and acknowledges")
+	}
+	must(t, m.Server().SetAcker(within(t), true))
+	if !facts(t, m).Semi.Acker {
+		t.Error("it does not acknowledge")
+	}
+}

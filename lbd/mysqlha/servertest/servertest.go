@@ -58,6 +58,7 @@ func Run(t *testing.T, world func(t *testing.T) World) {
 		"AcknowledgedIsOnTheAcker":  acknowledged,
 		"ReadOnlyHangsBehindWaiter": hangs,
 		"OpensWhenItWaits":          opens,
+		"AcknowledgesInTime":        inTime,
 		"PurgeTrap":                 purgeTrap,
 		"Failover":                  failover,
 		"OldPrimaryWithMore":        errant,
