@@ -16,10 +16,9 @@ import (
 )
 
 // cloudPatience bounds a start of a guest that is a whole distribution. It is emulated, on a machine that may have more to do.
-const cloudPatience = 8 * time.Minute
+const cloudPatience = 10 * time.Minute
 
-// cloudUser may log in at a guest with the key of the profile that the guest's tag names. What the profile runs first counts its runs, and
-// has the guest serve a page for ever.
+// cloudProfile is that of the guest's tag, with a key. What it runs first adds a line to a page at each run, and has the guest serve it for ever.
 const cloudProfile = `User: ops
 Keys: {ops: %s}
 Commands:
@@ -65,7 +64,7 @@ func TestVirtualMachineFromItsOwnDisk(t *testing.T) {
 	first.says([]string{"image debian added"}, "image", "add", "debian", disk, "-m", "a distribution")
 
 	begin := time.Now()
-	first.says([]string{g.name + ": running at "}, "vm", "create", g.name, "--image", "debian", "--subnet", "prod", "--memory", "512MiB",
+	first.says(nil, "vm", "create", g.name, "--image", "debian", "--subnet", "prod", "--memory", "512MiB",
 		"--disk", "1536MiB", "--tag", "lab", "--tag", "shop", "--wait", "--timeout", "8m")
 	vm, err := first.api.VM(t.Context(), g.name)
 	if err != nil {
