@@ -16,7 +16,7 @@ import (
 )
 
 // cloudPatience bounds a start of a guest that is a whole distribution. It is emulated, on a machine that may have more to do.
-const cloudPatience = 10 * time.Minute
+const cloudPatience = 15 * time.Minute
 
 // cloudMore is set by hand: to twice for a second start, to anew for an image that is made anew besides.
 const cloudMore = "HOSTMESH_TEST_CLOUD"
@@ -68,8 +68,8 @@ func TestVirtualMachineFromItsOwnDisk(t *testing.T) {
 	first.says([]string{"image debian added"}, "image", "add", "debian", disk, "-m", "a distribution")
 
 	begin := time.Now()
-	first.says(nil, "vm", "create", g.name, "--image", "debian", "--subnet", "prod", "--memory", "512MiB",
-		"--disk", "1536MiB", "--tag", "lab", "--tag", "shop", "--wait", "--timeout", "8m")
+	first.says(nil, "vm", "create", g.name, "--image", "debian", "--subnet", "prod", "--memory", "512MiB", "--cpus", "2",
+		"--disk", "1536MiB", "--tag", "lab", "--tag", "shop", "--wait", "--timeout", "15m")
 	vm, err := first.api.VM(t.Context(), g.name)
 	if err != nil {
 		t.Fatal(err)
@@ -87,10 +87,10 @@ func TestVirtualMachineFromItsOwnDisk(t *testing.T) {
 	}
 	// It is stopped as one asks a guest to, and gets a larger disk.
 	first.says(nil, "db", "set", "hosts/"+g.name+"/VM/Disk", "2GiB", "-m", "more")
-	first.says(nil, "vm", "stop", g.name, "--wait", "--timeout", "8m")
+	first.says(nil, "vm", "stop", g.name, "--wait", "--timeout", "15m")
 	s.console(first, g.name, "Power down", 1)
 	begin = time.Now()
-	first.says(nil, "vm", "start", g.name, "--wait", "--timeout", "8m")
+	first.says(nil, "vm", "start", g.name, "--wait", "--timeout", "15m")
 	s.console(first, g.name, "GRUB: Linux from this disk", 2)
 	page = s.serves(first, g.name, "run of root")
 	t.Logf("%s serves %s after its second start", g.name, time.Since(begin).Round(time.Second))
