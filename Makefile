@@ -7,7 +7,7 @@ LDFLAGS     := -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 DNS_PARTS   := nameservers,dnsload
 
-.PHONY: all deps build demo test race bench bench-dns sim soak prove balance databases databases-soak lint docs clean
+.PHONY: all deps build demo test race bench bench-dns sim soak prove balance databases databases-soak guest-cloud lint docs clean
 
 all: build
 
@@ -70,6 +70,11 @@ databases-soak: ## break a database cluster by chance for an hour while rows are
 	@packaging/deps.sh test
 	@$(MAKE) --no-print-directory build
 	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh HOSTMESH_TEST_DB_SOAK=$(or $(FOR),1h) HOSTMESH_TEST_DB_SOAK_SEED='$(SEED)' HOSTMESH_TEST_DB_SOAK_RATE='$(RATE)' HOSTMESH_TEST_DB_SOAK_ONLY='$(ONLY)' HOSTMESH_TEST_DB_SOAK_OUT=$(abspath $(or $(OUT),bin)) $(GO) test -tags '$(TAGS)' -timeout 0 -count 1 -v ./integration -run TestDatabasesUnderRandomFaults
+
+guest-cloud: ## a machine of a cloud image that starts by its own loader, with real cloud-init, twice, the second time with a larger disk (make test starts it once); AGAIN=1 makes the image anew; needs root
+	@packaging/deps.sh test
+	@$(MAKE) --no-print-directory build
+	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh HOSTMESH_TEST_CLOUD=$(if $(AGAIN),anew,twice) $(GO) test -tags '$(TAGS)' -timeout 0 -count 1 -v ./integration -run TestVirtualMachineFromItsOwnDisk
 
 lint: ## gofmt, go vet for both builds, staticcheck
 	@packaging/deps.sh build

@@ -93,7 +93,7 @@ func inOwn(t *testing.T, spaces uintptr, tools []string) {
 			t.Fatalf("%v: packaging/deps.sh test installs it", err)
 		}
 	}
-	limit := "-test.timeout=10m"
+	limit := "-test.timeout=20m"
 	if os.Getenv(lbRuns) != "" || os.Getenv(dbRuns) != "" || os.Getenv(stormFor) != "" {
 		limit = "-test.timeout=0" // by hand: for as long as it takes
 	}

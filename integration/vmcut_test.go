@@ -25,7 +25,7 @@ func TestVirtualMachineOnCutBox(t *testing.T) {
 	w := wires{t}
 	addrs := map[string]string{"one": "10.77.0.1", "two": "10.77.0.2", "three": "10.77.0.3"}
 	w.lay(addrs)
-	s := &vmSite{site: newSite(t, 0), carries: map[*box]*libvirtd.Daemon{}}
+	s := &vmSite{site: newSite(t, 0), carries: map[*box]*libvirtd.Daemon{}, patience: guestPatience}
 	s.newDir()
 	for _, name := range []string{"one", "two", "three"} {
 		b := s.newBox(addrs[name])

@@ -32,21 +32,32 @@ type vmSite struct {
 	dir     string // of what emulators must read
 	carries map[*box]*libvirtd.Daemon
 	foreign string // what is not looked at: somebody made it by hand
+	// patience bounds what is waited for of guests.
+	patience time.Duration
 }
 
 // withOwnNet runs the test again in a process with a network and mounts of its own, in which all its agents, daemons and guests are, and
 // reports whether this is that process.
 func withOwnNet(t *testing.T) bool {
 	t.Helper()
+	return withOwnNetAnd(t, func() error {
+		_, err := vmguest.FetchKernel()
+		return err
+	})
+}
+
+// withOwnNetAnd is withOwnNet of a test that needs more tools, or something else that is fetched where there is a network.
+func withOwnNetAnd(t *testing.T, fetch func() error, tools ...string) bool {
+	t.Helper()
 	if os.Getenv(inNamespaces) == "" {
 		t.Parallel()
 		if os.Getuid() != 0 {
 			t.Fatal("libvirtd starts as root alone: run the tests as root")
 		}
-		if _, err := vmguest.FetchKernel(); err != nil { // where there is a network
+		if err := fetch(); err != nil {
 			t.Fatal(err)
 		}
-		inOwnNamespaces(t, "ip", "virsh", "qemu-img", "curl", "dig")
+		inOwnNamespaces(t, append(tools, "ip", "virsh", "qemu-img", "curl", "dig")...)
 		return false
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
@@ -77,7 +88,7 @@ func emptyVMSite(t *testing.T, n int) *vmSite {
 	w.ip("link", "add", guestBridge, "type", "bridge")
 	w.ip("address", "add", guestGateway+"/16", "dev", guestBridge)
 	w.ip("link", "set", guestBridge, "up")
-	s := &vmSite{site: newSite(t, n), carries: map[*box]*libvirtd.Daemon{}}
+	s := &vmSite{site: newSite(t, n), carries: map[*box]*libvirtd.Daemon{}, patience: guestPatience}
 	s.newDir()
 	s.keep(s.boxes[0])
 	return s
@@ -197,8 +208,8 @@ func (s *vmSite) patiently(what string, ok func() error) time.Duration {
 		if err == nil {
 			return time.Since(begin)
 		}
-		if time.Since(begin) > guestPatience {
-			s.t.Fatalf("not within %s: %s: %v", guestPatience, what, err)
+		if time.Since(begin) > s.patience {
+			s.t.Fatalf("not within %s: %s: %v", s.patience, what, err)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}

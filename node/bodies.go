@@ -23,7 +23,7 @@ const (
 
 var errBodies = errors.New("this node holds as many large requests as it can: try again")
 
-// bodies bounds what the bodies of requests take. Imports are not counted: they are read as they come, and not held.
+// bodies bounds what the bodies of requests take. Those that are streamed are not counted.
 type bodies struct {
 	left    atomic.Int64
 	refused atomic.Uint64
@@ -38,7 +38,7 @@ func newBodies(most int64) *bodies {
 // bound refuses with 503 what announces more than is left, and cuts off what becomes more.
 func (b *bodies) bound(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Body == nil || r.Body == http.NoBody || r.ContentLength >= 0 && r.ContentLength <= smallBody || strings.HasPrefix(r.URL.Path, "/api/v1/import") {
+		if r.Body == nil || r.Body == http.NoBody || r.ContentLength >= 0 && r.ContentLength <= smallBody || streamed(r.URL.Path) {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -60,6 +60,12 @@ func (b *bodies) bound(next http.Handler) http.Handler {
 		r.Body = body
 		next.ServeHTTP(w, r)
 	})
+}
+
+// streamed reports whether the bodies of a path are read as they come, and not held: imports, and files of images.
+func streamed(path string) bool {
+	name, image := strings.CutPrefix(path, "/api/v1/images/")
+	return strings.HasPrefix(path, "/api/v1/import") || image && strings.HasSuffix(name, "/files")
 }
 
 // boundBody takes from the listener's share as it is read.

@@ -268,18 +268,24 @@ func (b baseImages) Have() map[string]string {
 	return b.a.images.store.Here(good)
 }
 
-func (b baseImages) Seed(g vmd.Guest) ([]byte, error) {
-	doc, err := hostdb.Document{}.With(hostdb.PathOf("Guest"), g.Settings)
-	if err != nil || !g.Settings.Exists() {
-		doc = hostdb.Document{}
+// guestOf reads what a machine's tags say under Guest. A slip in it keeps no machine from being made; doctor names it.
+func guestOf(settings hostdb.Document) *section.Guest {
+	var leaves []hostdb.Leaf
+	for p, v := range settings.Leaves() {
+		leaves = append(leaves, hostdb.Leaf{Path: hostdb.PathOf(append([]string{"Guest"}, p.Segments()...)...), Value: v})
 	}
-	tag, _ := section.TagOf(doc) // a slip in it keeps no machine from being made; doctor names it
+	tag, _ := section.TagOf(hostdb.NewDocument(leaves...))
+	return tag.Guest
+}
+
+func (b baseImages) Seed(g vmd.Guest) ([]byte, error) {
+	guest := guestOf(g.Settings)
 	spec := image.SeedSpec{FQDN: g.FQDN, UUID: g.UUID, Network: image.SeedNetwork{MAC: g.MAC, Addr: g.Addr, Gateway: g.Gateway}}
 	spec.Hostname, _, _ = strings.Cut(g.Name, ".")
-	spec.Tell(tag.Guest)
+	spec.Tell(guest)
 	profile := ""
-	if tag.Guest != nil {
-		profile = tag.Guest.Profile
+	if guest != nil {
+		profile = guest.Profile
 	}
 	p, err := image.LoadProfile(cmp.Or(b.a.cfg.VM.Guests, guestsDir), profile)
 	if err != nil {

@@ -15,6 +15,7 @@ test="$test nftables"                         # rules of the kernel, as people r
 test="$test mariadb-server mariadb-backup python3-sqlalchemy python3-pymysql" # databases, what copies them, and what applications reach them by
 test="$test qemu-system-x86 busybox-static"   # a machine whose power is cut; what lives in small ones
 test="$test libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-utils genisoimage" # machines that come and go
+test="$test mmdebstrap debian-archive-keyring fdisk openssh-client" # an image of a distribution, and who logs in there
 
 bench="$test nsd knot dnsperf wrk"            # name servers to be compared with; clients
 

@@ -89,6 +89,7 @@ type networkConfig struct {
 
 type seedEthernet struct {
 	Match       map[string]string `yaml:"match"`
+	SetName     string            `yaml:"set-name"`
 	DHCP4       bool              `yaml:"dhcp4"`
 	DHCP6       bool              `yaml:"dhcp6"`
 	Addresses   []string          `yaml:"addresses,omitempty"`
@@ -257,11 +258,15 @@ func (s SeedSpec) files() ([]seedFile, error) {
 	return out, nil
 }
 
+// seedInterface is what the guest's interface is called there. It is renamed, because most of what cloud-init hands this to (networkd, ifupdown,
+// sysconfig) goes by the name, beside or in place of the MAC, and who writes a seed cannot know what the image would call it.
+const seedInterface = "eth0"
+
 func (n SeedNetwork) config() *networkConfig {
 	if len(n.MAC) == 0 {
 		return nil
 	}
-	e := seedEthernet{Match: map[string]string{"macaddress": n.MAC.String()}}
+	e := seedEthernet{Match: map[string]string{"macaddress": n.MAC.String()}, SetName: seedInterface}
 	if !n.Addr.IsValid() {
 		e.DHCP4 = true
 	} else {
@@ -280,7 +285,7 @@ func (n SeedNetwork) config() *networkConfig {
 			e.Nameservers.Addresses = append(e.Nameservers.Addresses, a.String())
 		}
 	}
-	return &networkConfig{Version: 2, Ethernets: map[string]seedEthernet{"net0": e}}
+	return &networkConfig{Version: 2, Ethernets: map[string]seedEthernet{seedInterface: e}}
 }
 
 // seedTime is the time of everything in a seed: what is in it decides its bytes, not when it was made.

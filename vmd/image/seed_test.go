@@ -103,6 +103,7 @@ func TestSeed(t *testing.T) {
 		Version   int
 		Ethernets map[string]struct {
 			Match       map[string]string
+			SetName     string `yaml:"set-name"`
 			DHCP4       bool
 			Addresses   []string
 			Routes      []map[string]any
@@ -112,8 +113,8 @@ func TestSeed(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(files["network-config"]), &net); err != nil {
 		t.Fatal(err)
 	}
-	e := net.Ethernets["net0"]
-	if net.Version != 2 || e.Match["macaddress"] != "52:54:00:01:02:03" || e.DHCP4 || !slices.Equal(e.Addresses, []string{"10.1.2.3/20"}) ||
+	e := net.Ethernets["eth0"] // a file for networkd or ifupdown bears this name, and it must be the interface's
+	if net.Version != 2 || e.SetName != "eth0" || e.Match["macaddress"] != "52:54:00:01:02:03" || e.DHCP4 || !slices.Equal(e.Addresses, []string{"10.1.2.3/20"}) ||
 		e.Routes[0]["via"] != "10.1.0.1" || e.Routes[0]["to"] != "0.0.0.0/0" || !slices.Equal(e.Nameservers["addresses"], []string{"10.1.0.53", "2001:db8::53"}) ||
 		!slices.Equal(e.Nameservers["search"], []string{"dc1.example.com"}) {
 		t.Errorf("network-config is %s", files["network-config"])
