@@ -71,8 +71,8 @@ databases-soak: ## break a database cluster by chance for an hour while rows are
 	@$(MAKE) --no-print-directory build
 	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh HOSTMESH_TEST_DB_SOAK=$(or $(FOR),1h) HOSTMESH_TEST_DB_SOAK_SEED='$(SEED)' HOSTMESH_TEST_DB_SOAK_RATE='$(RATE)' HOSTMESH_TEST_DB_SOAK_ONLY='$(ONLY)' HOSTMESH_TEST_DB_SOAK_OUT=$(abspath $(or $(OUT),bin)) $(GO) test -tags '$(TAGS)' -timeout 0 -count 1 -v ./integration -run TestDatabasesUnderRandomFaults
 
-guest-cloud: ## a machine of a cloud image that starts by its own loader, with real cloud-init, twice, the second time with a larger disk (make test starts it once); AGAIN=1 makes the image anew; needs root
-	@packaging/deps.sh test
+guest-cloud: ## a machine of a cloud image that starts by its own loader, with real cloud-init, twice, the second time with a larger disk; AGAIN=1 makes the image anew; needs root
+	@packaging/deps.sh cloud
 	@$(MAKE) --no-print-directory build
 	HOSTMESH_BINARY=$(CURDIR)/bin/hostmesh HOSTMESH_TEST_CLOUD=$(if $(AGAIN),anew,twice) $(GO) test -tags '$(TAGS)' -timeout 0 -count 1 -v ./integration -run TestVirtualMachineFromItsOwnDisk
 

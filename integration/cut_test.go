@@ -93,8 +93,8 @@ func inOwn(t *testing.T, spaces uintptr, tools []string) {
 			t.Fatalf("%v: packaging/deps.sh test installs it", err)
 		}
 	}
-	limit := "-test.timeout=20m"
-	if os.Getenv(lbRuns) != "" || os.Getenv(dbRuns) != "" || os.Getenv(stormFor) != "" {
+	limit := "-test.timeout=10m"
+	if os.Getenv(lbRuns) != "" || os.Getenv(dbRuns) != "" || os.Getenv(stormFor) != "" || os.Getenv(cloudMore) != "" {
 		limit = "-test.timeout=0" // by hand: for as long as it takes
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", limit)

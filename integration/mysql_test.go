@@ -117,7 +117,7 @@ func dbFaults() []dbFault {
 func databases(t *testing.T) {
 	c := dbChoiceOf(t)
 	faults := c.of(false, dbFaults(), dbCuts(), dbKilled(), dbTroubles())
-	grows, served, available := c.all && c.only.MatchString("member"), c.all && c.only.MatchString("application"), c.all && c.only.MatchString("available")
+	grows, served, available := c.all && c.only.MatchString("member"), c.only.MatchString("application"), c.all && c.only.MatchString("available")
 	large := os.Getenv(dbOnly) != "" && c.only.MatchString("clone450")
 	if len(faults) == 0 && !grows && !served && !available && !large {
 		t.Logf("nothing of this is meant by %s", c.only)
@@ -131,7 +131,11 @@ func databases(t *testing.T) {
 		s.grows()
 	}
 	if served {
-		s.serves()
+		changes := 2
+		if c.all {
+			changes = 10
+		}
+		s.serves(changes)
 	}
 	if available {
 		s.announces()

@@ -16,12 +16,9 @@ import (
 //go:embed testdata/application.py
 var applicationText string
 
-// applicationChanges is across how many changes of the primary the application goes on.
-const applicationChanges = 10
-
 // serves has an application of a kind that is common, with a pool of connections and a driver that others wrote, which know nothing of clusters, write through the address of the primary
-// while that changes ten times, by plan and by kill -9 in turn. It is one process all the time, whose pool connects again. Each row that it said was written is there in the end.
-func (s *dbSite) serves() {
+// while that changes, by plan and by kill -9 in turn. It is one process all the time, whose pool connects again. Each row that it said was written is there in the end.
+func (s *dbSite) serves(changes int) {
 	t := s.t
 	t.Helper()
 	primary := s.settles()
@@ -32,7 +29,7 @@ func (s *dbSite) serves() {
 	defer c.end()
 	c.writes(2)
 	from, worst := time.Now(), time.Duration(0)
-	for i := range applicationChanges {
+	for i := range changes {
 		how := "switchover"
 		began := time.Now()
 		if i%2 == 0 {
@@ -61,9 +58,9 @@ func (s *dbSite) serves() {
 	}
 	c.end()
 	_, text := s.writes.gap(from)
-	s.reports("ten changes beside an application", worst, text)
+	s.reports(fmt.Sprintf("%d changes beside an application", changes), worst, text)
 	s.writes.holds(primary)
-	if len(c.done) < applicationChanges {
+	if len(c.done) < changes {
 		t.Errorf("the application wrote %d rows", len(c.done))
 	}
 	for _, w := range c.done {

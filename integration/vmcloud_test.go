@@ -18,7 +18,7 @@ import (
 // cloudPatience bounds a start of a guest that is a whole distribution. It is emulated, on a machine that may have more to do.
 const cloudPatience = 15 * time.Minute
 
-// cloudMore is set by hand: to twice for a second start, to anew for an image that is made anew besides.
+// cloudMore is set by hand, for a test that takes five minutes: to twice, or to anew for an image that is made anew besides.
 const cloudMore = "HOSTMESH_TEST_CLOUD"
 
 // cloudProfile is that of the guest's tag, with a key. What it runs first adds a line to a page at each run, and has the guest serve it for ever.
@@ -40,9 +40,13 @@ Commands:
 
 // TestVirtualMachineFromItsOwnDisk: a machine of a cloud image starts by the loader on its disk, and the cloud-init in it makes of the
 // image what HostDB and its box say: its name, who may log in, its address, what is run first, the size of its disk. That happens
-// once: the next start, which is tried by hand alone because it takes its time, finds a larger disk, and leaves the rest.
+// once: the next start finds a larger disk, and leaves the rest. It is for make guest-cloud.
 func TestVirtualMachineFromItsOwnDisk(t *testing.T) {
 	more := os.Getenv(cloudMore)
+	if more == "" {
+		t.Log("it is made by make guest-cloud")
+		return
+	}
 	if !withOwnNetAnd(t, func() error { _, err := vmguest.CloudDisk(more == "anew"); return err }, "ssh", "ssh-keygen") {
 		return
 	}
@@ -82,9 +86,6 @@ func TestVirtualMachineFromItsOwnDisk(t *testing.T) {
 	page := s.serves(first, g.name, "run of root")
 	t.Logf("%s serves %s after it was entered", g.name, time.Since(begin).Round(time.Second))
 	g.told(vm, page, 1536<<20)
-	if more == "" {
-		return
-	}
 	// It is stopped as one asks a guest to, and gets a larger disk.
 	first.says(nil, "db", "set", "hosts/"+g.name+"/VM/Disk", "2GiB", "-m", "more")
 	first.says(nil, "vm", "stop", g.name, "--wait", "--timeout", "15m")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that a target of the Makefile needs, and says which. Usage: packaging/deps.sh build|demo|test
+# Installs the Debian packages that a target of the Makefile needs, and says which. Usage: packaging/deps.sh build|demo|test|cloud|bench
 # As another user than root it uses sudo where that asks for no password, else it names the packages and fails.
 set -euo pipefail
 
@@ -15,17 +15,18 @@ test="$test nftables"                         # rules of the kernel, as people r
 test="$test mariadb-server mariadb-backup python3-sqlalchemy python3-pymysql" # databases, what copies them, and what applications reach them by
 test="$test qemu-system-x86 busybox-static"   # a machine whose power is cut; what lives in small ones
 test="$test libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-utils genisoimage" # machines that come and go
-test="$test mmdebstrap debian-archive-keyring fdisk openssh-client" # an image of a distribution, and who logs in there
 
+cloud="$test mmdebstrap debian-archive-keyring fdisk openssh-client" # an image of a distribution, and who logs in there
 bench="$test nsd knot dnsperf wrk"            # name servers to be compared with; clients
 
 case "${1:-}" in
 build) want=$build ;;
 demo) want=$demo ;;
 test) want=$test ;;
+cloud) want=$cloud ;;
 bench) want=$bench ;;
 *)
-	echo "usage: packaging/deps.sh build|demo|test|bench" >&2
+	echo "usage: packaging/deps.sh build|demo|test|cloud|bench" >&2
 	exit 2
 	;;
 esac

@@ -11,7 +11,7 @@ type Order struct {
 	Tag   string `json:"tag"`
 	Epoch uint64 `json:"epoch"` // of the record
 	Fence uint64 `json:"fence"` // of the runner's grant
-	// Seq grows with the orders of a runner; 0 = it does not say. It tells of two orders to cut and to uncut which was given later: one that arrives late, or again, takes back nothing.
+	// Seq grows with the orders of a runner; 0 = it does not say. It tells which was given later of two orders to cut and to uncut, or to start and to end the server: one that arrives late, or again, takes back nothing.
 	Seq uint64 `json:"seq,omitempty"`
 }
 
@@ -64,7 +64,8 @@ type Local interface {
 	// whatever order they arrive (Order.Seq): ErrOvertaken.
 	Cut(ctx context.Context, o Order, source Source) error
 	Uncut(ctx context.Context, o Order, source Source) error
-	// Kill ends the process at once (SIGKILL), marks it not to start, and returns when it is gone.
+	// Kill ends the process at once (SIGKILL), marks it not to start, and returns when it is gone. Of orders to kill, start, stop and clone the one that was given last holds, in whatever order they
+	// arrive (Order.Seq): ErrOvertaken.
 	// The network of the server is shut first: sockets of a killed server close late.
 	Kill(ctx context.Context, o Order, why string) error
 	// Start starts it, unless it runs, and returns when it serves. As a replica it takes the mark of Kill away; as the primary it is refused while marked: ErrMarked,

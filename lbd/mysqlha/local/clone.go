@@ -173,7 +173,7 @@ func (c *cloning) begin(o mysqlha.Order, from string) (*cloneRun, error) {
 	s := c.s
 	s.orders.Lock()
 	defer s.orders.Unlock()
-	if err := s.store.admit(o); err != nil {
+	if err := s.admitRun(o); err != nil {
 		return nil, err
 	}
 	if s.h.cfg.Donors == nil {

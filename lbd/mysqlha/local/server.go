@@ -27,6 +27,8 @@ type server struct {
 	orders sync.Mutex // one order that changes something at a time; not held while a server starts or ends
 	// lastCut are, by source, the last orders to cut or to uncut; orders guards it. It begins anew with the agent: what was on its way to the one before is gone.
 	lastCut map[netip.AddrPort]mysqlha.Order
+	// lastRun is the last order about whether the process is to run, as lastCut is about cuts.
+	lastRun mysqlha.Order
 
 	mu      sync.Mutex // guards the fields below
 	member  Member
@@ -362,8 +364,21 @@ func (s *server) kill(ctx context.Context, o mysqlha.Order, why string) error {
 	}
 }
 
-func (s *server) killLocked(o mysqlha.Order, why string) (*process, error) {
+// admitRun says whether an order about whether the process is to run may be carried out: a later one was not here. A kill may arrive seconds after it was given, when a link is up again, and the server
+// was started as a replica since. orders is held.
+func (s *server) admitRun(o mysqlha.Order) error {
 	if err := s.store.admit(o); err != nil {
+		return err
+	}
+	if o.Stale(s.lastRun) {
+		return fmt.Errorf("%w: a later order to start or to end the server was here before this one", mysqlha.ErrOvertaken)
+	}
+	s.lastRun = o
+	return nil
+}
+
+func (s *server) killLocked(o mysqlha.Order, why string) (*process, error) {
+	if err := s.admitRun(o); err != nil {
 		return nil, err
 	}
 	edit := func(st *state) {
@@ -427,7 +442,10 @@ func (s *server) wait(ctx context.Context, p *process) error {
 // stop ends the server in order.
 func (s *server) stop(ctx context.Context, o mysqlha.Order) error {
 	s.orders.Lock()
-	err := s.store.order(o, func(st *state) { st.Ended = "it was stopped by an order" })
+	err := s.admitRun(o)
+	if err == nil {
+		err = s.store.order(o, func(st *state) { st.Ended = "it was stopped by an order" })
+	}
 	p := s.running()
 	if p == nil {
 		p = s.departing()

@@ -35,7 +35,7 @@ func (s *server) start(ctx context.Context, o mysqlha.Order, as mysqlha.Role) er
 }
 
 func (s *server) startLocked(ctx context.Context, o mysqlha.Order, as mysqlha.Role) (*launch, error) {
-	if err := s.store.admit(o); err != nil {
+	if err := s.admitRun(o); err != nil {
 		return nil, err
 	}
 	st, _ := s.store.get()

@@ -40,7 +40,7 @@ const Patience = 2 * time.Minute
 // Test has a Local keep the contract. open makes a new World for each part.
 func Test(t *testing.T, open func(t *testing.T) *World) {
 	for name, part := range map[string]func(*testing.T, *World){
-		"Orders": orders, "Kill": kill, "Mark": mark, "Death": death, "Stop": stop, "Start": start, "Cut": cut, "Deaf": deaf, "Address": address, "Clone": clone,
+		"Orders": orders, "Kill": kill, "Mark": mark, "Death": death, "Stop": stop, "Start": start, "Late": late, "Cut": cut, "Deaf": deaf, "Address": address, "Clone": clone,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, open(t)) })
 	}
@@ -254,6 +254,35 @@ func start(t *testing.T, w *World) {
 	}
 }
 
+// numbered is an order of one runner, and which it is of those that it gave.
+func (w *World) numbered(seq uint64) mysqlha.Order {
+	o := w.order(1, 1)
+	o.Seq = seq
+	return o
+}
+
+// late: of two orders of one runner about the process the later one holds, though the earlier one arrives after it, or once more: as a kill whose packets waited for a link, when the server was started
+// as a replica since.
+func late(t *testing.T, w *World) {
+	ctx := patient(t)
+	must(t, "Kill, number 3", w.Local.Kill(ctx, w.numbered(3), "it is deposed"))
+	must(t, "Start, number 7", w.Local.Start(ctx, w.numbered(7), mysqlha.AsReplica))
+	want(t, "Kill, number 3, again", w.Local.Kill(ctx, w.numbered(3), "it is deposed"), mysqlha.ErrOvertaken)
+	want(t, "Stop, number 4", w.Local.Stop(ctx, w.numbered(4)), mysqlha.ErrOvertaken)
+	if s := w.state(t); s.Process != mysqlha.ProcessRuns || s.Marked != "" {
+		t.Fatalf("after a kill that was late: %+v", s)
+	}
+	always(t, "a client elsewhere is served", w.Served, true)
+	must(t, "Kill, number 8", w.Local.Kill(ctx, w.numbered(8), "it is deposed again"))
+	want(t, "Start, number 7, again", w.Local.Start(ctx, w.numbered(7), mysqlha.AsReplica), mysqlha.ErrOvertaken)
+	if s := w.state(t); s.Process != mysqlha.ProcessStopped || s.Marked == "" {
+		t.Fatalf("after a start that was late: %+v", s)
+	}
+	next := w.numbered(1)
+	next.Fence++
+	must(t, "Start by the next runner, whose numbers begin anew", w.Local.Start(ctx, next, mysqlha.AsReplica))
+}
+
 func cut(t *testing.T, w *World) {
 	ctx := patient(t)
 	always(t, "the source is reached", w.Reaches, true)
@@ -279,19 +308,14 @@ func cut(t *testing.T, w *World) {
 		t.Fatalf("after Uncut: %+v", s)
 	}
 	// Of two that are told by one runner the later one holds, though the earlier one arrives after it, or once more.
-	numbered := func(seq uint64) mysqlha.Order {
-		o := w.order(1, 1)
-		o.Seq = seq
-		return o
-	}
-	must(t, "Uncut, number 4", w.Local.Uncut(ctx, numbered(4), w.Source))
-	must(t, "Cut, number 7", w.Local.Cut(ctx, numbered(7), w.Source))
-	want(t, "Uncut, number 4, again", w.Local.Uncut(ctx, numbered(4), w.Source), mysqlha.ErrOvertaken)
+	must(t, "Uncut, number 4", w.Local.Uncut(ctx, w.numbered(4), w.Source))
+	must(t, "Cut, number 7", w.Local.Cut(ctx, w.numbered(7), w.Source))
+	want(t, "Uncut, number 4, again", w.Local.Uncut(ctx, w.numbered(4), w.Source), mysqlha.ErrOvertaken)
 	always(t, "the source is reached", w.Reaches, false)
-	must(t, "Uncut, number 8", w.Local.Uncut(ctx, numbered(8), w.Source))
-	want(t, "Cut, number 7, again", w.Local.Cut(ctx, numbered(7), w.Source), mysqlha.ErrOvertaken)
+	must(t, "Uncut, number 8", w.Local.Uncut(ctx, w.numbered(8), w.Source))
+	want(t, "Cut, number 7, again", w.Local.Cut(ctx, w.numbered(7), w.Source), mysqlha.ErrOvertaken)
 	always(t, "the source is reached", w.Reaches, true)
-	next := numbered(1)
+	next := w.numbered(1)
 	next.Fence++
 	must(t, "Cut by the next runner, whose numbers begin anew", w.Local.Cut(ctx, next, w.Source))
 	if err := w.Local.Cut(ctx, w.order(1, 1), mysqlha.Source{Host: "a name", Port: 3306}); err == nil {

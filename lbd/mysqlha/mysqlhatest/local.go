@@ -160,6 +160,15 @@ func (b *box) cuts(o mysqlha.Order, s mysqlha.Source) error {
 	return nil
 }
 
+// runs takes an order to start or to end the server, unless a later one was here before. mu is held.
+func (b *box) runs(o mysqlha.Order) error {
+	if o.Stale(b.lastRun) {
+		return fmt.Errorf("%s: %w", b.name, mysqlha.ErrOvertaken)
+	}
+	b.lastRun = o
+	return nil
+}
+
 // Cut implements mysqlha.Local.
 func (l *local) Cut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) error {
 	if _, err := netip.ParseAddr(s.Host); err != nil {
@@ -197,6 +206,9 @@ func (l *local) Uncut(ctx context.Context, o mysqlha.Order, s mysqlha.Source) er
 // Kill implements mysqlha.Local.
 func (l *local) Kill(ctx context.Context, o mysqlha.Order, why string) error {
 	return l.tell(ctx, "kill", &o, func(b *box) error {
+		if err := b.runs(o); err != nil {
+			return err
+		}
 		b.marked, b.markedAt, b.shut, b.closed, b.here, b.left = why, o.Epoch, true, true, false, time.Time{}
 		b.end(mysqlha.ProcessStopped, why)
 		b.endTenureLocked(why)
@@ -213,6 +225,9 @@ func (l *local) Start(ctx context.Context, o mysqlha.Order, as mysqlha.Role) err
 		return err
 	}
 	return l.tell(ctx, "start-server", &o, func(b *box) error {
+		if err := b.runs(o); err != nil {
+			return err
+		}
 		if as == mysqlha.AsPrimary && b.marked != "" && o.Epoch <= b.markedAt {
 			return mysqlha.ErrMarked
 		}
@@ -240,7 +255,13 @@ func (l *local) Start(ctx context.Context, o mysqlha.Order, as mysqlha.Role) err
 
 // Stop implements mysqlha.Local.
 func (l *local) Stop(ctx context.Context, o mysqlha.Order) error {
-	return l.tell(ctx, "stop", &o, func(b *box) error { b.end(mysqlha.ProcessStopped, "stopped"); return nil })
+	return l.tell(ctx, "stop", &o, func(b *box) error {
+		if err := b.runs(o); err != nil {
+			return err
+		}
+		b.end(mysqlha.ProcessStopped, "stopped")
+		return nil
+	})
 }
 
 // TakeVIP implements mysqlha.Local: a tenure, as the real one has it, and no second box on the same wire.
@@ -352,6 +373,9 @@ func (l *local) HandOverVIP(ctx context.Context, o mysqlha.Order) error {
 // Clone implements mysqlha.Local.
 func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progress func(mysqlha.CloneProgress)) (string, error) {
 	err := l.tell(ctx, "clone", &o, func(b *box) error {
+		if err := b.runs(o); err != nil {
+			return err
+		}
 		if l.w.boxes[from] == nil || from == l.host {
 			return fmt.Errorf("%s: clone from %s: no other host of that name has a server of the cluster", l.host, from)
 		}

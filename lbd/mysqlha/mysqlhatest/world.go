@@ -127,6 +127,7 @@ type box struct {
 	epoch     uint64
 	fence     uint64
 	lastCut   map[string]mysqlha.Order // by source, the last order to cut or to uncut
+	lastRun   mysqlha.Order            // the last one to start or to end the server
 	copy      *mysqlha.Unverified      // nil = none, or found right
 	tenure    *mysqlha.Tenure
 	endTenure context.CancelFunc
