@@ -250,7 +250,7 @@ func (b *box) series(name string) (sum float64) {
 // HOSTMESH_ATTACK=1m makes each last so long.
 func TestUnderAttack(t *testing.T) {
 	t.Parallel()
-	const most = 640 // MiB: what all bounds together make on a busy machine; a stranger alone can make it take any amount without them
+	const most = 800 // MiB: what all bounds together make on a busy machine, where garbage is collected late; a stranger alone can make it take any amount without them
 	last := 2 * time.Second
 	if text := os.Getenv("HOSTMESH_ATTACK"); text != "" {
 		var err error

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,21 +25,28 @@ func dbKilled() []dbFault {
 			switch kind {
 			case mysqlha.Failover:
 				f.breaks = func(s *dbSite, primary string) {
-					s.killsAfter(kind, step, func() { s.signals(primary, syscall.SIGKILL) })
+					s.killsAfter(kind, step, func(func() bool) { s.signals(primary, syscall.SIGKILL) })
 				}
 			case mysqlha.Switchover:
 				f.either, f.planned = true, true
 				f.breaks = func(s *dbSite, primary string) {
 					s.keepsUp()
-					s.killsAfter(kind, step, func() {
+					s.killsAfter(kind, step, func(again func() bool) {
 						asked := s.running()[0]
 						if asked == s.watcher() {
 							asked = s.running()[1]
 						}
 						done := make(chan string, 1)
 						go func() {
-							out, errs, code := asked.hostmesh("mysql", "switchover", shopTag)
-							done <- fmt.Sprintf("%d %s%s", code, out, errs)
+							for { // what a machine that is busy does not do in time is not begun, or taken back
+								out, errs, code := asked.hostmesh("mysql", "switchover", shopTag)
+								if code == 0 || !again() {
+									done <- fmt.Sprintf("%d %s%s", code, out, errs)
+									return
+								}
+								s.t.Logf("    it is asked for again: %d %s%s", code, out, strings.TrimSpace(errs))
+								time.Sleep(100 * time.Millisecond)
+							}
 						}()
 						s.undo = append(s.undo, func() { s.t.Logf("    the switchover that was asked for said: %s", strings.TrimSpace(<-done)) })
 					})
@@ -50,8 +58,8 @@ func dbKilled() []dbFault {
 	return out
 }
 
-// killsAfter begins a change of the primary, and kills the agent that makes it as soon as that says that a step is done.
-func (s *dbSite) killsAfter(kind mysqlha.Kind, step mysqlha.Step, begin func()) {
+// killsAfter begins a change of the primary, and kills the agent that makes it as soon as that says that a step is done. Until then again, which begin is given, is true.
+func (s *dbSite) killsAfter(kind mysqlha.Kind, step mysqlha.Step, begin func(again func() bool)) {
 	t := s.t
 	t.Helper()
 	if !s.five {
@@ -66,7 +74,9 @@ func (s *dbSite) killsAfter(kind mysqlha.Kind, step mysqlha.Step, begin func()) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	begin()
+	var over atomic.Bool
+	defer over.Store(true)
+	begin(func() bool { return !over.Load() })
 	want := fmt.Sprintf("kind=%s step=%s ", kind, step)
 	var rest string // of a line that is not whole yet
 	chunk := make([]byte, 64<<10)
@@ -87,6 +97,7 @@ func (s *dbSite) killsAfter(kind mysqlha.Kind, step mysqlha.Step, begin func()) 
 			time.Sleep(time.Millisecond)
 		}
 	}
+	over.Store(true)
 	w.kill()
 	s.undo = append(s.undo, func() {
 		if !w.running() {
