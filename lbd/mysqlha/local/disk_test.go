@@ -37,15 +37,22 @@ func TestDiskFull(t *testing.T) {
 		until(t, what, func() bool { r := b.last(); return (r.Full != "") == want && r.Process == "running" })
 	}
 	ballast := filepath.Join(disk, "ballast")
+	// The ballast grows and shrinks in place: if it went first, there would be room for a moment, and the agent might see it.
 	leave := func(free int64) {
 		t.Helper()
-		_ = os.Remove(ballast) // there is none at first
-		var fs unix.Statfs_t
-		mustDo(t, unix.Statfs(disk, &fs))
-		f, err := os.Create(ballast)
+		f, err := os.OpenFile(ballast, os.O_RDWR|os.O_CREATE, 0o600)
 		mustDo(t, err)
 		defer f.Close()
-		mustDo(t, unix.Fallocate(int(f.Fd()), 0, 0, int64(fs.Bavail)*fs.Bsize-free))
+		var fs unix.Statfs_t
+		mustDo(t, unix.Statfs(disk, &fs))
+		info, err := f.Stat()
+		mustDo(t, err)
+		size := info.Size() + int64(fs.Bavail)*fs.Bsize - free
+		if size < info.Size() {
+			mustDo(t, f.Truncate(size))
+			return
+		}
+		mustDo(t, unix.Fallocate(int(f.Fd()), 0, 0, size))
 	}
 	says("there is room", false)
 	leave(100 << 20)
