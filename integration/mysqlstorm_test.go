@@ -419,7 +419,9 @@ func (x *storm) well() error {
 		return errors.New("nobody knows the record")
 	}
 	r := c.Record
-	if c.Verdict.Name != "well" || r.Intent != nil || len(r.Fenced) > 0 || !slices.Equal(r.Ackers, x.replicas(r.Primary)) {
+	// One that lost the tag before it had rejoined does so when it gets it again.
+	left := slices.DeleteFunc(slices.Collect(maps.Keys(r.Fenced)), func(h string) bool { return !slices.Contains(x.members, h) })
+	if c.Verdict.Name != "well" && c.Verdict.Name != "old primary is no member" || r.Intent != nil || len(left) > 0 || !slices.Equal(r.Ackers, x.replicas(r.Primary)) {
 		return fmt.Errorf("%s (%s), intent %+v, fenced %v, ackers %v %s", c.Verdict.Name, c.Verdict.Text, r.Intent, r.Fenced, r.Ackers, c.NotWatched)
 	}
 	if x.acks && r.LastFailover != nil && r.AckedBy == "" {

@@ -108,7 +108,7 @@ func (s *clusters) member(d *definition, host string, m mesh.View) Member {
 	out := Member{Host: host, Port: cmp.Or(int(d.mysql.Port), defaultPort)}
 	item, ok := s.db.Get(hostdb.Hosts, host)
 	if !ok {
-		out.Unfit = "it is not in HostDB"
+		out.Unfit = notInHostDB
 		return out
 	}
 	doc := item.Data()

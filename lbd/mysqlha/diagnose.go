@@ -52,6 +52,7 @@ const (
 	CopyDiffers     Name = "copy differs"
 	CopyUnverified  Name = "copy was not compared"
 	OldPrimary      Name = "old primary to rejoin"
+	OldPrimaryLeft  Name = "old primary is no member"
 	AckerRestarted  Name = "acknowledging replica restarted"
 	AckerAway       Name = "acknowledging replica away"
 	AckerLeaving    Name = "former member acknowledges"
@@ -71,7 +72,7 @@ const (
 var byUrgency = []Name{
 	QuorumLost, NoMembers, NoRecord, RecordBehind, IntentStopped, IntentOpen, ClusterDown, Blind, TwoPrimaries, PrimaryDead, PrimarySilent, PrimaryGone, WrongFlavour, WrongAccount, PrimaryFull, PrimarySatiated,
 	PrimarySuspect, PrimaryStuck, PrimaryMute, PrimaryAlone, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
-	ReplicaAstray, ReplicaStopped, ReplicaNew, CopyDiffers, CopyUnverified, OldPrimary, AckerRestarted, AckerAway, AckerLeaving, AckerStray, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryUnseen, OneMember,
+	ReplicaAstray, ReplicaStopped, ReplicaNew, CopyDiffers, CopyUnverified, OldPrimary, OldPrimaryLeft, AckerRestarted, AckerAway, AckerLeaving, AckerStray, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryUnseen, OneMember,
 	ReplicaLagging, IsPaused, Well,
 }
 
@@ -168,6 +169,11 @@ func (d *diagnosing) all() {
 	for _, m := range c.Members {
 		if m.Host != r.Primary {
 			d.replica(m)
+		}
+	}
+	for _, m := range c.Others {
+		if why := r.Fenced[m.Host]; why != "" && m.Host != r.Primary {
+			d.left(m, why)
 		}
 	}
 	d.ackers()

@@ -592,6 +592,16 @@ var cases = []struct {
 		x.edit("db1", func(s *Sight) { s.Facts.Binlog = "0-1-900,0-3-890" })
 		x.edit("db3", func(s *Sight) { s.Facts.Current, s.Facts.Binlog = "0-3-880", "0-3-880" })
 	}},
+	{"an old primary lost the tag before it rejoined", OldPrimaryLeft, ActNone, func(x *seen) {
+		x.c.Record.Ackers, x.c.Record.Fenced = []string{"db2"}, map[string]string{"db3": "it was the primary until epoch 7: it is dead"}
+		x.c.Others, x.c.Members = x.c.Members[2:], x.c.Members[:2]
+		x.edit("db3", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Semi.Acker = false, false })
+	}},
+	{"an old primary was deleted before it rejoined", OldPrimaryLeft, ActForget, func(x *seen) {
+		x.c.Record.Ackers, x.c.Record.Fenced = []string{"db2"}, map[string]string{"db3": "it was the primary until epoch 7: it is dead"}
+		x.c.Others, x.c.Members = []Member{{Host: "db3", Unfit: notInHostDB}}, x.c.Members[:2]
+		delete(x.o.Servers, "db3")
+	}},
 	{"one that acknowledges was started anew", AckerRestarted, ActProve, func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Uptime = time.Minute }) }},
 	{"one that acknowledges is away", ReplicaDown, ActShut, func(x *seen) {
 		x.silent("db2")

@@ -6,6 +6,17 @@ import (
 	"time"
 )
 
+// left tells of an old primary that lost the tag before it had rejoined: no agent leads its server, so nothing can be done there, and replicas go on to hear nothing from it.
+func (d *diagnosing) left(m Member, why string) {
+	tag, host := d.c.Tag, m.Host
+	text := host + " was the primary, and lost the tag before it had rejoined: its server is left as it is"
+	if s := d.o.Servers[host]; s.answers(d.o.Now) && !s.Facts.ReadOnly {
+		text += ", and takes writes, at its own address, that no other server gets"
+	}
+	d.add(OldPrimaryLeft, host, text, []string{why},
+		"hostmesh tag add "+host+" "+tag+" -m WHY, and it rejoins; or end its server for good: it is forgotten once the host is not in HostDB any more")
+}
+
 // replica tells what one member that is not the primary has. Whatever it is, it is never a reason to replace the primary.
 func (d *diagnosing) replica(m Member) {
 	c, o, r := d.c, d.o, &d.c.Record

@@ -29,6 +29,7 @@ const (
 	ActResume     Act = "resume"     // the threads of Host run
 	ActRejoin     Act = "rejoin"     // Host, an old primary, becomes a replica
 	ActAdmit      Act = "admit"      // Host, an old primary, follows the new one: it is none any more
+	ActForget     Act = "forget"     // Host, an old primary, is in HostDB no more: nobody waits for it to rejoin
 	ActClone      Act = "clone"      // Host becomes a copy of From
 	ActVerify     Act = "verify"     // Host, a copy, is compared with a server that counts
 	ActAcker      Act = "acker"      // Host is counted, and then acknowledges
@@ -451,6 +452,10 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 			}
 		case d.Name == CopyUnverified && open && !errant && s.Agent && s.answers(o.Now):
 			return act(ActVerify, d.Text)
+		}
+	case OldPrimaryLeft:
+		if m, ok := c.Known(host); ok && m.Unfit == notInHostDB {
+			return act(ActForget, host+" was the primary, and is not in HostDB any more")
 		}
 	case AckerRestarted:
 		if caughtUp(c, o, host) && asynchronous(r.Primary, p, o.Now) == "" { // else it would not have the next

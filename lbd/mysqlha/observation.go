@@ -23,6 +23,9 @@ type Member struct {
 	Unfit string `json:"unfit,omitempty"`
 }
 
+// notInHostDB is what makes a host unfit that was deleted.
+const notInHostDB = "it is not in HostDB"
+
 // Cluster is what a decision is about, beside what was seen. It is read only.
 type Cluster struct {
 	Tag   string

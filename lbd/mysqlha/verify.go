@@ -130,6 +130,10 @@ func (r *Runner) compare(ctx context.Context, c *Cluster, m, primary Member, fro
 	}); err != nil {
 		return other.Host, sums, fmt.Errorf("checksums at %s: %w", other.Host, err)
 	}
+	// A failover that it missed, or whose orders came late, may have cut it from who is the primary by now.
+	_ = r.bounded(ctx, cutBound, func(ctx context.Context) error {
+		return r.cfg.World.Local(m).Uncut(ctx, r.order(), primary.Source())
+	})
 	if err := r.bounded(ctx, applyBound, func(ctx context.Context) error {
 		return server.FollowUntil(ctx, primary.Source(), sums.Position, false)
 	}); err != nil {

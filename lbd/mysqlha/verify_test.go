@@ -97,6 +97,21 @@ func TestACopyCountsWhenItWasCompared(t *testing.T) {
 	})
 }
 
+// A cut from who is the primary by now, of a failover that a copy missed, or whose order came late, keeps nobody from comparing it.
+func TestACopyThatIsCutFromThePrimaryIsCompared(t *testing.T) {
+	grown(t, func(t *testing.T, w *mysqlhatest.World, _ *mysqlhatest.Holder, join func()) {
+		c := write(t, w)
+		members := w.Members()
+		if err := w.At("watcher").Local(members[3]).Cut(t.Context(), mysqlha.Order{Tag: w.Tag, Epoch: 1}, members[0].Source()); err != nil {
+			t.Fatal(err)
+		}
+		join()
+		settle(t, w, 90*time.Second, "a fourth that counts", whole(w, 4))
+		c.end()
+		nothingLost(t, w)
+	})
+}
+
 // A copy that differs is found, is neither counted nor promoted nor copied, and stays so until it is made anew.
 func TestACopyThatDiffersIsNotCounted(t *testing.T) {
 	grown(t, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder, join func()) {

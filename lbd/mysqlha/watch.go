@@ -247,7 +247,7 @@ func (w *Watch) look() (*Cluster, *Observations) {
 		}
 		m, ok := scene.Known[host]
 		if !ok {
-			m = Member{Host: host, Unfit: "it is not in HostDB"}
+			m = Member{Host: host, Unfit: notInHostDB}
 		}
 		i, _ := slices.BinarySearchFunc(c.Others, host, func(m Member, h string) int { return strings.Compare(m.Host, h) })
 		c.Others = slices.Insert(c.Others, i, m)
