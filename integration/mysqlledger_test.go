@@ -208,10 +208,10 @@ func (l *dbWriters) goesOn(from time.Time) {
 func (l *dbWriters) gap(from time.Time) (longest time.Duration, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var last time.Time
+	var last, ended time.Time
 	for _, e := range l.acked {
-		if e.at.After(from) && !last.IsZero() {
-			longest = max(longest, e.at.Sub(last))
+		if d := e.at.Sub(last); e.at.After(from) && !last.IsZero() && d > longest {
+			longest, ended = d, e.at
 		}
 		last = e.at
 	}
@@ -221,7 +221,7 @@ func (l *dbWriters) gap(from time.Time) (longest time.Duration, text string) {
 			n++
 		}
 	}
-	return longest, fmt.Sprintf("%d acknowledged, %d of unknown outcome in all, %d failed tries since", len(l.acked), len(l.unknown), n)
+	return longest, fmt.Sprintf("until %s; %d acknowledged, %d of unknown outcome in all, %d failed tries since", ended.UTC().Format("15:04:05.000"), len(l.acked), len(l.unknown), n)
 }
 
 // verdict is what a host's rows say, held against the ledger.

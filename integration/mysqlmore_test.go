@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -133,4 +134,20 @@ func (s *dbSite) reports(what string, gap time.Duration, text string) {
 	line := fmt.Sprintf("%-40s no write for %d ms; %s", what, gap.Milliseconds(), text)
 	s.t.Log(line)
 	s.results = append(s.results, line)
+	if s.gaps == nil {
+		s.gaps = map[string][]time.Duration{}
+	}
+	s.gaps[what] = append(s.gaps[what], gap)
+}
+
+// table tells all results, and of what was made more than once the median and the worst.
+func (s *dbSite) table() {
+	for _, line := range s.results {
+		s.t.Log(line)
+	}
+	for _, what := range slices.Sorted(maps.Keys(s.gaps)) {
+		if list := slices.Sorted(slices.Values(s.gaps[what])); len(list) > 1 {
+			s.t.Logf("%-40s no write for %d ms, worst %d, of %d runs", what, list[len(list)/2].Milliseconds(), list[len(list)-1].Milliseconds(), len(list))
+		}
+	}
 }

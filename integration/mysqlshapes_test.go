@@ -51,9 +51,7 @@ func inSite(t *testing.T, shape dbShape, list func(c dbChoice) []dbFault) {
 	s := newDBSiteOf(t, shape)
 	s.begin()
 	s.makes(faults, c.runs)
-	for _, line := range s.results {
-		t.Log(line)
-	}
+	s.table()
 }
 
 // encrypted checks that those who replicate verify from whom.

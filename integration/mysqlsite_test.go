@@ -60,7 +60,8 @@ type dbSite struct {
 	disks   map[string]*smallDisk // by host, where it has one
 	writes  *dbWriters
 	reads   *dbReaders
-	undo    []func() // of the fault that is being made, the last first
+	gaps    map[string][]time.Duration // without a write, by what had happened
+	undo    []func()                   // of the fault that is being made, the last first
 }
 
 // newDBSite makes one whose servers let nobody in without TLS, and have some settings beside the usual ones.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -84,6 +86,28 @@ func dbTroubles() []dbFault {
 				})
 			})
 		}},
+		{name: "an empty disk at the only one that acknowledges", more: true, stays: true, three: true, breaks: func(s *dbSite, primary string) {
+			away, last := s.replicas(primary)[0], s.replicas(primary)[1]
+			s.box(away).kill()
+			s.signals(away, syscall.SIGKILL)
+			s.await("only "+last+" is counted", func() error {
+				if c, err := s.cluster(); err != nil || !slices.Equal(c.Record.Ackers, []string{last}) {
+					return fmt.Errorf("%v are: %w", c.Record.Ackers, err)
+				}
+				return nil
+			})
+			s.box(last).kill()
+			s.signals(last, syscall.SIGKILL)
+			s.empties(last)
+			s.box(last).start()
+			s.await("the primary is ended, for writes wait there for nobody", func() error {
+				if c, err := s.cluster(); err != nil || !slices.ContainsFunc(c.Record.History, historyHas(primary+" is ended, and starts again, read-only")) {
+					return fmt.Errorf("%+v: %w", c.Verdict, err)
+				}
+				return nil
+			})
+			s.undo = append(s.undo, func() { s.box(away).start() })
+		}},
 		{name: "one that observes", more: true, three: true, breaks: func(s *dbSite, primary string) {
 			b := s.box("box5")
 			settings := slices.Clone(b.settings)
@@ -131,6 +155,26 @@ func dbTroubles() []dbFault {
 		}})
 	}
 	return out
+}
+
+// empties has the data of a host, whose server does not run, be those of one that was just installed, which box4 has.
+func (s *dbSite) empties(host string) {
+	s.t.Helper()
+	fresh, db := s.dbs["box4"], s.dbs[host]
+	for limit := time.Now().Add(dbPatience); s.pid(host) != 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(limit) {
+			s.t.Fatalf("the server of %s runs on", host)
+		}
+	}
+	fresh.Stop()
+	err := os.RemoveAll(db.Datadir)
+	if err == nil {
+		err = exec.Command("cp", "-a", fresh.Datadir, db.Datadir).Run()
+	}
+	if err != nil {
+		s.t.Fatalf("empty the server of %s: %v", host, err)
+	}
+	fresh.Restart()
 }
 
 // says waits until whoever watches says that a host has something.

@@ -126,6 +126,16 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		return r.store(ctx, func(rec *Record) { rec.Shut = without2(rec.Shut, a.Host) })
 	case ActAgree:
 		return r.store(ctx, func(rec *Record) { rec.Durability = string(c.MySQL.Durability) })
+	case ActRelease:
+		// The kill marks the server not to start as the primary in the epoch of its order: it is to, so that is the one before. Whoever waits hears nothing any more, so that nobody takes what only this server
+		// has for acknowledged.
+		if err := r.store(ctx, func(rec *Record) {
+			rec.Epoch++
+			rec.Note(Event{At: r.clock.Now(), Epoch: rec.Epoch, What: a.Host + " is ended, and starts again, read-only: " + a.Why, By: by})
+		}); err != nil {
+			return err
+		}
+		return do(fenceBound, func(ctx context.Context) error { return local.Kill(ctx, order, a.Why) })
 	case ActForget:
 		return r.store(ctx, func(rec *Record) {
 			delete(rec.Fenced, a.Host)

@@ -580,6 +580,21 @@ var cases = []struct {
 		x.edit("db2", func(s *Sight) { s.Copy, s.Differs, s.Facts.Semi.Acker = "db1", "shop.ledger", false })
 		x.edit("db3", func(s *Sight) { s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = nil, "", "", "" })
 	}},
+	{"the only one that acknowledged has lost its data, and is counted no more", ReplicaNew, ActRelease, func(x *seen) {
+		x.c.Record.Ackers, x.c.Members = nil, x.c.Members[:2]
+		x.edit("db1", func(s *Sight) { s.Facts.Semi.Clients, s.Facts.Semi.Waiting = 0, 8 })
+		x.edit("db2", func(s *Sight) {
+			s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received, s.Facts.Semi.Acker = nil, "", "", "", false
+		})
+	}},
+	{"the same, and a person decides", ReplicaNew, ActNone, func(x *seen) {
+		x.c.MySQL.Failover = section.Manual
+		x.c.Record.Ackers, x.c.Members = nil, x.c.Members[:2]
+		x.edit("db1", func(s *Sight) { s.Facts.Semi.Clients, s.Facts.Semi.Waiting = 0, 8 })
+		x.edit("db2", func(s *Sight) {
+			s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received, s.Facts.Semi.Acker = nil, "", "", "", false
+		})
+	}},
 	{"an old primary is back", OldPrimary, ActRejoin, func(x *seen) {
 		x.c.Record.Ackers, x.c.Record.Fenced = []string{"db2"}, map[string]string{"db3": "it was the primary until epoch 7: it is dead"}
 		x.died("db3")

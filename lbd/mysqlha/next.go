@@ -40,6 +40,7 @@ const (
 	ActUnshut     Act = "unshut"     // Host is back, and was told that it does not acknowledge
 	ActDismiss    Act = "dismiss"    // Host acknowledges no more
 	ActAwaken     Act = "awaken"     // Host, the primary, sends again: its semi-sync is switched off and on
+	ActRelease    Act = "release"    // Host, the primary, is ended, for writes wait there for nobody; it is started again, read-only
 	ActAgree      Act = "agree"      // the record takes over Durability from HostDB
 )
 
@@ -441,7 +442,14 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		if d.Name == ReplicaNew && s.Facts.Current != "" && s.Facts.Binlog != "" {
 			return act(ActFollow, "all that it has is the primary's too")
 		}
-		if from := cloneFrom(c, o, host); from != "" {
+		from := cloneFrom(c, o, host)
+		if from == r.Primary && c.unheard() && !p.Facts.ReadOnly && p.Facts.Semi.Waiting > 0 {
+			if c.MySQL.Failover != section.Auto || resting(o, r.Primary) || len(hurried(p.Facts, true)) > 0 { // what the server's own timeout ends is waited for
+				return Action{}, false
+			}
+			return Action{Act: ActRelease, Host: r.Primary, Why: fmt.Sprintf("%d writes wait there for the acknowledgement of nobody, and while they do no copy can be made of it, which %s is to be", p.Facts.Semi.Waiting, host)}, true
+		}
+		if from != "" {
 			return Action{Act: ActClone, Host: host, From: from, Why: d.Text}, true
 		}
 	case CopyDiffers, CopyUnverified:

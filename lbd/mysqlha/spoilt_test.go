@@ -42,6 +42,28 @@ func TestTheOnlyOneThatAcknowledgesIsNotReplaced(t *testing.T) {
 	})
 }
 
+// Where the only one that acknowledged loses its data, writes wait for nobody, and no copy can be made while they do: the primary is ended, once, and takes writes again when the copy acknowledges.
+func TestTheOnlyOneThatAcknowledgesLosesItsData(t *testing.T) {
+	in(t, 2, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+		var n acting
+		w.OnEffect(n.note)
+		c := write(t, w)
+		time.Sleep(time.Second)
+		w.Kill("b")
+		w.Wipe("b")
+		settle(t, w, time.Minute, "b counts no more", func() bool { return len(w.Record().Ackers) == 0 })
+		settle(t, w, 2*time.Minute, "a whole cluster", whole(w, 2))
+		if got := n.of("a", "kill"); got != 1 || w.Record().Primary != "a" {
+			t.Errorf("the primary is %s, and a was ended %d times", w.Record().Primary, got)
+		}
+		if !remembered(w, "a is ended, and starts again, read-only") {
+			t.Errorf("the history does not say so: %+v", w.Record().History)
+		}
+		c.end()
+		nothingLost(t, w)
+	})
+}
+
 // A watcher that takes over while an old primary recovers, started as a replica by the one before, does not kill it.
 func TestARecoveryIsNotKilled(t *testing.T) {
 	in(t, 3, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {

@@ -357,7 +357,12 @@ func (s *server) fill(ctx context.Context, r *cloneRun, d dirs, cp Copy, j journ
 	if err := d.begin(); err != nil {
 		return "", err
 	}
-	counted := &counter{from: cp, told: func(all int64, n int) { r.at(stepBackup, all, cp.Total()); s.h.counts.received.Add(uint64(n)) }}
+	disk := &steady{dir: d.fresh}
+	counted := &counter{from: cp, told: func(all int64, n int) error {
+		r.at(stepBackup, all, cp.Total())
+		s.h.counts.received.Add(uint64(n))
+		return disk.wrote(n)
+	}}
 	var position string
 	var err error
 	switch cp.Method() {
@@ -466,13 +471,15 @@ func (s *server) finish(d dirs) {
 type counter struct {
 	from io.Reader
 	n    int64
-	told func(all int64, n int)
+	told func(all int64, n int) error // an error ends the reading
 }
 
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.from.Read(p)
 	c.n += int64(n)
-	c.told(c.n, n)
+	if stop := c.told(c.n, n); stop != nil {
+		return n, stop
+	}
 	return n, err
 }
 

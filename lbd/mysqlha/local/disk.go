@@ -2,6 +2,7 @@ package local
 
 import (
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,4 +28,30 @@ func full(was, dir string) string {
 		return fmt.Sprintf("%s has, or had, less than %d MB of room, and has not got %d MB again", dir, diskFull>>20, diskRoomy>>20)
 	}
 	return ""
+}
+
+// unwritten is how much of a copy may wait in memory for the disk. What waits there is written at once, one day: then whoever commits on the same disk waits for all of it.
+const unwritten = 16 << 20
+
+// steady has what comes into a directory written to its disk as it comes.
+type steady struct {
+	dir string
+	n   int
+}
+
+// wrote tells of n bytes more, and waits for the disk when that is due.
+func (s *steady) wrote(n int) error {
+	if s.n += n; s.n < unwritten {
+		return nil
+	}
+	s.n = 0
+	f, err := os.Open(s.dir)
+	if err != nil {
+		return fmt.Errorf("have the copy written to the disk: %w", err)
+	}
+	defer f.Close()
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		return fmt.Errorf("have the copy in %s written to the disk: %w", s.dir, err)
+	}
+	return nil
 }

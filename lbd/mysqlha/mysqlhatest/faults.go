@@ -221,9 +221,7 @@ func (w *World) Open(host string) { w.with(host, func(b *box) { b.readOnly = fal
 
 // Empty makes the server of a host one that was just installed.
 func (w *World) Empty(host string) {
-	w.with(host, func(b *box) {
-		b.log, b.lasts, b.relay, b.source, b.io, b.sql, b.acker, b.ioState, b.copy, b.tampered = nil, nil, nil, "", false, false, false, "No", nil, false
-	})
+	w.Wipe(host)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := w.rec.record.Clone()
@@ -236,6 +234,13 @@ func (w *World) Empty(host string) {
 	delete(r.Starts, host)
 	w.rec.record = r
 	w.rec.version++
+}
+
+// Wipe has the server of a host have no data, as after its disk was replaced. The record does not know.
+func (w *World) Wipe(host string) {
+	w.with(host, func(b *box) {
+		b.log, b.lasts, b.relay, b.source, b.io, b.sql, b.acker, b.ioState, b.copy, b.tampered = nil, nil, nil, "", false, false, false, "No", nil, false
+	})
 }
 
 // OnEffect has f told of each effect of a runner before it happens: what is "kill", "read-only" and so on.

@@ -406,6 +406,15 @@ func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progres
 			return "", err
 		}
 	}
+	// The real program waits for the end of what is being committed.
+	for n := 0; l.w.commits(from); n++ {
+		if n == 50 {
+			return "", fmt.Errorf("the copy of %s does not end, for writes wait there to be acknowledged", from)
+		}
+		if err := pass(ctx, 100*time.Millisecond); err != nil {
+			return "", err
+		}
+	}
 	pos := ""
 	err = l.tell(ctx, "clone", nil, func(b *box) error {
 		src := l.w.boxes[from]
@@ -427,6 +436,12 @@ func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progres
 		return nil
 	})
 	return pos, err
+}
+
+// commits reports whether clients of a server wait for its commit.
+func (w *World) commits(host string) (yes bool) {
+	w.with(host, func(b *box) { yes = len(b.waiting) > 0 && !b.readOnly })
+	return yes
 }
 
 // Compared implements mysqlha.Local.
