@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hostmesh/lbd/mysqlha"
 	"hostmesh/node/api"
 )
 
@@ -68,6 +69,9 @@ type storm struct {
 	acks     bool             // failovers are acknowledged, so that another may follow
 	paused   bool             // somebody has paused automatic acts, and is to resume them
 	unsaid   bool             // HostDB does not have the members yet
+	left     uint64           // the epoch in which box4 lost the tag
+	strayed  bool             // it has the tag again, and another became the primary meanwhile: it may have received what nobody acknowledged
+	copied   time.Time        // when a person had it made a copy for that
 }
 
 // onTmpfs has all that the test makes in memory: a server that waits for a disk at each commit is not what is tested.
@@ -279,6 +283,14 @@ func (x *storm) tick() {
 			x.say("epoch %d, primary %s, ackers %v, fenced %v%s: %s: %s", r.Epoch, r.Primary, r.Ackers, r.Fenced, intent, c.Verdict.Name, c.Verdict.Text)
 		}
 		x.seen, x.primary = c, c.Record.Primary
+		if c.Verdict.Name == string(mysqlha.ErrantFound) && x.strayed && time.Since(x.copied) > 10*time.Second {
+			x.copied = time.Now()
+			err := x.orders(func(ctx context.Context, b *box) error {
+				_, err := b.api.CloneMySQL(ctx, shopTag, api.MySQLClone{To: "box4", Log: "soak"})
+				return err
+			})
+			x.say("box4 was no member when the primary changed, and has what nobody else has: a person has it made a copy (%v)", err)
+		}
 		if r := c.Record; (x.acks || endless[c.Verdict.Name]) && r.LastFailover != nil && r.AckedBy == "" && r.Intent == nil {
 			x.orders(func(ctx context.Context, b *box) error {
 				_, err := b.api.AckMySQL(ctx, shopTag, api.MySQLNote{Log: "seen"})

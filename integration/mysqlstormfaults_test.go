@@ -465,9 +465,11 @@ func memberMoves(x *storm, _ *rand.Rand) (string, func()) {
 	what := "box4 gets the tag"
 	if i := slices.Index(x.members, host); i >= 0 {
 		what = "box4 loses the tag"
+		x.left, x.strayed = x.seen.Record.Epoch, false
 		x.members = slices.Delete(slices.Clone(x.members), i, i+1)
 	} else {
 		x.members = append(slices.Clone(x.members), host)
+		x.strayed = x.seen.Record.Epoch != x.left
 		slices.Sort(x.members)
 	}
 	if err := x.putMembers(); err != nil {

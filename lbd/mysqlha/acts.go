@@ -30,7 +30,7 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		if i := r.rec.Intent; i != nil && i.Kind == Failover && by == "" {
 			by = i.By // whoever asked for that change asked for its end
 		}
-		if err := r.Begin(ctx, Failover, "", a.Why, by, false); err != nil {
+		if err := r.Begin(ctx, Intent{Kind: Failover, Why: a.Why, By: by, Spoilt: a.For == PrimaryLost}); err != nil {
 			return err
 		}
 		return r.Continue(ctx, c, o)
@@ -50,7 +50,7 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 	case ActAddress:
 		return do(addressBound, func(ctx context.Context) error { return local.TakeVIP(ctx, order) })
 	case ActWritable:
-		return r.writable(ctx, c, m)
+		return r.writable(ctx, c, o, m)
 	case ActFollow, ActResume:
 		// What it has received and not applied may go with that, or, where it was not told to acknowledge, will never be acknowledged: it is written before that it is not counted on until it has all again.
 		// So whoever was overtaken does nothing here.
@@ -74,6 +74,9 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 				rec.Starts = map[string]time.Time{}
 			}
 			rec.Starts[a.Host] = began
+			if p := o.Servers[rec.Primary]; p.answers(o.Now) {
+				rec.Position = p.Facts.Current
+			}
 		})
 		if err != nil || o.Servers[a.Host].Facts.Semi.Acker && a.Act == ActProve {
 			return err
@@ -93,6 +96,9 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		}
 		return r.speak(ctx, m)
 	case ActDismiss:
+		if _, err := r.unspoilt(ctx, c, o, primary); err != nil {
+			return err
+		}
 		if err := r.silence(ctx, m); err != nil {
 			return err
 		}
@@ -127,6 +133,9 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 	case ActAgree:
 		return r.store(ctx, func(rec *Record) { rec.Durability = string(c.MySQL.Durability) })
 	case ActRelease:
+		if _, err := r.unspoilt(ctx, c, o, m); err != nil {
+			return err
+		}
 		// The kill marks the server not to start as the primary in the epoch of its order: it is to, so that is the one before. Whoever waits hears nothing any more, so that nobody takes what only this server
 		// has for acknowledged.
 		if err := r.store(ctx, func(rec *Record) {
@@ -171,7 +180,7 @@ func (r *Runner) inherit(ctx context.Context, c *Cluster, o *Observations, a Act
 	if err := r.checkPlanned(ctx, c, o, old, to); err != nil {
 		return err
 	}
-	if err := r.Begin(ctx, Switchover, to.Host, a.Why, "", false); err != nil {
+	if err := r.Begin(ctx, Intent{Kind: Switchover, To: to.Host, Why: a.Why}); err != nil {
 		return err
 	}
 	if err := r.Continue(ctx, c, o); err != nil {
@@ -205,6 +214,10 @@ func (r *Runner) Effect(ctx context.Context, c *Cluster, a Action, order Order, 
 		}
 		return err
 	case ActClone:
+		primary, _ := c.Known(c.Record.Primary)
+		if err := r.replaceable(ctx, c, m, primary, a.Asked); err != nil {
+			return err
+		}
 		return r.clone(ctx, c, m, a.From, order, progress)
 	case ActRejoin:
 		return r.rejoin(ctx, c, m, order, progress)
@@ -218,7 +231,7 @@ func (r *Runner) Effect(ctx context.Context, c *Cluster, a Action, order Order, 
 const longBound = 24 * time.Hour
 
 // writable has the record's primary take writes, as after a start.
-func (r *Runner) writable(ctx context.Context, c *Cluster, m Member) error {
+func (r *Runner) writable(ctx context.Context, c *Cluster, o *Observations, m Member) error {
 	epoch := r.rec.Epoch
 	rec, err := r.Load(ctx)
 	if err != nil {
@@ -226,6 +239,11 @@ func (r *Runner) writable(ctx context.Context, c *Cluster, m Member) error {
 	}
 	if rec.Epoch != epoch || rec.Intent != nil || rec.Primary != m.Host {
 		return ErrChanged
+	}
+	cc := *c
+	cc.Record = rec
+	if _, err := r.unspoilt(ctx, &cc, o, m); err != nil {
+		return err
 	}
 	server, local, order := r.cfg.World.Server(m), r.cfg.World.Local(m), r.order()
 	for _, host := range rec.Shut {

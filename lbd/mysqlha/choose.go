@@ -89,6 +89,9 @@ func Choose(c *Cluster, o *Observations) Choice {
 	}
 	var list []candidate
 	old := o.Servers[i.Old]
+	if i.Spoilt {
+		old = Sight{}
+	}
 	for _, m := range c.Members {
 		s := o.Servers[m.Host]
 		if m.Host == i.Old {
@@ -179,7 +182,7 @@ func hopeless(c *Cluster, o *Observations, but string) string {
 		case m.Host == but:
 			continue
 		case m.Unfit != "" || c.Record.Fenced[m.Host] != "" || s.answers(o.Now):
-			if why = fit(c, m, s); why == "" && s.answers(o.Now) {
+			if why = fit(c, m, s); why == "" && s.answers(o.Now) && len(c.lost(o)) == 0 {
 				why = strange(s, o.Servers[but])
 			}
 		case !s.Agent && o.Busy[m.Host] == "":

@@ -78,7 +78,7 @@ func (w *Watch) Switchover(ctx context.Context, to, by, why string) (Done, error
 		if err := w.runner.checkPlanned(ctx, c, o, old, next); err != nil {
 			return cannotDo("%v", err)
 		}
-		if err := w.runner.Begin(ctx, Switchover, to, cmp.Or(why, "it was asked for"), by, false); err != nil {
+		if err := w.runner.Begin(ctx, Intent{Kind: Switchover, To: to, Why: cmp.Or(why, "it was asked for"), By: by}); err != nil {
 			return err
 		}
 		err := w.runner.Continue(ctx, c, o)
@@ -166,7 +166,8 @@ func (w *Watch) Failover(ctx context.Context, force bool, by, why string) (Done,
 			return cannotDo("a %s is at step %s already: hostmesh mysql explain %s says what it waits for", i.Kind, i.Step, c.Tag)
 		default:
 			_, down := primaryDown(list)
-			if !down && !force {
+			_, lost := has(list, PrimaryLost, "")
+			if !down && !lost && !force {
 				return cannotDo("%s is not gone for sure (%s): hostmesh mysql switchover %s hands over; --force -m WHY kills it", c.Record.Primary, list[0].Text, c.Tag)
 			}
 			if why := hopeless(c, o, c.Record.Primary); why != "" {
@@ -175,7 +176,7 @@ func (w *Watch) Failover(ctx context.Context, force bool, by, why string) (Done,
 			if why := cannot(c, o); why != "" && !force {
 				return cannotDo("%s; --force -m WHY goes on, and accepts that transactions are lost", why)
 			}
-			if err := w.runner.Begin(ctx, Failover, "", cmp.Or(why, list[0].Text), by, force); err != nil {
+			if err := w.runner.Begin(ctx, Intent{Kind: Failover, Why: cmp.Or(why, list[0].Text), By: by, Forced: force, Spoilt: lost}); err != nil {
 				return err
 			}
 		}
@@ -254,13 +255,16 @@ func (w *Watch) Rejoin(ctx context.Context, host, by string) (Done, error) {
 
 // Clone begins to make a server a copy of another, in the background: its data are replaced. from "" = the best.
 func (w *Watch) Clone(ctx context.Context, from, to, by string) (Done, error) {
-	return w.background(ctx, Action{Act: ActClone, Host: to, From: from, For: ReplicaNew, Why: "asked for by " + by}, false)
+	return w.background(ctx, Action{Act: ActClone, Host: to, From: from, For: ReplicaNew, Asked: true, Why: "asked for by " + by}, false)
 }
 
 func (w *Watch) background(ctx context.Context, a Action, mark bool) (Done, error) {
 	return w.command(ctx, func(_ context.Context, c *Cluster, o *Observations, d *Done) error {
 		if err := needRecord(c); err != nil {
 			return err
+		}
+		if evidence := c.lost(o); len(evidence) > 0 {
+			return cannotDo("%s, the primary, has lost data (%s), and nothing is made like it: hostmesh mysql failover %s has a replica take over", c.Record.Primary, evidence[0], c.Tag)
 		}
 		_, member := c.Member(a.Host)
 		p := o.Servers[c.Record.Primary]

@@ -127,7 +127,7 @@ func (r *Runner) mergeFence(rec *Record) {
 func (r *Runner) returned(ctx context.Context, c *Cluster, o *Observations, old Member) string {
 	i := c.Record.Intent
 	// A person who has forced it wants another one, as long as there is any that could be.
-	if i.Forced && hopeless(c, o, old.Host) == "" || c.Record.Fenced[old.Host] != "" {
+	if i.Spoilt || i.Forced && hopeless(c, o, old.Host) == "" || c.Record.Fenced[old.Host] != "" {
 		return ""
 	}
 	if f, err := r.observe(ctx, old); err == nil {

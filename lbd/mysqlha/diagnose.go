@@ -26,6 +26,7 @@ const (
 	TwoPrimaries    Name = "two primaries"
 	PrimaryDead     Name = "primary dead"
 	PrimarySilent   Name = "primary silent"
+	PrimaryLost     Name = "primary lost data"
 	PrimaryGone     Name = "primary is no member"
 	WrongFlavour    Name = "other flavour or too old"
 	WrongAccount    Name = "wrong credentials"
@@ -70,7 +71,7 @@ const (
 
 // byUrgency is all of them, in order.
 var byUrgency = []Name{
-	QuorumLost, NoMembers, NoRecord, RecordBehind, IntentStopped, IntentOpen, ClusterDown, Blind, TwoPrimaries, PrimaryDead, PrimarySilent, PrimaryGone, WrongFlavour, WrongAccount, PrimaryFull, PrimarySatiated,
+	QuorumLost, NoMembers, NoRecord, RecordBehind, IntentStopped, IntentOpen, ClusterDown, Blind, TwoPrimaries, PrimaryDead, PrimarySilent, PrimaryLost, PrimaryGone, WrongFlavour, WrongAccount, PrimaryFull, PrimarySatiated,
 	PrimarySuspect, PrimaryStuck, PrimaryMute, PrimaryAlone, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
 	ReplicaAstray, ReplicaStopped, ReplicaNew, CopyDiffers, CopyUnverified, OldPrimary, OldPrimaryLeft, AckerRestarted, AckerAway, AckerLeaving, AckerStray, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryUnseen, OneMember,
 	ReplicaLagging, IsPaused, Well,
@@ -151,7 +152,7 @@ func (d *diagnosing) all() {
 		evidence := []string{fmt.Sprintf("epoch %d, step %s, from %s to %s, because: %s", r.Epoch, i.Step, i.Old, cmp.Or(i.To, "nobody yet"), i.Why)}
 		if i.Stopped != "" {
 			d.add(IntentStopped, "", fmt.Sprintf("the %s has stopped at step %s: %s", i.Kind, i.Step, i.Stopped), evidence,
-				"bring the hosts that it names back, or "+i.Old+", and it goes on; or accept the loss of what only they have: hostmesh mysql failover "+tag+" --force -m WHY")
+				"bring the hosts that it names back"+map[bool]string{false: ", or " + i.Old}[i.Spoilt]+", and it goes on; or accept the loss of what only they have: hostmesh mysql failover "+tag+" --force -m WHY")
 		} else {
 			d.add(IntentOpen, "", fmt.Sprintf("a %s from %s to %s is at step %s: %s", i.Kind, i.Old, cmp.Or(i.To, "the best replica"), i.Step, doing[i.Step]), evidence, "")
 		}
@@ -166,6 +167,9 @@ func (d *diagnosing) all() {
 		d.add(PrimaryGone, r.Primary, "the primary, "+r.Primary+", has not got the tag any more; it stays the primary until another is", nil, "hostmesh mysql switchover "+tag+", or give the tag back to it: hostmesh tag add "+r.Primary+" "+tag+" -m WHY")
 	}
 	d.primary()
+	if _, lost := has(d.out, PrimaryLost, ""); lost {
+		return // what replicas have of it is no fault of theirs
+	}
 	for _, m := range c.Members {
 		if m.Host != r.Primary {
 			d.replica(m)
@@ -291,6 +295,11 @@ func (d *diagnosing) primary() {
 		return
 	}
 	f := s.Facts
+	if evidence := c.lost(o); len(evidence) > 0 {
+		d.add(PrimaryLost, host, host+", the primary, has not got any more what it had: its data were replaced, or set back", evidence,
+			"hostmesh mysql failover "+tag+", where that is not automatic: a replica has what was acknowledged. Where what "+host+" has is wanted: hostmesh mysql setup "+tag+" --primary "+host+", and again with --apply")
+		return
+	}
 	if why := s.unproven(); why != "" {
 		d.add(CopyUnverified, host, host+" is the primary by force: "+why+". Others are compared with it from now on", nil, "")
 	}

@@ -580,6 +580,21 @@ var cases = []struct {
 		x.edit("db2", func(s *Sight) { s.Copy, s.Differs, s.Facts.Semi.Acker = "db1", "shop.ledger", false })
 		x.edit("db3", func(s *Sight) { s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = nil, "", "", "" })
 	}},
+	{"the primary starts with nothing", PrimaryLost, ActFailover, func(x *seen) {
+		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Binlog, s.Facts.Current, s.Asked = true, "", "", now })
+	}},
+	{"the primary starts with nothing, and a person decides", PrimaryLost, ActPage, func(x *seen) {
+		x.c.MySQL.Failover = section.Manual
+		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Binlog, s.Facts.Current, s.Asked = true, "", "", now })
+	}},
+	{"the primary starts with nothing, and takes writes", PrimaryLost, ActReadOnly, func(x *seen) {
+		x.edit("db1", func(s *Sight) { s.Facts.Binlog, s.Facts.Current, s.Asked = "0-1-3", "0-1-3", now })
+	}},
+	{"the primary was set back, and nobody else is there", PrimaryLost, ActPage, func(x *seen) {
+		x.c.Record.Position = "0-1-2000"
+		x.o.Servers["db2"], x.o.Servers["db3"] = Sight{}, Sight{}
+		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly = true })
+	}},
 	{"the only one that acknowledged has lost its data, and is counted no more", ReplicaNew, ActRelease, func(x *seen) {
 		x.c.Record.Ackers, x.c.Members = nil, x.c.Members[:2]
 		x.edit("db1", func(s *Sight) { s.Facts.Semi.Clients, s.Facts.Semi.Waiting = 0, 8 })

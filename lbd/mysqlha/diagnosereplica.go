@@ -52,7 +52,8 @@ func (d *diagnosing) replica(m Member) {
 		d.add(ReplicaWritable, host, host+" takes writes, and is not the primary", nil, "it is set read-only; look for errant transactions, and for who writes there")
 	}
 	if p.Known && f.Flavour == p.Facts.Flavour && f.Binlog != "" {
-		if extra, err := Errant(f, p.Facts, p.Asked.After(s.Answered)); err == nil && !extra.Empty() && p.answers(o.Now) && r.Intent == nil {
+		was, later := s.before(p.Asked)
+		if extra, err := Errant(was, p.Facts, later); err == nil && !extra.Empty() && p.answers(o.Now) && r.Intent == nil {
 			d.add(ErrantFound, host, fmt.Sprintf("%s has transactions that the primary never had: %s", host, extra), nil,
 				"look at them (mysqlbinlog), and bring over what is wanted by hand; then give it the primary's data: hostmesh mysql clone "+tag+" - "+host)
 		}

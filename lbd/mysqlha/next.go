@@ -52,8 +52,10 @@ type Action struct {
 	To   string `json:"to,omitempty"`
 	As   Role   `json:"as,omitempty"`
 	// For is the diagnosis that it follows from; Why is for people, also where nothing is done.
-	For Name   `json:"for"`
-	Why string `json:"why,omitempty"`
+	For Name `json:"for"`
+	// Asked says that a person wants it, whatever Host has.
+	Asked bool   `json:"asked,omitempty"`
+	Why   string `json:"why,omitempty"`
 }
 
 // Next is the action table: what follows from a diagnosis. It is a pure function. One act at a time: after it, all is looked at anew.
@@ -133,6 +135,16 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 			return a
 		}
 		return Action{Act: ActProbe, For: d.Name, Why: d.Text}
+	}
+	// It would take the numbers of transactions for its own that its replicas have, and be copied.
+	if d, ok := has(list, PrimaryLost, ""); ok {
+		if !p.Facts.ReadOnly && !resting(o, r.Primary) {
+			return Action{Act: ActReadOnly, Host: r.Primary, For: d.Name, Why: d.Text}
+		}
+		if why := refuses(c, o); why != "" {
+			return Action{Act: ActPage, Host: r.Primary, For: d.Name, Why: why}
+		}
+		return Action{Act: ActFailover, Host: r.Primary, For: d.Name, Why: d.Text}
 	}
 	// Nothing ends such waiting but the end of the server: whoever waits is told that all is well when it waits no more.
 	stuck, isStuck := hangs(o, r.Primary, list)

@@ -132,6 +132,9 @@ type Sight struct {
 	Known    bool
 	Asked    time.Time
 	Answered time.Time
+	// Before is what its binary log had in the answer before that, which came at AnsweredBefore: one of two servers that are asked in turns was asked after that, if not after the last.
+	Before         string
+	AnsweredBefore time.Time
 	// Cause is of the last try, Error its text, Since when the cause became what it is, Failures how many tries in a row had it.
 	Cause    Cause
 	Error    string
@@ -334,8 +337,22 @@ func (s Sight) see(asked, now time.Time, f Facts, err error) Sight {
 	if !s.Known || s.Facts.Received != f.Received {
 		s.Got = now
 	}
+	s.Before, s.AnsweredBefore = s.Facts.Binlog, s.Answered
 	s.Facts, s.Known, s.Asked, s.Answered = f, true, asked, now
 	return s
+}
+
+// before is what it said last before a moment; false = nothing.
+func (s Sight) before(t time.Time) (Facts, bool) {
+	f := s.Facts
+	switch {
+	case t.After(s.Answered):
+		return f, s.Known
+	case t.After(s.AnsweredBefore) && !s.AnsweredBefore.IsZero():
+		f.Binlog = s.Before
+		return f, true
+	}
+	return f, false
 }
 
 // further is how far a server was seen to have received, when it says f by now. What it had of another source says nothing.

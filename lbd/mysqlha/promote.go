@@ -34,7 +34,8 @@ func (r *Runner) checkPlanned(ctx context.Context, c *Cluster, o *Observations, 
 		why = seen.Busy[to.Host]
 	}
 	if why == "" {
-		if extra, err := Errant(s.Facts, p.Facts, p.Asked.After(s.Answered)); err == nil && !extra.Empty() {
+		was, later := s.before(p.Asked)
+		if extra, err := Errant(was, p.Facts, later); err == nil && !extra.Empty() {
 			why = fmt.Sprintf("%s has transactions that %s never had: %s", to.Host, old.Host, extra)
 		}
 	}
@@ -241,7 +242,8 @@ func (r *Runner) repoint(ctx context.Context, c *Cluster, o *Observations, old, 
 			return nil, err
 		}
 	}
-	if f, err := r.observe(ctx, to); err != nil {
+	f, err := r.observe(ctx, to)
+	if err != nil {
 		return nil, err
 	} else if f.Replica != nil || !f.ReadOnly {
 		return nil, permanent{fmt.Errorf("%s is not as it was left: it takes writes, or follows another", to.Host)}
@@ -249,6 +251,7 @@ func (r *Runner) repoint(ctx context.Context, c *Cluster, o *Observations, old, 
 	return func(rec *Record) {
 		// From this writing on the new primary counts as one: it may take writes any moment.
 		rec.Primary, rec.Ackers, rec.Starts, rec.Shut = to.Host, ackers, starts, nil
+		rec.Position = f.Current
 		if rec.Fenced == nil {
 			rec.Fenced = map[string]string{}
 		}
@@ -399,6 +402,13 @@ func (r *Runner) withdraw(ctx context.Context, c *Cluster, o *Observations, old 
 	}
 	if err := r.unchanged(ctx); err != nil { // while it was waited for, others may have gone on
 		return nil, err
+	}
+	if _, err := r.unspoilt(ctx, c, o, old); err != nil && i.Kind == Failover {
+		r.log.Error("the old primary takes no writes again, and another is looked for", "host", old.Host, "err", err)
+		return func(rec *Record) {
+			rec.Epoch++
+			rec.Intent.Step, rec.Intent.Spoilt, rec.Intent.Why, rec.Intent.Cut = StepDepose, true, err.Error(), nil
+		}, nil
 	}
 	if to, ok := c.Known(i.To); ok && i.To != "" {
 		_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(to).DropVIP(ctx, order) }) // its tenure ends, too

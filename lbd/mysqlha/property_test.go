@@ -36,6 +36,8 @@ type life struct {
 	holders []*mysqlhatest.Holder // those that have, or had, the duty
 	// lossy says that somebody has accepted that acknowledged transactions are lost: then it is to be announced.
 	lossy bool
+	// wiped says that a server has lost its data: of two that do, what was acknowledged may be gone.
+	wiped bool
 
 	mu      sync.Mutex // guards the fields below
 	section section.MySQL
@@ -82,6 +84,17 @@ func (d deed) do(l *life) {
 	switch d.what {
 	case "kill":
 		w.Kill(d.host)
+	case "wipe", "wipe the primary": // of a whole cluster, and once: all that was acknowledged is on another
+		if l.wiped || !whole(w, len(l.members()))() {
+			return
+		}
+		l.wiped = true
+		host := d.host
+		if d.what != "wipe" {
+			host = w.Record().Primary
+		}
+		w.Kill(host)
+		w.Wipe(host)
 	case "kill the primary":
 		w.Kill(w.Record().Primary)
 	case "freeze":
@@ -220,7 +233,7 @@ var deeds = []string{
 	"kill", "kill the primary", "kill the primary", "freeze", "thaw", "freeze the primary", "isolate", "join", "join", "silence", "speak", "speak", "stop its agent", "kill its agent", "start its agent", "start its agent", "flush", "cut", "mend", "mend", "one way", "blind", "deaf", "mute", "see", "see",
 	"power off", "power on", "power on", "reboot", "reboot the primary", "restart", "restart the primary", "agent ends", "agent of the primary ends", "agent begins", "agent begins", "stop applying", "purge", "hang", "go on",
 	"slow", "saturate", "next runner", "overtaken runner", "runner that does not know", "switchover", "failover", "clone", "clone", "unheard", "heard", "rejoin", "acknowledge", "acknowledge", "pause", "resume", "resume", "manual", "auto", "auto",
-	"leave", "come", "come", "no quorum", "quorum", "reads nothing", "reads", "watcher reads nothing", "watcher reads",
+	"wipe", "wipe the primary", "leave", "come", "come", "no quorum", "quorum", "reads nothing", "reads", "watcher reads nothing", "watcher reads",
 }
 
 // lossy are those that say that something may be lost.
@@ -427,6 +440,15 @@ func (l *life) serve() {
 	}
 	for _, d := range p.Diagnoses {
 		switch d.Name {
+		case mysqlha.IntentStopped, mysqlha.PrimaryLost: // its replicas were killed, too: what they had received and not applied is gone, which is announced
+			if r.Intent != nil && !r.Intent.Spoilt {
+				continue // it goes on by itself
+			}
+			l.lossy = true
+			ask(func(ctx context.Context) error {
+				_, err := l.last().Failover(ctx, true, "somebody", "a disk was replaced")
+				return err
+			})
 		case mysqlha.ErrantFound, mysqlha.ReplicaBroken, mysqlha.ReplicaLost:
 			ask(func(ctx context.Context) error { _, err := l.last().Clone(ctx, "", d.Host, "somebody"); return err })
 		}

@@ -25,6 +25,8 @@ type Record struct {
 	Starts map[string]time.Time `json:"starts,omitempty"`
 	// Shut are hosts that were ackers, are not any more, and could not be told. The primary's host receives nothing from them until they have been.
 	Shut []string `json:"shut,omitempty"`
+	// Position is how far the primary had come when it became that, or when a replica was last found to have all: a primary that is not there any more has lost data. "" = it is not known.
+	Position string `json:"position,omitempty"`
 	// Durability is the one that holds at present, from the section: strict or available.
 	Durability string `json:"durability"`
 	// Intent is a change that was begun and has not ended; nil = none.
@@ -76,6 +78,8 @@ type Intent struct {
 	By    string    `json:"by,omitempty"`
 	// Forced says that a person has accepted the loss of transactions.
 	Forced bool `json:"forced,omitempty"`
+	// Spoilt says that Old has lost data: what it has says nothing of others, and it takes no writes again.
+	Spoilt bool `json:"spoilt,omitempty"`
 	// Why is the diagnosis that led to it.
 	Why string `json:"why"`
 	// Stopped is why the runner goes no further without a person; "" = it goes on.

@@ -297,13 +297,14 @@ func (r *Runner) observe(ctx context.Context, m Member) (f Facts, err error) {
 	return r.cfg.World.Server(m).Observe(ctx)
 }
 
-// Begin begins a change of the primary. A switchover names to; a failover chooses. by is who asked for it; "" = nobody.
-func (r *Runner) Begin(ctx context.Context, kind Kind, to, why, by string, forced bool) error {
+// Begin begins a change of the primary: of i its Kind, Why, By, Forced and Spoilt, and To of a switchover; a failover chooses.
+func (r *Runner) Begin(ctx context.Context, i Intent) error {
 	now := r.clock.Now()
 	return r.store(ctx, func(rec *Record) {
 		rec.Epoch++
-		rec.Intent = &Intent{Kind: kind, Step: Steps(kind)[0], Old: rec.Primary, To: to, Began: now, By: by, Forced: forced, Why: why}
-		if by == "" {
+		i.Step, i.Old, i.Began = Steps(i.Kind)[0], rec.Primary, now
+		rec.Intent = &i
+		if i.By == "" {
 			rec.LastFailover, rec.AckedBy = now, ""
 		}
 	})
@@ -412,7 +413,7 @@ func (r *Runner) giveUp(ctx context.Context, c *Cluster, cause error) error {
 	// The one that was chosen is gone, or a planned change cannot be taken back, because the old primary is. Nobody has taken writes.
 	return r.store(ctx, func(rec *Record) {
 		rec.Epoch++
-		rec.Intent = &Intent{Kind: Failover, Step: StepDepose, Old: i.Old, Began: i.Began, By: i.By, Forced: i.Forced, FenceConfirmed: i.FenceConfirmed,
+		rec.Intent = &Intent{Kind: Failover, Step: StepDepose, Old: i.Old, Began: i.Began, By: i.By, Forced: i.Forced, Spoilt: i.Spoilt, FenceConfirmed: i.FenceConfirmed,
 			Why: fmt.Sprintf("%s; at step %s to %s: %v", i.Why, i.Step, i.To, cause)}
 		if i.Kind == Failover && i.Step != StepWithdraw { // what was found out at the gate holds: the old primary has nobody since who acknowledges
 			rec.Intent.Position, rec.Intent.Loss, rec.Intent.Cut = i.Position, i.Loss, i.Cut
