@@ -67,13 +67,6 @@ func (s *dbSite) clone450() {
 		return nil
 	})
 	report("a copy of "+size+" MB is made", from)
-	for _, b := range s.boxes {
-		for line := range strings.Lines(b.log()) {
-			if strings.Contains(line, "cop") || strings.Contains(line, "clone") || strings.Contains(line, "order for a database") {
-				t.Log(b.name, strings.TrimSpace(line))
-			}
-		}
-	}
 	s.await("box4 was compared", func() error {
 		if c, err := s.cluster(); err != nil || !slices.ContainsFunc(c.Record.History, historyHas("and was found right")) {
 			return fmt.Errorf("%+v %w", c.Tasks, err)

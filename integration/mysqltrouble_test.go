@@ -174,7 +174,7 @@ func (s *dbSite) empties(host string) {
 	if err != nil {
 		s.t.Fatalf("empty the server of %s: %v", host, err)
 	}
-	fresh.Restart()
+	fresh.Restart("--read-only=1")
 }
 
 // says waits until whoever watches says that a host has something.
