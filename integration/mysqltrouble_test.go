@@ -108,6 +108,27 @@ func dbTroubles() []dbFault {
 			})
 			s.undo = append(s.undo, func() { s.box(away).start() })
 		}},
+		{name: "an empty disk at the primary, and a person decides", more: true, three: true, breaks: func(s *dbSite, primary string) {
+			s.puts("tags/"+shopTag+"/MySQL/Failover", "manual")
+			s.undo = append(s.undo, func() { s.puts("tags/"+shopTag+"/MySQL/Failover", "auto") })
+			s.box(primary).kill()
+			s.signals(primary, syscall.SIGKILL)
+			s.empties(primary)
+			s.box(primary).start()
+			s.says(mysqlha.PrimaryLost, primary)
+			time.Sleep(5 * time.Second) // for them to do what they must not
+			for _, host := range s.replicas(primary) {
+				if n, err := s.text(host, "SELECT COUNT(*) FROM shop.written"); err != nil || n == "0" {
+					s.t.Errorf("%s has %s rows after the primary lost its data: %v", host, n, err)
+				}
+			}
+			s.await("a person has another take over", func() error {
+				if out, errs, code := s.boxes[4].hostmesh("mysql", "failover", shopTag, "-m", "a disk was replaced"); code != 0 {
+					return errors.New(out + errs)
+				}
+				return nil
+			})
+		}},
 		{name: "one that observes", more: true, three: true, breaks: func(s *dbSite, primary string) {
 			b := s.box("box5")
 			settings := slices.Clone(b.settings)
