@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -277,7 +278,7 @@ func (w *Watch) background(ctx context.Context, a Action, mark bool) (Done, erro
 			return cannotDo("a %s is at step %s: wait for it", c.Record.Intent.Kind, c.Record.Intent.Step)
 		case o.Busy[a.Host] != "":
 			return cannotDo("%s: %s", a.Host, o.Busy[a.Host])
-		case !p.answers(o.Now) || p.Facts.ReadOnly:
+		case !p.answers(o.Now) || p.Facts.ReadOnly && !c.unheard(): // one that waits for the first replica has it made
 			return cannotDo("the primary, %s, takes no writes: what would be copied or followed is not known", c.Record.Primary)
 		case a.Act == ActClone && c.Strict() && slices.Equal(c.Record.Ackers, []string{a.Host}) && o.Servers[a.Host].answers(o.Now):
 			// Writes that wait for nobody never end, and no copy can be made of a server that has such.
@@ -366,7 +367,9 @@ func (w *Watch) Setup(ctx context.Context, primary string, apply bool, by string
 		seen := w.runner.seen(ctx, c)
 		lost := c.HasRecord && Order{Epoch: c.Record.Epoch, Fence: w.cfg.Fence}.Before(seen)
 		cc := *c
-		if lost {
+		gone := c.lost(o)
+		kept := len(gone) > 0 && primary == c.Record.Primary // what it has now is what a person wants
+		if lost || kept {
 			cc.HasRecord, cc.Record = false, Record{} // who is the primary, and who acknowledges, only the servers can say
 		}
 		plan, err := PlanSetup(&cc, o, primary)
@@ -377,6 +380,10 @@ func (w *Watch) Setup(ctx context.Context, primary string, apply bool, by string
 		if lost {
 			d.Lines = append([]string{fmt.Sprintf("the record, at epoch %d and number %d, is older than what hosts have seen, epoch %d and number %d, and they refuse its orders: a later one was lost, as with the group "+
 				"that grants duties. It is made anew, by what the servers say, at epoch %d", c.Record.Epoch, w.cfg.Fence, seen.Epoch, seen.Fence, seen.Epoch+1)}, d.Lines...)
+		}
+		if kept {
+			d.Lines = append([]string{fmt.Sprintf("%s has lost data (%s). The cluster goes on with what it has: what replicas have beyond that stays there, until a person has them made copies (hostmesh mysql clone %s - HOST)",
+				primary, strings.Join(gone, "; "), c.Tag)}, d.Lines...)
 		}
 		if !apply {
 			return nil
@@ -391,19 +398,19 @@ func (w *Watch) Setup(ctx context.Context, primary string, apply bool, by string
 				d.Lines = append(d.Lines, fmt.Sprintf("%s: %s = %s belongs into its file, and needs a restart: %s", host, s.Name, s.Want, s.Why))
 			}
 		}
-		if c.HasRecord && !lost {
+		if c.HasRecord && !lost && !kept {
 			return nil
 		}
 		epoch := seen.Epoch + 1
-		if !lost {
+		if !c.HasRecord {
 			w.runner.rec, w.runner.version, w.runner.loaded = Record{}, 0, true
 		}
 		return w.runner.store(ctx, func(rec *Record) {
 			was := *rec
-			*rec = Record{Format: RecordFormat, Epoch: epoch, Primary: plan.Primary, Durability: string(c.MySQL.Durability), LastFailover: was.LastFailover, AckedBy: was.AckedBy, Paused: was.Paused, History: was.History, Fenced: was.Fenced}
+			*rec = Record{Format: RecordFormat, Epoch: epoch, Primary: plan.Primary, Position: cmp.Or(o.Servers[plan.Primary].Facts.Current, noPosition), Durability: string(c.MySQL.Durability), LastFailover: was.LastFailover, AckedBy: was.AckedBy, Paused: was.Paused, History: was.History, Fenced: was.Fenced}
 			delete(rec.Fenced, plan.Primary)
 			for _, m := range c.Members {
-				if cc.stray(o.Servers[m.Host], m.Host, plan.Primary) {
+				if cc.stray(o.Servers[m.Host], m.Host, plan.Primary) && !kept {
 					rec.Ackers = append(rec.Ackers, m.Host) // it acknowledges already; that it has all is established later
 				}
 			}

@@ -17,7 +17,7 @@ func (c *Cluster) lost(o *Observations) (evidence []string) {
 	if !p.answers(o.Now) {
 		return nil
 	}
-	if was, err := ParseGTIDs(p.Facts.Flavour, c.Record.Position); err == nil {
+	if was, err := ParseGTIDs(p.Facts.Flavour, c.Record.Position); err == nil { // noPosition is none
 		if has, err := ParseGTIDs(p.Facts.Flavour, p.Facts.Current); err == nil && !has.Reaches(was) {
 			evidence = append(evidence, fmt.Sprintf("it had %s by the record, and has %s", was, cmp.Or(has.String(), "nothing")))
 		}
@@ -31,9 +31,10 @@ func (c *Cluster) lost(o *Observations) (evidence []string) {
 	return evidence
 }
 
-// witnesses are those whose data tell what the primary had: who acknowledges; where nobody does, all others.
+// witnesses are those whose data tell what the primary had: who acknowledges. Where nobody does, and the record does not tell how far it was, all others. A person who has chosen a primary that has less (hostmesh mysql setup) has
+// the record tell.
 func (c *Cluster) witnesses() (hosts []string) {
-	if len(c.Record.Ackers) > 0 {
+	if len(c.Record.Ackers) > 0 || c.Record.Position != "" {
 		return c.Record.Ackers
 	}
 	for _, m := range c.Members {

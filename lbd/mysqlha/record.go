@@ -25,7 +25,7 @@ type Record struct {
 	Starts map[string]time.Time `json:"starts,omitempty"`
 	// Shut are hosts that were ackers, are not any more, and could not be told. The primary's host receives nothing from them until they have been.
 	Shut []string `json:"shut,omitempty"`
-	// Position is how far the primary had come when it became that, or when a replica was last found to have all: a primary that is not there any more has lost data. "" = it is not known.
+	// Position is how far the primary had come when it became that, or when a replica was last found to have all: a primary that is not there any more has lost data. "" = it is not known, noPosition = it had nothing.
 	Position string `json:"position,omitempty"`
 	// Durability is the one that holds at present, from the section: strict or available.
 	Durability string `json:"durability"`
@@ -42,6 +42,9 @@ type Record struct {
 	// History are the last changes, newest first, HistoryLength at most.
 	History []Event `json:"history,omitempty"`
 }
+
+// noPosition is that of a primary without a transaction, which a person has chosen.
+const noPosition = "-"
 
 // HistoryLength is how many events a record keeps.
 const HistoryLength = 20

@@ -55,6 +55,44 @@ func TestAPrimaryThatLosesItsData(t *testing.T) {
 	}
 }
 
+// What a primary has that was set back on purpose is kept when a person says so; replicas keep what they have beyond that until somebody has them copied.
+func TestAPrimaryThatWasSetBackOnPurpose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := mysqlhatest.New("shop-db", 3, true)
+		defer w.Close()
+		h := w.Hold("watcher", func() section.MySQL { s := w.Section(); s.Failover = section.Manual; return s }, nil, logger())
+		settle(t, w, 10*time.Second, "a whole cluster", whole(w, 3))
+		c := write(t, w)
+		time.Sleep(time.Second)
+		c.end()
+		w.Kill("a")
+		w.Wipe("a")
+		w.Restart("a")
+		settle(t, w, 10*time.Second, "it is said", func() bool { return h.Picture().Diagnoses[0].Name == mysqlha.PrimaryLost })
+		if _, err := h.Setup(t.Context(), "", true, "somebody"); err != nil || h.Picture().Diagnoses[0].Name != mysqlha.PrimaryLost {
+			t.Errorf("settings were set, and it is said: %+v, %v", h.Picture().Diagnoses[0], err)
+		}
+		done, err := h.Setup(t.Context(), "a", true, "somebody")
+		if err != nil || !strings.Contains(strings.Join(done.Lines, "\n"), "a has lost data") {
+			t.Fatalf("%q %v", done.Lines, err)
+		}
+		time.Sleep(time.Minute)
+		if len(w.Writes("b")) == 0 || len(w.Writes("c")) == 0 {
+			t.Error("replicas were replaced, and nobody has asked for that")
+		}
+		for _, host := range []string{"b", "c"} {
+			if _, err := h.Clone(t.Context(), "a", host, "somebody"); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(30 * time.Second)
+		}
+		settle(t, w, 2*time.Minute, "a whole cluster", whole(w, 3))
+		if faults := w.Faults(); len(faults) > 0 || w.Record().Primary != "a" {
+			t.Errorf("%s is the primary; never to be: %v", w.Record().Primary, faults)
+		}
+	})
+}
+
 // One that was set back to what it had before the present replicas were found to have all is known by the record alone.
 func TestAPrimaryThatWasSetBackIsKnownByTheRecord(t *testing.T) {
 	in(t, 3, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
