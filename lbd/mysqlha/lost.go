@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -31,11 +33,11 @@ func (c *Cluster) lost(o *Observations) (evidence []string) {
 	return evidence
 }
 
-// witnesses are those whose data tell what the primary had: who acknowledges. Where nobody does, and the record does not tell how far it was, all others. A person who has chosen a primary that has less (hostmesh mysql setup) has
+// witnesses are those whose data tell what the primary had: who acknowledges, and was found to have all. Where nobody does, and the record does not tell how far it was, all others. A person who has chosen a primary that has less (hostmesh mysql setup) has
 // the record tell.
 func (c *Cluster) witnesses() (hosts []string) {
 	if len(c.Record.Ackers) > 0 || c.Record.Position != "" {
-		return c.Record.Ackers
+		return slices.Sorted(maps.Keys(c.Record.Starts))
 	}
 	for _, m := range c.Members {
 		if m.Host != c.Record.Primary && m.Unfit == "" && c.Record.Fenced[m.Host] == "" {
