@@ -168,7 +168,8 @@ func (w *Watch) Failover(ctx context.Context, force bool, by, why string) (Done,
 		default:
 			_, down := primaryDown(list)
 			_, lost := has(list, PrimaryLost, "")
-			if !down && !lost && !force {
+			_, stuck := hangs(o, c.Record.Primary, list)
+			if !down && !lost && !stuck && !force {
 				return cannotDo("%s is not gone for sure (%s): hostmesh mysql switchover %s hands over; --force -m WHY kills it", c.Record.Primary, list[0].Text, c.Tag)
 			}
 			if why := hopeless(c, o, c.Record.Primary); why != "" {

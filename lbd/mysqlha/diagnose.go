@@ -36,6 +36,7 @@ const (
 	PrimaryAlone    Name = "agent of the primary gone"
 	PrimaryStuck    Name = "acknowledgement lost"
 	PrimaryMute     Name = "primary sends nothing"
+	PrimaryChoked   Name = "primary lets no replica in"
 	PrimaryFollows  Name = "primary follows another"
 	PrimaryReadOnly Name = "primary is read-only"
 	PrimaryAsync    Name = "primary does not wait for acknowledgements"
@@ -72,7 +73,7 @@ const (
 // byUrgency is all of them, in order.
 var byUrgency = []Name{
 	QuorumLost, NoMembers, NoRecord, RecordBehind, IntentStopped, IntentOpen, ClusterDown, Blind, TwoPrimaries, PrimaryDead, PrimarySilent, PrimaryLost, PrimaryGone, WrongFlavour, WrongAccount, PrimaryFull, PrimarySatiated,
-	PrimarySuspect, PrimaryStuck, PrimaryMute, PrimaryAlone, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
+	PrimarySuspect, PrimaryStuck, PrimaryMute, PrimaryChoked, PrimaryAlone, PrimaryFollows, PrimaryReadOnly, PrimaryAsync, ReplicaWritable, ErrantFound, BinlogOff, NoGTID, NoPlace, ReplicaBroken, ReplicaLost, ReplicaDown,
 	ReplicaAstray, ReplicaStopped, ReplicaNew, CopyDiffers, CopyUnverified, OldPrimary, OldPrimaryLeft, AckerRestarted, AckerAway, AckerLeaving, AckerStray, NoAcker, AckerDue, AckerSilent, AddressAway, PrimaryUnseen, OneMember,
 	ReplicaLagging, IsPaused, Well,
 }
@@ -335,6 +336,7 @@ func (d *diagnosing) primary() {
 			"hostmesh mysql failover "+tag+", where that is not automatic: another takes the writes, and has all")
 	}
 	d.muted()
+	d.choked()
 	if s.Agent && s.VIP == "" && !f.ReadOnly {
 		d.add(AddressAway, host, fmt.Sprintf("%s, the address of the primary, is not at %s: clients do not find it", c.MySQL.VIP, host), nil, "it is brought there; if that lasts, hostmesh status on "+host+" says why it cannot have it")
 	}

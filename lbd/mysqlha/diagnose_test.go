@@ -580,6 +580,27 @@ var cases = []struct {
 		x.edit("db2", func(s *Sight) { s.Copy, s.Differs, s.Facts.Semi.Acker = "db1", "shop.ledger", false })
 		x.edit("db3", func(s *Sight) { s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = nil, "", "", "" })
 	}},
+	{"all connections of the primary wait, and its replicas get none", PrimaryChoked, ActFailover, func(x *seen) {
+		x.edit("db1", func(s *Sight) {
+			s.Facts.Semi.Clients, s.Facts.Semi.Waiting, s.Facts.MaxConnections, s.Wrote = 0, 150, 151, now.Add(-5*time.Second)
+		})
+		for _, h := range []string{"db2", "db3"} {
+			x.edit(h, func(s *Sight) {
+				s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "Connecting", 1040, "Too many connections"
+			})
+		}
+	}},
+	{"the same, and a person decides", PrimaryChoked, ActPage, func(x *seen) {
+		x.c.MySQL.Failover = section.Manual
+		x.edit("db1", func(s *Sight) {
+			s.Facts.Semi.Clients, s.Facts.Semi.Waiting, s.Facts.MaxConnections, s.Wrote = 0, 150, 151, now.Add(-5*time.Second)
+		})
+		for _, h := range []string{"db2", "db3"} {
+			x.edit(h, func(s *Sight) {
+				s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "Connecting", 1040, "Too many connections"
+			})
+		}
+	}},
 	{"the primary starts with nothing", PrimaryLost, ActFailover, func(x *seen) {
 		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Binlog, s.Facts.Current, s.Asked = true, "", "", now })
 	}},

@@ -47,9 +47,39 @@ func (d *diagnosing) muted() {
 	d.add(PrimaryMute, host, host+" lets replicas in, and sends them nothing: what takes acknowledgements there sleeps, and does not wake by itself", evidence, remedy)
 }
 
+// tooMany is the error of a server that has no connection left.
+const tooMany = 1040
+
+// choked finds that all connections of the primary are those of sessions that wait for an acknowledgement, and that its replicas get none, so that none comes. It is so where all replicas were away for longer than clients wait, who
+// connected again each time: the server does not see that they have gone.
+func (d *diagnosing) choked() {
+	c, o := d.c, d.o
+	host := c.Record.Primary
+	p := o.Servers[host]
+	f := p.Facts
+	if f.ReadOnly || f.Replica != nil || !f.Semi.Source || f.Semi.Clients > 0 || f.Semi.Waiting == 0 || o.Now.Sub(p.Wrote) < stuckAfter {
+		return
+	}
+	var evidence []string
+	for _, h := range c.Record.Ackers {
+		if s := o.Servers[h]; s.answers(o.Now) && c.follows(s.Facts, host) && s.Facts.Replica.IO != "Yes" && s.Facts.Replica.IOErrno == tooMany {
+			evidence = append(evidence, fmt.Sprintf("%s: %s", h, shorten(s.Facts.Replica.IOError)))
+		}
+	}
+	if len(evidence) == 0 {
+		return
+	}
+	evidence = append(evidence, fmt.Sprintf("%s: %d sessions wait for an acknowledgement, of %d connections that there may be", host, f.Semi.Waiting, f.MaxConnections))
+	d.add(PrimaryChoked, host, host+" lets no replica in, for all its connections wait for the acknowledgement of one", evidence,
+		"hostmesh mysql failover "+c.Tag+", where that is not automatic: another takes the writes, and has all. Then raise max_connections, or have clients wait longer before they connect again")
+}
+
 // hangs finds why writes on a primary that answers will never end.
 func hangs(o *Observations, primary string, list []Diagnosis) (Diagnosis, bool) {
 	if d, ok := has(list, PrimaryStuck, ""); ok {
+		return d, true
+	}
+	if d, ok := has(list, PrimaryChoked, ""); ok {
 		return d, true
 	}
 	d, ok := has(list, PrimaryMute, "")
