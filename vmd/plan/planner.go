@@ -154,7 +154,9 @@ func (p *Planner) setTag(old hostdb.View, tag string) bool {
 func (p *Planner) wishOf(m *machine) Wish {
 	stale := !m.made || m.networksAt != p.networksAt || m.guestsAt != p.guestsAt
 	if !stale && m.membersAt != p.membersAt && len(p.guests) > 0 {
-		stale = !slices.Equal(m.parents, p.db.Parents(m.base.Name, hostdb.Tags))
+		// Which of two tags counts depends on how they contain each other, too: the same tags may say another thing.
+		parents := p.db.Parents(m.base.Name, hostdb.Tags)
+		stale = !slices.Equal(m.parents, parents) || slices.ContainsFunc(parents, func(tag string) bool { return p.guests[tag] })
 	}
 	if stale {
 		m.wish = m.base
