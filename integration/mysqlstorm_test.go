@@ -433,7 +433,7 @@ func (x *storm) well() error {
 	r := c.Record
 	// One that lost the tag before it had rejoined does so when it gets it again.
 	left := slices.DeleteFunc(slices.Collect(maps.Keys(r.Fenced)), func(h string) bool { return !slices.Contains(x.members, h) })
-	if c.Verdict.Name != "well" && c.Verdict.Name != "old primary is no member" || r.Intent != nil || len(left) > 0 || !slices.Equal(r.Ackers, x.replicas(r.Primary)) {
+	if c.Verdict.Name != "well" && c.Verdict.Name != string(mysqlha.OldPrimaryLeft) || r.Intent != nil || len(left) > 0 || !slices.Equal(r.Ackers, x.replicas(r.Primary)) {
 		return fmt.Errorf("%s (%s), intent %+v, fenced %v, ackers %v %s", c.Verdict.Name, c.Verdict.Text, r.Intent, r.Fenced, r.Ackers, c.NotWatched)
 	}
 	if x.acks && r.LastFailover != nil && r.AckedBy == "" {

@@ -115,6 +115,18 @@ func (x *seen) agentGoneFor(host string, d time.Duration) {
 	x.edit(host, func(s *Sight) { s.Agent, s.AgentGone = false, now.Add(-d) })
 }
 
+// choked has all connections of db1 wait for an acknowledgement, and none left for its replicas.
+func (x *seen) choked() {
+	x.edit("db1", func(s *Sight) {
+		s.Facts.Semi.Clients, s.Facts.Semi.Waiting, s.Facts.MaxConnections, s.Wrote = 0, 150, 151, now.Add(-5*time.Second)
+	})
+	for _, h := range []string{"db2", "db3"} {
+		x.edit(h, func(s *Sight) {
+			s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "Connecting", 1040, "Too many connections"
+		})
+	}
+}
+
 // stuck has sessions wait at the primary for what all replicas have had for long.
 func (x *seen) stuck() {
 	x.edit("db1", func(s *Sight) { s.Facts.Semi.Waiting, s.Wrote = 3, now.Add(-5*time.Second) })
@@ -582,25 +594,11 @@ var cases = []struct {
 		x.edit("db3", func(s *Sight) { s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received = nil, "", "", "" })
 	}},
 	{"all connections of the primary wait, and its replicas get none", PrimaryChoked, ActFailover, func(x *seen) {
-		x.edit("db1", func(s *Sight) {
-			s.Facts.Semi.Clients, s.Facts.Semi.Waiting, s.Facts.MaxConnections, s.Wrote = 0, 150, 151, now.Add(-5*time.Second)
-		})
-		for _, h := range []string{"db2", "db3"} {
-			x.edit(h, func(s *Sight) {
-				s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "Connecting", 1040, "Too many connections"
-			})
-		}
+		x.choked()
 	}},
 	{"the same, and a person decides", PrimaryChoked, ActPage, func(x *seen) {
 		x.c.MySQL.Failover = section.Manual
-		x.edit("db1", func(s *Sight) {
-			s.Facts.Semi.Clients, s.Facts.Semi.Waiting, s.Facts.MaxConnections, s.Wrote = 0, 150, 151, now.Add(-5*time.Second)
-		})
-		for _, h := range []string{"db2", "db3"} {
-			x.edit(h, func(s *Sight) {
-				s.Facts.Replica.IO, s.Facts.Replica.IOErrno, s.Facts.Replica.IOError = "Connecting", 1040, "Too many connections"
-			})
-		}
+		x.choked()
 	}},
 	{"the primary starts with nothing", PrimaryLost, ActFailover, func(x *seen) {
 		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Binlog, s.Facts.Current, s.Asked = true, "", "", now })

@@ -403,12 +403,14 @@ func (r *Runner) withdraw(ctx context.Context, c *Cluster, o *Observations, old 
 	if err := r.unchanged(ctx); err != nil { // while it was waited for, others may have gone on
 		return nil, err
 	}
-	if _, err := r.unspoilt(ctx, c, o, old); err != nil && i.Kind == Failover {
-		r.log.Error("the old primary takes no writes again, and another is looked for", "host", old.Host, "err", err)
-		return func(rec *Record) {
-			rec.Epoch++
-			rec.Intent.Step, rec.Intent.Spoilt, rec.Intent.Why, rec.Intent.Cut = StepDepose, true, err.Error(), nil
-		}, nil
+	if i.Kind == Failover { // of a planned change it was well a moment ago, and clients wait
+		if _, err := r.unspoilt(ctx, c, o, old); err != nil {
+			r.log.Error("the old primary takes no writes again, and another is looked for", "host", old.Host, "err", err)
+			return func(rec *Record) {
+				rec.Epoch++
+				rec.Intent.Step, rec.Intent.Spoilt, rec.Intent.Why, rec.Intent.Cut = StepDepose, true, err.Error(), nil
+			}, nil
+		}
 	}
 	if to, ok := c.Known(i.To); ok && i.To != "" {
 		_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(to).DropVIP(ctx, order) }) // its tenure ends, too

@@ -56,11 +56,11 @@ func (r *Runner) verify(ctx context.Context, c *Cluster, m Member, order Order, 
 	began := time.Now()
 	progress(CloneProgress{Step: "compare"})
 	seed := rand.Uint64()
-	with, sums, err := r.compare(ctx, c, m, primary, st.Copy.From, seed)
+	with, sums, err := r.compare(ctx, c, m, primary, order, st.Copy.From, seed)
 	var found differing
 	if errors.As(err, &found) { // a person is asked only for what is so twice
 		r.log.Warn("a copy seems to differ from the server that it was compared with: it is compared again", "host", m.Host, "with", with, "position", sums.Position, "differs", found.text)
-		with, sums, err = r.compare(ctx, c, m, primary, st.Copy.From, seed)
+		with, sums, err = r.compare(ctx, c, m, primary, order, st.Copy.From, seed)
 	}
 	switch {
 	case errors.As(err, &found):
@@ -98,7 +98,7 @@ func (d differing) Error() string { return d.text }
 
 // compare has the copy stand, takes checksums of a sample of tables in one snapshot of a server that counts, has the copy go on to the position of that snapshot, and takes the same
 // there. Nobody is locked. The threads of the copy stand afterwards.
-func (r *Runner) compare(ctx context.Context, c *Cluster, m, primary Member, from string, seed uint64) (with string, sums Sums, err error) {
+func (r *Runner) compare(ctx context.Context, c *Cluster, m, primary Member, order Order, from string, seed uint64) (with string, sums Sums, err error) {
 	server := r.cfg.World.Server(m)
 	if err := r.bounded(ctx, openBound, server.Leave); err != nil {
 		return "", sums, fmt.Errorf("have it stand: %w", err)
@@ -132,7 +132,7 @@ func (r *Runner) compare(ctx context.Context, c *Cluster, m, primary Member, fro
 	}
 	// A failover that it missed, or whose orders came late, may have cut it from who is the primary by now.
 	_ = r.bounded(ctx, cutBound, func(ctx context.Context) error {
-		return r.cfg.World.Local(m).Uncut(ctx, r.order(), primary.Source())
+		return r.cfg.World.Local(m).Uncut(ctx, order, primary.Source())
 	})
 	if err := r.bounded(ctx, applyBound, func(ctx context.Context) error {
 		return server.FollowUntil(ctx, primary.Source(), sums.Position, false)

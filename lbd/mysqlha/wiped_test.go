@@ -2,6 +2,7 @@ package mysqlha_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,7 +17,7 @@ import (
 func TestAPrimaryThatLosesItsData(t *testing.T) {
 	for _, how := range []section.Failover{section.Auto, section.Manual} {
 		for _, members := range []int{2, 3} {
-			t.Run(string(how), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, %d members", how, members), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					w := mysqlhatest.New("shop-db", members, true)
 					defer w.Close()
