@@ -133,6 +133,26 @@ func TestWantedAndUnplaced(t *testing.T) {
 	}
 }
 
+// TestGuestFollowsHowTagsContainEachOther: of two tags that a machine has before and after, the nearer one counts.
+func TestGuestFollowsHowTagsContainEachOther(t *testing.T) {
+	s := openStore(t)
+	defer s.Close()
+	s.write(map[string]string{"tags/prod": prod, "tags/t1": "Guest: {x: 1}", "tags/t2": "Guest: {x: 2}", "hosts/a": vm(1, ", Box: a")})
+	s.write(map[string]string{"tags/t1/members": "a", "tags/t2/members": "@t1"})
+	p := NewPlanner(s.View())
+	says := func(want string) {
+		t.Helper()
+		if got := p.Wanted("a"); len(got) != 1 || got[0].Guest.YAML() != want {
+			t.Errorf("%+v, want Guest %q", got, want)
+		}
+	}
+	says("x: 1\n")
+	s.write(map[string]string{"tags/t2/members": "a"})
+	s.write(map[string]string{"tags/t1/members": "@t2"})
+	p.Update(s.View())
+	says("x: 2\n")
+}
+
 // TestPlannerFollows says that a Planner that follows a view, whatever changed and in steps of whatever size, has what one has
 // that is made anew.
 func TestPlannerFollows(t *testing.T) {
