@@ -607,6 +607,19 @@ var cases = []struct {
 		x.c.MySQL.Failover = section.Manual
 		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly, s.Facts.Binlog, s.Facts.Current, s.Asked = true, "", "", now })
 	}},
+	{"the primary starts with nothing, and was asked before the last three answers of its replicas came", PrimaryLost, ActFailover, func(x *seen) {
+		x.edit("db1", func(s *Sight) {
+			s.Facts.ReadOnly, s.Facts.Binlog, s.Facts.Current, s.Asked, s.Answered = true, "", "", now.Add(-800*time.Millisecond), now.Add(-20*time.Millisecond)
+		})
+		for _, host := range []string{"db2", "db3"} {
+			x.edit(host, func(s *Sight) {
+				for _, ago := range []time.Duration{1000, 700, 400, 100} {
+					at := now.Add(-ago * time.Millisecond)
+					*s = s.see(at.Add(-time.Millisecond), at, s.Facts, nil)
+				}
+			})
+		}
+	}},
 	{"the primary starts with nothing, and takes writes", PrimaryLost, ActReadOnly, func(x *seen) {
 		x.edit("db1", func(s *Sight) { s.Facts.Binlog, s.Facts.Current, s.Asked = "0-1-3", "0-1-3", now })
 	}},

@@ -125,6 +125,12 @@ func causeOf(err error) Cause {
 	return CauseOther
 }
 
+// Earlier is what the binary log of a server had in an answer that was not the last.
+type Earlier struct {
+	Answered time.Time
+	Binlog   string
+}
+
 // Sight is what has been seen of one server. Times are those of the monitor's own clock, but for ProcessSince.
 type Sight struct {
 	// Facts are the last; Known is false while there are none. They were asked for at Asked, and came at Answered.
@@ -132,9 +138,8 @@ type Sight struct {
 	Known    bool
 	Asked    time.Time
 	Answered time.Time
-	// Before is what its binary log had in the answer before that, which came at AnsweredBefore: one of two servers that are asked in turns was asked after that, if not after the last.
-	Before         string
-	AnsweredBefore time.Time
+	// Earlier are the answers before that, the oldest first: as far back as another server that answers may have been asked. The slice is never changed.
+	Earlier []Earlier
 	// Cause is of the last try, Error its text, Since when the cause became what it is, Failures how many tries in a row had it.
 	Cause    Cause
 	Error    string
@@ -337,7 +342,9 @@ func (s Sight) see(asked, now time.Time, f Facts, err error) Sight {
 	if !s.Known || s.Facts.Received != f.Received {
 		s.Got = now
 	}
-	s.Before, s.AnsweredBefore = s.Facts.Binlog, s.Answered
+	if s.Known {
+		s.Earlier = s.earlier(now.Add(-2 * staleAfter))
+	}
 	s.Facts, s.Known, s.Asked, s.Answered = f, true, asked, now
 	return s
 }
@@ -345,14 +352,25 @@ func (s Sight) see(asked, now time.Time, f Facts, err error) Sight {
 // before is what it said last before a moment; false = nothing.
 func (s Sight) before(t time.Time) (Facts, bool) {
 	f := s.Facts
-	switch {
-	case t.After(s.Answered):
+	if t.After(s.Answered) {
 		return f, s.Known
-	case t.After(s.AnsweredBefore) && !s.AnsweredBefore.IsZero():
-		f.Binlog = s.Before
-		return f, true
+	}
+	for _, e := range slices.Backward(s.Earlier) {
+		if t.After(e.Answered) {
+			f.Binlog = e.Binlog
+			return f, true
+		}
 	}
 	return f, false
+}
+
+// earlier are the answers up to now, without those that are not the last before a moment from since on.
+func (s Sight) earlier(since time.Time) []Earlier {
+	all := append(slices.Clip(s.Earlier), Earlier{Answered: s.Answered, Binlog: s.Facts.Binlog})
+	for len(all) > 1 && all[1].Answered.Before(since) {
+		all = all[1:]
+	}
+	return all
 }
 
 // further is how far a server was seen to have received, when it says f by now. What it had of another source says nothing.
