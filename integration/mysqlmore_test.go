@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -40,6 +41,35 @@ func (s *dbSite) crowd(last time.Duration) {
 	if !full {
 		t.Errorf("%d connections were taken, and the server has more", len(held))
 	}
+}
+
+// chokes has all connections of the primary wait for an acknowledgement: the hosts of its replicas are down for longer than its clients wait, who connect again each time. So the replicas are refused, which ends by what the agents do.
+func (s *dbSite) chokes(primary string) {
+	replicas := s.replicas(primary)
+	for _, host := range replicas {
+		s.box(host).kill()
+		s.signals(host, syscall.SIGKILL)
+	}
+	s.await("no connection of the primary is left", func() error {
+		c, err := s.connects(writeVIP)
+		if err == nil {
+			_ = c.Close()
+			return errors.New("there is one")
+		}
+		if said := (*mysql.MySQLError)(nil); !errors.As(err, &said) || said.Number != 1040 {
+			return err
+		}
+		return nil
+	})
+	for _, host := range replicas {
+		s.box(host).start()
+	}
+	s.await("somebody has seen to it", func() error {
+		if c, err := s.cluster(); err != nil || !slices.ContainsFunc(c.Record.History, historyHas(primary+" lets no replica in")) {
+			return fmt.Errorf("%+v: %w", c.Verdict, err)
+		}
+		return nil
+	})
 }
 
 // grows gives the tag to box4, whose server is empty, and takes it away again.

@@ -375,7 +375,7 @@ var cases = []struct {
 		x.stuck()
 		x.edit("db3", func(s *Sight) { s.Facts.Received, s.Facts.Current = "0-1-899", "0-1-899" })
 	}},
-	{"an acknowledgement was lost, and the other replica is away", PrimaryStuck, ActPage, func(x *seen) { x.stuck(); x.silent("db3") }},
+	{"an acknowledgement was lost, and the other replica is away", PrimaryStuck, ActRelease, func(x *seen) { x.stuck(); x.silent("db3") }},
 	{"the primary sends nothing to old primaries that take back what they dropped", PrimaryMute, ActAwaken, func(x *seen) {
 		x.mute()
 		x.edit("db1", func(s *Sight) { s.Facts.ReadOnly = true })
@@ -398,7 +398,7 @@ var cases = []struct {
 		x.stuck()
 		x.c.MySQL.Failover = section.Manual
 	}},
-	{"the primary takes writes and sends nothing, and the other replica is away", PrimaryMute, ActPage, func(x *seen) { x.mute(); x.stuck(); x.silent("db3") }},
+	{"the primary takes writes and sends nothing, and the other replica is away", PrimaryMute, ActRelease, func(x *seen) { x.mute(); x.stuck(); x.silent("db3") }},
 	{"the primary takes writes, sends nothing, and nobody waits", Well, ActNone, func(x *seen) { x.mute() }},
 	{"replicas have connected to the primary a moment ago", PrimaryReadOnly, ActWritable, func(x *seen) {
 		x.mute()
@@ -595,6 +595,12 @@ var cases = []struct {
 	}},
 	{"all connections of the primary wait, and its replicas get none", PrimaryChoked, ActFailover, func(x *seen) {
 		x.choked()
+	}},
+	{"the same, and its replicas were started anew, so that none may take over", PrimaryChoked, ActRelease, func(x *seen) {
+		x.choked()
+		for _, host := range []string{"db2", "db3"} {
+			x.edit(host, func(s *Sight) { s.Facts.Uptime = time.Minute })
+		}
 	}},
 	{"the same, and a person decides", PrimaryChoked, ActPage, func(x *seen) {
 		x.c.MySQL.Failover = section.Manual

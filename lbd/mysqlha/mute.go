@@ -71,7 +71,7 @@ func (d *diagnosing) choked() {
 	}
 	evidence = append(evidence, fmt.Sprintf("%s: %d sessions wait for an acknowledgement, of %d connections that there may be", host, f.Semi.Waiting, f.MaxConnections))
 	d.add(PrimaryChoked, host, host+" lets no replica in, for all its connections wait for the acknowledgement of one", evidence,
-		"hostmesh mysql failover "+c.Tag+", where that is not automatic: another takes the writes, and has all. Then raise max_connections, or have clients wait longer before they connect again")
+		"hostmesh mysql failover "+c.Tag+", where that is not automatic: another takes the writes, and has all. Where none may, for they were started anew, kill -9 the server's process on "+host+": its agent starts it again, and replicas get in. Then raise max_connections, or have clients wait longer before they connect again")
 }
 
 // hangs finds why writes on a primary that answers will never end.

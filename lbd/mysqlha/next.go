@@ -171,7 +171,12 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 		return Action{Act: ActAgree, For: head.Name, Why: fmt.Sprintf("Durability is %s in HostDB, and was %s", c.MySQL.Durability, cmp.Or(r.Durability, "nothing"))}
 	}
 	if isStuck {
-		return Action{Act: ActPage, Host: r.Primary, For: stuck.Name, Why: refuses(c, o)}
+		why := refuses(c, o)
+		if a, ok := release(c, o, stuck.Text+"; and no other takes over: "+why); ok {
+			a.For = stuck.Name
+			return a
+		}
+		return Action{Act: ActPage, Host: r.Primary, For: stuck.Name, Why: why}
 	}
 	if left {
 		if why := alone(c, o); why != "" {
@@ -456,10 +461,7 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		}
 		from := cloneFrom(c, o, host)
 		if from == r.Primary && c.unheard() && !p.Facts.ReadOnly && p.Facts.Semi.Waiting > 0 {
-			if c.MySQL.Failover != section.Auto || resting(o, r.Primary) || len(hurried(p.Facts, true)) > 0 { // what the server's own timeout ends is waited for
-				return Action{}, false
-			}
-			return Action{Act: ActRelease, Host: r.Primary, Why: fmt.Sprintf("%d writes wait there for the acknowledgement of nobody, and while they do no copy can be made of it, which %s is to be", p.Facts.Semi.Waiting, host)}, true
+			return release(c, o, fmt.Sprintf("%d writes wait there for the acknowledgement of nobody, and while they do no copy can be made of it, which %s is to be", p.Facts.Semi.Waiting, host))
 		}
 		if from != "" {
 			return Action{Act: ActClone, Host: host, From: from, Why: d.Text}, true
@@ -499,6 +501,15 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		}
 	}
 	return Action{}, false
+}
+
+// release ends a primary whose writes wait without end, where no other takes over: it has all, and goes on as soon as a replica acknowledges. What the server's own timeout ends is waited for.
+func release(c *Cluster, o *Observations, why string) (Action, bool) {
+	p := o.Servers[c.Record.Primary]
+	if c.MySQL.Failover != section.Auto || !p.Agent || resting(o, c.Record.Primary) || len(hurried(p.Facts, true)) > 0 {
+		return Action{}, false
+	}
+	return Action{Act: ActRelease, Host: c.Record.Primary, Why: why}, true
 }
 
 // spare reports whether an acker can be counted no more without that a failover loses what it acknowledged: another has all, or nobody is counted then,
