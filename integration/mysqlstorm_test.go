@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -57,6 +58,7 @@ type storm struct {
 	counts map[string]int
 	lines  chan string // of what goes on beside
 	judged int         // the id of the first row that no round has looked at
+	fresh  string      // the data of a server that was just installed
 
 	// Of now:
 	held     map[string]bool // what a fault has, so that no other takes it
@@ -66,6 +68,7 @@ type storm struct {
 	seen     api.MySQLCluster // as it was heard of last
 	primary  string           // by that
 	most     int              // faults at once
+	replaced bool             // a disk was, in this round
 	acks     bool             // failovers are acknowledged, so that another may follow
 	paused   bool             // somebody has paused automatic acts, and is to resume them
 	unsaid   bool             // HostDB does not have the members yet
@@ -129,6 +132,8 @@ func databasesUnderRandomFaults(t *testing.T) {
 	x.dbSite = newDBSite(t, "max-connections=200", "innodb-buffer-pool-size=64M", "innodb-log-file-size=64M", "max-binlog-size=64M", "binlog-expire-logs-seconds=300")
 	t.Cleanup(x.keepLogs) // while the agents' logs are there
 	x.dbSite.begin()
+	x.fresh = filepath.Join(t.TempDir(), "fresh")
+	x.installed(func(datadir string) { x.must(exec.Command("cp", "-a", datadir, x.fresh)) })
 	x.writes.end()
 	x.reads.end()
 	for _, b := range x.boxes {
@@ -205,6 +210,7 @@ func (x *storm) round(n int, deck *[]stormFault) {
 	rng := rand.New(rand.NewPCG(x.seed, uint64(n)+1))
 	faults := min([]int{1, 1, 2, 2, 3}[rng.IntN(5)], x.most)
 	from := time.Now()
+	x.replaced = false
 	var plan []planned
 	later := func(after time.Duration, do func()) {
 		at := time.Now().Add(after)
@@ -291,7 +297,7 @@ func (x *storm) tick() {
 			})
 			x.say("box4 was no member when the primary changed, and has what nobody else has: a person has it made a copy (%v)", err)
 		}
-		if r := c.Record; (x.acks || endless[c.Verdict.Name]) && r.LastFailover != nil && r.AckedBy == "" && r.Intent == nil {
+		if r := c.Record; x.acks && r.LastFailover != nil && r.AckedBy == "" && r.Intent == nil {
 			x.orders(func(ctx context.Context, b *box) error {
 				_, err := b.api.AckMySQL(ctx, shopTag, api.MySQLNote{Log: "seen"})
 				return err
@@ -307,9 +313,6 @@ func (x *storm) tick() {
 		}
 	}
 }
-
-// endless is what only another primary ends, and for which a person acknowledges a failover in any round.
-var endless = map[string]bool{"acknowledgement lost": true, "primary sends nothing": true}
 
 // able are the agents that run, and were not stopped.
 func (x *storm) able() (out []*box) {

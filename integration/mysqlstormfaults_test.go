@@ -102,6 +102,8 @@ func (x *storm) faults() []stormFault {
 				}
 			}
 		}},
+		{"primary's disk replaced", 4 * s, 15 * s, diskReplaced(primary)},
+		{"replica's disk replaced", 4 * s, 15 * s, diskReplaced(replica)},
 		{"primary's link down", 4 * s, 15 * s, linkDown(primary)},
 		{"a link down", 4 * s, 15 * s, linkDown(anyBox)},
 		{"primary's packets lost one way", 4 * s, 12 * s, oneWay(primary)},
@@ -278,6 +280,21 @@ func hostDies(of who) func(*storm, *rand.Rand) (string, func()) {
 		x.box(h).kill()
 		x.killsServer(h)
 		return "the agent and the server of " + h + " are killed", func() { x.startsAgent(h) }
+	}
+}
+
+// diskReplaced has a host die, and come back with a server that was just installed. Two of them at once would have nobody have what was acknowledged: so it is one of a round.
+func diskReplaced(of who) func(*storm, *rand.Rand) (string, func()) {
+	return func(x *storm, rng *rand.Rand) (string, func()) {
+		h := of(x, rng)
+		if x.replaced || !x.takesHold("agent "+h) {
+			return "", nil
+		}
+		x.replaced = true
+		x.box(h).kill()
+		x.killsServer(h)
+		x.installs(h, x.fresh)
+		return "the agent and the server of " + h + " are killed, and its disk is a new one", func() { x.startsAgent(h) }
 	}
 }
 

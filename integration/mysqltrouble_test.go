@@ -108,6 +108,36 @@ func dbTroubles() []dbFault {
 			})
 			s.undo = append(s.undo, func() { s.box(away).start() })
 		}},
+		{name: "all replicas are gone for good, and another host gets the tag", more: true, stays: true, three: true, breaks: func(s *dbSite, primary string) {
+			gone := s.replicas(primary)
+			s.dbs[primary].Exec("FLUSH BINARY LOGS", "PURGE BINARY LOGS BEFORE NOW()") // else the new one could receive all that was ever written, in place of a copy
+			for _, host := range gone {
+				s.box(host).kill()
+				s.signals(host, syscall.SIGKILL)
+			}
+			was := slices.Clone(s.members)
+			s.members = []string{primary, "box4"}
+			slices.Sort(s.members)
+			s.puts("tags/"+shopTag+"/members", strings.Join(s.members, "\n")+"\n")
+			s.await("only box4 is counted", func() error {
+				if c, err := s.cluster(); err != nil || !slices.Equal(c.Record.Ackers, []string{"box4"}) {
+					return fmt.Errorf("%v are: %w", c.Record.Ackers, err)
+				}
+				return nil
+			})
+			s.undo = append(s.undo, func() {
+				for _, host := range gone {
+					s.box(host).start()
+				}
+				s.members = append(slices.Clone(was), "box4")
+				slices.Sort(s.members)
+				s.puts("tags/"+shopTag+"/members", strings.Join(s.members, "\n")+"\n")
+				s.settles()
+				s.members = was
+				s.puts("tags/"+shopTag+"/members", strings.Join(s.members, "\n")+"\n")
+				s.settles()
+			})
+		}},
 		{name: "an empty disk at the primary, and a person decides", more: true, three: true, breaks: func(s *dbSite, primary string) {
 			s.puts("tags/"+shopTag+"/MySQL/Failover", "manual")
 			s.undo = append(s.undo, func() { s.puts("tags/"+shopTag+"/MySQL/Failover", "auto") })
@@ -181,21 +211,33 @@ func dbTroubles() []dbFault {
 // empties has the data of a host, whose server does not run, be those of one that was just installed, which box4 has.
 func (s *dbSite) empties(host string) {
 	s.t.Helper()
-	fresh, db := s.dbs["box4"], s.dbs[host]
+	s.installed(func(datadir string) { s.installs(host, datadir) })
+}
+
+// installed gives f the data of a server that was just installed, which box4 has.
+func (s *dbSite) installed(f func(datadir string)) {
+	s.t.Helper()
+	fresh := s.dbs["box4"]
+	fresh.Stop()
+	f(fresh.Datadir)
+	fresh.Restart("--read-only=1")
+}
+
+// installs has a host, whose server was ended, have other data.
+func (s *dbSite) installs(host, from string) {
+	s.t.Helper()
 	for limit := time.Now().Add(dbPatience); s.pid(host) != 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(limit) {
 			s.t.Fatalf("the server of %s runs on", host)
 		}
 	}
-	fresh.Stop()
-	err := os.RemoveAll(db.Datadir)
+	err := os.RemoveAll(s.dbs[host].Datadir)
 	if err == nil {
-		err = exec.Command("cp", "-a", fresh.Datadir, db.Datadir).Run()
+		err = exec.Command("cp", "-a", from, s.dbs[host].Datadir).Run()
 	}
 	if err != nil {
-		s.t.Fatalf("empty the server of %s: %v", host, err)
+		s.t.Fatalf("replace the disk of %s: %v", host, err)
 	}
-	fresh.Restart("--read-only=1")
 }
 
 // says waits until whoever watches says that a host has something.

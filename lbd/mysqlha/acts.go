@@ -133,18 +133,7 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 	case ActAgree:
 		return r.store(ctx, func(rec *Record) { rec.Durability = string(c.MySQL.Durability) })
 	case ActRelease:
-		if _, err := r.unspoilt(ctx, c, o, m); err != nil {
-			return err
-		}
-		// The kill marks the server not to start as the primary in the epoch of its order: it is to, so that is the one before. Whoever waits hears nothing any more, so that nobody takes what only this server
-		// has for acknowledged.
-		if err := r.store(ctx, func(rec *Record) {
-			rec.Epoch++
-			rec.Note(Event{At: r.clock.Now(), Epoch: rec.Epoch, What: a.Host + " is ended, and starts again, read-only: " + a.Why, By: by})
-		}); err != nil {
-			return err
-		}
-		return do(fenceBound, func(ctx context.Context) error { return local.Kill(ctx, order, a.Why) })
+		return r.release(ctx, c, o, a, m, by)
 	case ActForget:
 		return r.store(ctx, func(rec *Record) {
 			delete(rec.Fenced, a.Host)
@@ -330,16 +319,7 @@ func (r *Runner) silence(ctx context.Context, m Member) error {
 
 // shut has the cluster do without an acker that is away: the primary's host hears nothing of it until it was told. Others have all.
 func (r *Runner) shut(ctx context.Context, c *Cluster, m, primary Member) error {
-	order := r.order()
-	if err := r.store(ctx, func(rec *Record) {
-		if !slices.Contains(rec.Shut, m.Host) {
-			rec.Shut = append(rec.Shut, m.Host)
-			slices.Sort(rec.Shut)
-		}
-	}); err != nil {
-		return err
-	}
-	if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Cut(ctx, order, m.anything()) }); err != nil {
+	if err := r.shutOut(ctx, r.order(), m, primary); err != nil {
 		return err
 	}
 	if err := r.unheard(ctx, c, m); err != nil {

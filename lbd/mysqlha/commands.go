@@ -252,15 +252,15 @@ func (w *Watch) edit(ctx context.Context, edit func(rec *Record) string, by stri
 
 // Rejoin begins to make a server a replica again, in the background: by what it has where that can be, else by a clone.
 func (w *Watch) Rejoin(ctx context.Context, host, by string) (Done, error) {
-	return w.background(ctx, Action{Act: ActRejoin, Host: host, For: OldPrimary, Why: "asked for by " + by}, true)
+	return w.background(ctx, Action{Act: ActRejoin, Host: host, For: OldPrimary, Why: "asked for by " + by}, by, true)
 }
 
 // Clone begins to make a server a copy of another, in the background: its data are replaced. from "" = the best.
 func (w *Watch) Clone(ctx context.Context, from, to, by string) (Done, error) {
-	return w.background(ctx, Action{Act: ActClone, Host: to, From: from, For: ReplicaNew, Asked: true, Why: "asked for by " + by}, false)
+	return w.background(ctx, Action{Act: ActClone, Host: to, From: from, For: ReplicaNew, Asked: true, Why: "asked for by " + by}, by, false)
 }
 
-func (w *Watch) background(ctx context.Context, a Action, mark bool) (Done, error) {
+func (w *Watch) background(ctx context.Context, a Action, by string, mark bool) (Done, error) {
 	return w.command(ctx, func(_ context.Context, c *Cluster, o *Observations, d *Done) error {
 		if err := needRecord(c); err != nil {
 			return err
@@ -270,6 +270,11 @@ func (w *Watch) background(ctx context.Context, a Action, mark bool) (Done, erro
 		}
 		_, member := c.Member(a.Host)
 		p := o.Servers[c.Record.Primary]
+		if a.Act == ActClone && member && a.Host != c.Record.Primary && c.Record.Intent == nil && p.answers(o.Now) && uncopyable(c, o) {
+			if from := cmp.Or(a.From, cloneFrom(c, o, a.Host)); from == c.Record.Primary || from == "" && o.lent(c.Record.Primary) { // that does not end, either
+				return w.released(c, o, a.Host, by, d)
+			}
+		}
 		switch {
 		case !member:
 			return cannotDo("%s is no member of %s: hostmesh tag add %[1]s %[2]s -m WHY makes it one", a.Host, c.Tag)

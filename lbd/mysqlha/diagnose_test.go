@@ -127,6 +127,15 @@ func (x *seen) choked() {
 	}
 }
 
+// forsaken has db2 alone acknowledge, and be away; db3 is to be a copy of db1, where writes wait.
+func (x *seen) forsaken() {
+	x.c.Record.Ackers = []string{"db2"}
+	x.silent("db2")
+	x.edit("db1", func(s *Sight) { s.Facts.Semi.Clients, s.Facts.Semi.Waiting, s.Wrote = 1, 2, now.Add(-20*time.Second) })
+	x.edit("db2", func(s *Sight) { s.IORan = now.Add(-20 * time.Second) })
+	empty(x, "db3")
+}
+
 // stuck has sessions wait at the primary for what all replicas have had for long.
 func (x *seen) stuck() {
 	x.edit("db1", func(s *Sight) { s.Facts.Semi.Waiting, s.Wrote = 3, now.Add(-5*time.Second) })
@@ -602,6 +611,10 @@ var cases = []struct {
 			x.edit(host, func(s *Sight) { s.Facts.Uptime = time.Minute })
 		}
 	}},
+	{"the same, and nobody counts", PrimaryChoked, ActRelease, func(x *seen) {
+		x.choked()
+		x.c.Record.Ackers = nil
+	}},
 	{"the same, and a person decides", PrimaryChoked, ActPage, func(x *seen) {
 		x.c.MySQL.Failover = section.Manual
 		x.choked()
@@ -641,7 +654,26 @@ var cases = []struct {
 			s.Facts.Replica, s.Facts.Binlog, s.Facts.Current, s.Facts.Received, s.Facts.Semi.Acker = nil, "", "", "", false
 		})
 	}},
-	{"the same, and a person decides", ReplicaNew, ActNone, func(x *seen) {
+	{"the only one that acknowledges is away, writes wait for it, and a new member is there", ReplicaDown, ActRelease, func(x *seen) {
+		x.forsaken()
+	}},
+	{"the same, and it was there a moment ago", ReplicaDown, ActNone, func(x *seen) {
+		x.forsaken()
+		x.edit("db2", func(s *Sight) { s.IORan = now.Add(-9 * time.Second) })
+	}},
+	{"the same, and something was written a moment ago", ReplicaDown, ActClone, func(x *seen) {
+		x.forsaken()
+		x.edit("db1", func(s *Sight) { s.Wrote = now.Add(-2 * time.Second) })
+	}},
+	{"the same, and more are connected that acknowledge", ReplicaDown, ActNone, func(x *seen) {
+		x.forsaken()
+		x.edit("db1", func(s *Sight) { s.Facts.Semi.Clients = 2 })
+	}},
+	{"the same, and the one that is away was deleted", ReplicaNew, ActNone, func(x *seen) {
+		x.forsaken()
+		x.c.Members, x.c.Others = []Member{x.c.Members[0], x.c.Members[2]}, []Member{{Host: "db2", Unfit: notInHostDB}}
+	}},
+	{"the only one that acknowledged has lost its data, is counted no more, and a person decides", ReplicaNew, ActNone, func(x *seen) {
 		x.c.MySQL.Failover = section.Manual
 		x.c.Record.Ackers, x.c.Members = nil, x.c.Members[:2]
 		x.edit("db1", func(s *Sight) { s.Facts.Semi.Clients, s.Facts.Semi.Waiting = 0, 8 })

@@ -155,7 +155,11 @@ func (d *diagnosing) ackers() {
 		ok := s.answers(o.Now) && s.Facts.Replica != nil && s.Facts.Replica.IO == "Yes" && c.follows(s.Facts, r.Primary)
 		switch {
 		case !member:
-			d.add(AckerLeaving, host, host+" is no member any more, and is to acknowledge no longer", nil, "")
+			remedy := ""
+			if m, ok := c.Known(host); !ok || !m.Addr.IsValid() {
+				remedy = "it has no address in HostDB by which it could be shut out: until another counts, give it that which it had (hostmesh db set hosts/" + host + "/Network/IP ADDRESS -m WHY)"
+			}
+			d.add(AckerLeaving, host, host+" is no member any more, and is to acknowledge no longer", nil, remedy)
 		case ok && !sameStart(r.Starts[host], o.began(s)):
 			d.add(AckerRestarted, host, host+" was started anew, or set to follow anew: what it had received and not applied is fetched again; until it has all, no failover counts on it", nil, "")
 		case ok && !s.Facts.Semi.Acker:

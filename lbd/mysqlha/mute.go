@@ -61,9 +61,9 @@ func (d *diagnosing) choked() {
 		return
 	}
 	var evidence []string
-	for _, h := range c.Record.Ackers {
-		if s := o.Servers[h]; s.answers(o.Now) && c.follows(s.Facts, host) && s.Facts.Replica.IO != "Yes" && s.Facts.Replica.IOErrno == tooMany {
-			evidence = append(evidence, fmt.Sprintf("%s: %s", h, shorten(s.Facts.Replica.IOError)))
+	for _, m := range c.Members { // whether it counts or not: it would acknowledge
+		if s := o.Servers[m.Host]; s.answers(o.Now) && c.follows(s.Facts, host) && s.Facts.Replica.IO != "Yes" && s.Facts.Replica.IOErrno == tooMany {
+			evidence = append(evidence, fmt.Sprintf("%s: %s", m.Host, shorten(s.Facts.Replica.IOError)))
 		}
 	}
 	if len(evidence) == 0 {

@@ -151,6 +151,14 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 	if isStuck && refuses(c, o) == "" {
 		return Action{Act: ActFailover, Host: r.Primary, For: stuck.Name, Why: stuck.Text}
 	}
+	if o.lent(r.Primary) { // a copy that was begun does not end, either
+		if away, yes := forsaken(c, o); yes {
+			if a, ok := release(c, o, forNew(c, o, away, cmp.Or(o.Lends[r.Primary], "another host"))); ok {
+				a.For = ReplicaNew
+				return a
+			}
+		}
+	}
 	single, left := has(list, PrimaryAlone, "")
 	if left && alone(c, o) == "" && !resting(o, restSwitchover) {
 		return Action{Act: ActSwitchover, Host: r.Primary, To: heir(c, o), For: PrimaryAlone, Why: single.Text}
@@ -460,8 +468,11 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 			return act(ActFollow, "all that it has is the primary's too")
 		}
 		from := cloneFrom(c, o, host)
-		if from == r.Primary && c.unheard() && !p.Facts.ReadOnly && p.Facts.Semi.Waiting > 0 {
-			return release(c, o, fmt.Sprintf("%d writes wait there for the acknowledgement of nobody, and while they do no copy can be made of it, which %s is to be", p.Facts.Semi.Waiting, host))
+		if from == r.Primary && uncopyable(c, o) {
+			if away, yes := forsaken(c, o); yes {
+				return release(c, o, forNew(c, o, away, host))
+			}
+			return Action{}, false // a copy would not end before who is away comes back
 		}
 		if from != "" {
 			return Action{Act: ActClone, Host: host, From: from, Why: d.Text}, true
@@ -501,15 +512,6 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		}
 	}
 	return Action{}, false
-}
-
-// release ends a primary whose writes wait without end, where no other takes over: it has all, and goes on as soon as a replica acknowledges. What the server's own timeout ends is waited for.
-func release(c *Cluster, o *Observations, why string) (Action, bool) {
-	p := o.Servers[c.Record.Primary]
-	if c.MySQL.Failover != section.Auto || !p.Agent || resting(o, c.Record.Primary) || len(hurried(p.Facts, true)) > 0 {
-		return Action{}, false
-	}
-	return Action{Act: ActRelease, Host: c.Record.Primary, Why: why}, true
 }
 
 // spare reports whether an acker can be counted no more without that a failover loses what it acknowledged: another has all, or nobody is counted then,

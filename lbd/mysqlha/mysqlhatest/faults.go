@@ -134,6 +134,9 @@ func (w *World) Flush(host string) {
 	})
 }
 
+// PurgeLogs has a server forget the log of what it has done so far, as it does by and by.
+func (w *World) PurgeLogs(host string) { w.with(host, func(b *box) { b.purged = len(b.log) }) }
+
 // flushed reports whether a person has taken away what keeps a primary from hearing a replica. mu is held.
 func flushed(replica, source *box) bool {
 	key := replica.addr.String() + ":0"

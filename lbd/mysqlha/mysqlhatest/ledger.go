@@ -28,9 +28,19 @@ func (w *World) try(ctx context.Context, host string, anyway bool) (id int, ok b
 func (w *World) write(ctx context.Context, host string, id int, anyway bool) (ok bool) {
 	w.mu.Lock()
 	b := w.boxes[host]
-	if b == nil || !b.running || b.frozen || b.dead || b.closed || (b.readOnly || b.refusing) && !anyway {
+	for { // one group of transactions waits to be acknowledged, the next is in the log behind it; others are not written before
+		if b == nil || !b.running || b.frozen || b.dead || b.closed || (b.readOnly || b.refusing) && !anyway {
+			w.mu.Unlock()
+			return false
+		}
+		if !b.semi || b.lapsed || len(b.waiting) < 2 {
+			break
+		}
 		w.mu.Unlock()
-		return false
+		if err := pass(ctx, tick); err != nil {
+			return false
+		}
+		w.mu.Lock()
 	}
 	b.log = append(b.log, txn{server: b.id, seq: b.last().seq + 1, id: id})
 	i := len(b.log) - 1

@@ -408,7 +408,7 @@ func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progres
 	}
 	// The real program waits for the end of what is being committed.
 	for n := 0; l.w.commits(from); n++ {
-		if n == 50 {
+		if n == 1200 {
 			return "", fmt.Errorf("the copy of %s does not end, for writes wait there to be acknowledged", from)
 		}
 		if err := pass(ctx, 100*time.Millisecond); err != nil {
