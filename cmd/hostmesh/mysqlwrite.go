@@ -207,7 +207,8 @@ func (a *app) mysqlCloneCommand() *cobra.Command {
 		Long: `Replaces the data of TO by a copy of FROM, and has it replicate from the
 primary. FROM should be a replica: a copy of the primary makes its writes wait.
 FROM may be "-": the best replica. TO must be a member of the tag, and not the
-primary.`,
+primary. Where writes wait for replicas that are gone, the primary is ended once
+before, and takes writes again when TO acknowledges.`,
 		Example:           `  hostmesh mysql clone shop-db - db4.dc1.example.com`,
 		Args:              cobra.ExactArgs(3),
 		ValidArgsFunction: a.completeMySQLTags,
