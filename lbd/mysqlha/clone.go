@@ -9,7 +9,7 @@ import (
 
 // clone makes a host's server a copy of another's, compares it, and has it follow the primary.
 func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, order Order, progress func(CloneProgress)) error {
-	local, server := r.cfg.World.Local(m), r.cfg.World.Server(m)
+	local := r.cfg.World.Local(m)
 	if progress == nil {
 		progress = func(CloneProgress) {}
 	}
@@ -23,8 +23,7 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 	}
 	began := time.Now()
 	var position string
-	history, err := r.ready(ctx, c, from, primary)
-	if err == nil {
+	if err = r.ready(ctx, c, from, primary); err == nil {
 		err = r.bounded(ctx, longBound, func(ctx context.Context) (err error) {
 			position, err = local.Clone(ctx, order, from, progress)
 			return err
@@ -36,20 +35,11 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 	}
 	r.log.Info("a server was made a copy of another", "host", m.Host, "from", from, "position", position, "took", time.Since(began).Round(time.Millisecond).String())
 	r.remember("%s was made a copy of %s", m.Host, from)
-	f, err := r.observe(ctx, m)
+	of, err := r.observe(ctx, primary)
 	if err != nil {
 		return err
 	}
-	// Its binary log is empty, and would say that it never had what others have: once it is the primary they would be taken for servers with errant transactions.
-	if has := Inherited(f.Flavour, history, position); has != "" {
-		if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return server.Inherit(ctx, has) }); err != nil {
-			return fmt.Errorf("have %s know what its copy has: %w", m.Host, err)
-		}
-		if f, err = r.observe(ctx, m); err != nil {
-			return err
-		}
-	}
-	of, err := r.observe(ctx, primary)
+	f, err := r.endow(ctx, c, m, from, of)
 	if err != nil {
 		return err
 	}
@@ -67,27 +57,43 @@ func (r *Runner) clone(ctx context.Context, c *Cluster, m Member, from string, o
 	return nil
 }
 
-// ready waits until a donor has applied all that the primary has now, and returns what its log says then, all of which will be in the copy. A copy of one that is behind would have to receive what
-// the host that becomes it may have written itself, and would skip that. See Forgotten.
-func (r *Runner) ready(ctx context.Context, c *Cluster, from string, primary Member) (history string, err error) {
+// endow has a copy say by its binary log that it has what it has, and returns what it says then: that log is empty, and would say that it never had what others have. Once it is the primary they would be taken for servers with
+// errant transactions. Whoever made the copy may have been gone before it came to that. of is the primary.
+func (r *Runner) endow(ctx context.Context, c *Cluster, m Member, from string, of Facts) (Facts, error) {
+	f, err := r.observe(ctx, m)
+	if err != nil || f.Binlog != "" {
+		return f, err
+	}
+	history := of.Binlog
+	if donor, ok := c.Known(from); ok && from != c.Record.Primary {
+		if said, err := r.observe(ctx, donor); err == nil { // it may have transactions of its own, which are in the copy
+			history = said.Binlog
+		}
+	}
+	has := Inherited(f.Flavour, history, f.Current)
+	if has == "" {
+		return f, nil
+	}
+	if err := r.bounded(ctx, openBound, func(ctx context.Context) error { return r.cfg.World.Server(m).Inherit(ctx, has) }); err != nil {
+		return f, fmt.Errorf("have %s know what its copy has: %w", m.Host, err)
+	}
+	return r.observe(ctx, m)
+}
+
+// ready waits until a donor has applied all that the primary has now. A copy of one that is behind would have to receive what the host that becomes it may have written itself, and would skip that. See Forgotten.
+func (r *Runner) ready(ctx context.Context, c *Cluster, from string, primary Member) error {
 	donor, ok := c.Known(from)
-	if !ok {
-		return "", nil
+	if !ok || from == primary.Host {
+		return nil
 	}
-	if from != primary.Host {
-		f, err := r.observe(ctx, primary)
-		if err != nil {
-			return "", err
-		}
-		if err := r.bounded(ctx, applyBound, func(ctx context.Context) error { return r.cfg.World.Server(donor).WaitApplied(ctx, f.Current) }); err != nil {
-			return "", fmt.Errorf("wait until %s, of which a copy is made, has all: %w", from, err)
-		}
-	}
-	f, err := r.observe(ctx, donor)
+	f, err := r.observe(ctx, primary)
 	if err != nil {
-		return "", fmt.Errorf("ask %s what it has: %w", from, err)
+		return err
 	}
-	return f.Binlog, nil
+	if err := r.bounded(ctx, applyBound, func(ctx context.Context) error { return r.cfg.World.Server(donor).WaitApplied(ctx, f.Current) }); err != nil {
+		return fmt.Errorf("wait until %s, of which a copy is made, has all: %w", from, err)
+	}
+	return nil
 }
 
 // attach has a server follow the primary, and not acknowledge yet.

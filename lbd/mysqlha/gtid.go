@@ -351,8 +351,8 @@ func (g GTIDs) ofServer(id uint32) (its, others GTIDs) {
 	return its, others
 }
 
-// Inherited is what the binary log of a copy is to say that it has: what that of the server has said, of which it is a copy, before the copy was begun, and its position. The
-// order matters: the last of a domain is the newest. "" = nothing needs to be said: there is nothing, or the flavour keeps it by itself.
+// Inherited is what the binary log of a copy is to say that it has: its position, and of what a server of the same history has said since, whose copy it may be, all that is not after that. What is
+// newer of one that wrote before, too, the copy gets when it follows. The order matters: the last of a domain is the newest. "" = nothing needs to be said: there is nothing, or the flavour keeps it by itself.
 func Inherited(flavour, history, position string) string {
 	at, err := parseMaria(position)
 	if flavour != MariaDB || err != nil || len(at) == 0 {
@@ -362,10 +362,11 @@ func Inherited(flavour, history, position string) string {
 		return ""
 	}
 	var out []string
+	domains := GTIDs{last: at}.domains()
 	for part := range strings.SplitSeq(history, ",") {
 		one, _ := parseMaria(part)
-		for k := range one {
-			if _, newer := at[k]; !newer {
+		for k, seq := range one {
+			if _, newer := at[k]; !newer && seq <= domains[k.domain] {
 				out = append(out, strings.TrimSpace(part))
 			}
 		}

@@ -37,11 +37,11 @@ func (r *Runner) verify(ctx context.Context, c *Cluster, m Member, order Order, 
 	case st.Copy.Differs != "":
 		return fmt.Errorf("%s is known to differ: %w", m.Host, ErrDiffers)
 	}
-	f, err := r.observe(ctx, m)
+	of, err := r.observe(ctx, primary)
 	if err != nil {
 		return err
 	}
-	of, err := r.observe(ctx, primary)
+	f, err := r.endow(ctx, c, m, st.Copy.From, of) // whoever made the copy may have been gone before
 	if err != nil {
 		return err
 	}

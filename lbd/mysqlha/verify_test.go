@@ -97,6 +97,37 @@ func TestACopyCountsWhenItWasCompared(t *testing.T) {
 	})
 }
 
+// Who made a copy is gone before it has said of it what it has: the next one does. Else all would seem to have transactions of their own when the copy is the primary.
+func TestACopyWhoseMakerIsGoneKnowsWhatItHas(t *testing.T) {
+	in(t, 3, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+		c := write(t, w)
+		time.Sleep(time.Second)
+		if _, err := h.Switchover(t.Context(), "b", "somebody", "a test"); err != nil { // so that two have written
+			t.Fatal(err)
+		}
+		settle(t, w, time.Minute, "a whole cluster", whole(w, 3))
+		time.Sleep(time.Second)
+		if _, err := h.Clone(t.Context(), "", "c", "somebody"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond)
+		if w.Copy("c") == nil {
+			t.Fatal("no copy is made")
+		}
+		h.Kill()
+		h = w.Hold("another", nil, nil, logger())
+		settle(t, w, time.Minute, "a whole cluster", whole(w, 3))
+		settle(t, w, time.Minute, "c takes the writes", func() bool { _, err := h.Switchover(t.Context(), "c", "somebody", "a test"); return err == nil })
+		settle(t, w, time.Minute, "a whole cluster", whole(w, 3))
+		time.Sleep(time.Second)
+		if d := h.Picture().Diagnoses; d[0].Name != mysqlha.Well {
+			t.Errorf("it is said: %+v", d)
+		}
+		c.end()
+		nothingLost(t, w)
+	})
+}
+
 // A cut from who is the primary by now, of a failover that a copy missed, or whose order came late, keeps nobody from comparing it.
 func TestACopyThatIsCutFromThePrimaryIsCompared(t *testing.T) {
 	grown(t, func(t *testing.T, w *mysqlhatest.World, _ *mysqlhatest.Holder, join func()) {

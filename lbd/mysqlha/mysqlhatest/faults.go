@@ -242,6 +242,7 @@ func (w *World) Empty(host string) {
 // Wipe has the server of a host have no data, as after its disk was replaced. The record does not know.
 func (w *World) Wipe(host string) {
 	w.with(host, func(b *box) {
+		b.unlogged, b.inherited = 0, nil
 		b.log, b.lasts, b.relay, b.source, b.io, b.sql, b.acker, b.ioState, b.copy, b.tampered = nil, nil, nil, "", false, false, false, "No", nil, false
 	})
 }

@@ -388,6 +388,7 @@ func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progres
 		}
 		b.cloning = true
 		b.end(mysqlha.ProcessStopped, "its data is replaced")
+		b.unlogged, b.inherited = 0, nil
 		b.relay, b.source, b.log, b.lasts, b.copy = nil, "", nil, nil, &mysqlha.Unverified{From: from}
 		l.w.boxes[from].lends++
 		return nil
@@ -395,12 +396,32 @@ func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progres
 	if err != nil {
 		return "", err
 	}
+	type end struct {
+		position string
+		err      error
+	}
+	ended := make(chan end, 1)
+	go func() { // the host goes on when whoever asked for it is gone
+		position, err := l.copies(l.w.ctx, from, func(p mysqlha.CloneProgress) {
+			if progress != nil && ctx.Err() == nil {
+				progress(p)
+			}
+		})
+		ended <- end{position, err}
+	}()
+	select {
+	case e := <-ended:
+		return e.position, e.err
+	case <-ctx.Done():
+		return "", fmt.Errorf("agent of %s: %w: %w", l.host, mysqlha.ErrUnreachable, context.Cause(ctx))
+	}
+}
+
+// copies makes the copy that was begun.
+func (l *local) copies(ctx context.Context, from string, progress func(mysqlha.CloneProgress)) (string, error) {
 	defer l.w.with(from, func(b *box) { b.lends-- })
 	defer l.w.with(l.host, func(b *box) { b.cloning = false })
 	for i := range 4 {
-		if progress == nil {
-			break
-		}
 		progress(mysqlha.CloneProgress{Step: "backup", Bytes: int64(i) << 20, Total: 4 << 20})
 		if err := pass(ctx, 100*time.Millisecond); err != nil {
 			return "", err
@@ -416,7 +437,7 @@ func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progres
 		}
 	}
 	pos := ""
-	err = l.tell(ctx, "clone", nil, func(b *box) error {
+	err := l.tell(ctx, "clone", nil, func(b *box) error {
 		src := l.w.boxes[from]
 		if src == nil || !src.running || src.dead || !l.w.link(from, l.host) {
 			return fmt.Errorf("the copy of %s broke off", from)
@@ -429,6 +450,7 @@ func (l *local) Clone(ctx context.Context, o mysqlha.Order, from string, progres
 			}
 			b.log = append(b.log, t)
 		}
+		b.unlogged, b.inherited = len(b.log), nil
 		b.marked, b.spoilt, b.tampered = "", false, src.tampered
 		b.shut, b.closed = false, false
 		b.begin(mysqlha.AsReplica)

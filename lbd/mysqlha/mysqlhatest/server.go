@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -125,7 +126,8 @@ func (s *server) ask(ctx context.Context, what string, f func(b *box) error) err
 // state is what the log has, the last of each server. It is brought up to date at the cost of what came.
 func (b *box) state() string {
 	if b.stateAt > len(b.log) || b.lasts == nil {
-		b.lasts, b.stateAt = map[uint32]uint64{}, 0
+		b.lasts, b.stateAt = map[uint32]uint64{}, b.unlogged
+		maps.Copy(b.lasts, b.inherited)
 	}
 	for _, t := range b.log[b.stateAt:] {
 		b.lasts[t.server] = max(b.lasts[t.server], t.seq)
@@ -270,9 +272,23 @@ func (s *server) SetSource(ctx context.Context, on bool) error {
 	})
 }
 
-// Inherit implements mysqlha.Server: a copy has the log of whose copy it is.
-func (s *server) Inherit(ctx context.Context, _ string) error {
-	return s.ask(ctx, "inherit", func(*box) error { return nil })
+// Inherit implements mysqlha.Server: the log of a copy has nothing of what came with it.
+func (s *server) Inherit(ctx context.Context, history string) error {
+	return s.ask(ctx, "inherit", func(b *box) error {
+		if len(b.log) > b.unlogged {
+			return fmt.Errorf("%s: its binary log is not empty", s.host)
+		}
+		b.inherited, b.lasts = map[uint32]uint64{}, nil
+		for part := range strings.SplitSeq(history, ",") {
+			var domain, id uint32
+			var seq uint64
+			if _, err := fmt.Sscanf(strings.TrimSpace(part), "%d-%d-%d", &domain, &id, &seq); err != nil {
+				return fmt.Errorf("%s: inherit %q: %w", s.host, history, err)
+			}
+			b.inherited[id] = seq
+		}
+		return nil
+	})
 }
 
 // SetAcker implements mysqlha.Server.

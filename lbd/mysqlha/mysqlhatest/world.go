@@ -86,7 +86,10 @@ type box struct {
 	// Of the server, on disk.
 	log   []txn // the binary log
 	relay []txn // received and not applied
-	// lasts are the last of each server in log, up to stateAt.
+	// unlogged is how much of log came with a copy, so that the binary log has nothing of it; inherited is what that says instead.
+	unlogged  int
+	inherited map[uint32]uint64
+	// lasts are the last of each server in the binary log, up to stateAt.
 	lasts   map[uint32]uint64
 	stateAt int
 	source  string
