@@ -297,7 +297,8 @@ func (x *storm) tick() {
 			})
 			x.say("box4 was no member when the primary changed, and has what nobody else has: a person has it made a copy (%v)", err)
 		}
-		if r := c.Record; x.acks && r.LastFailover != nil && r.AckedBy == "" && r.Intent == nil {
+		// Only another primary ends that the one there is has lost its data: a person acknowledges the failover before in any round.
+		if r := c.Record; (x.acks || c.Verdict.Name == string(mysqlha.PrimaryLost)) && r.LastFailover != nil && r.AckedBy == "" && r.Intent == nil {
 			x.orders(func(ctx context.Context, b *box) error {
 				_, err := b.api.AckMySQL(ctx, shopTag, api.MySQLNote{Log: "seen"})
 				return err
