@@ -22,13 +22,13 @@ func release(c *Cluster, o *Observations, why string) (Action, bool) {
 // uncopyable reports whether no copy of the primary would end as it stands: writes wait there, and nothing was written since. Under load some wait at any time, and each for a moment.
 func uncopyable(c *Cluster, o *Observations) bool {
 	p := o.Servers[c.Record.Primary]
-	return c.Strict() && !p.Facts.ReadOnly && p.Facts.Semi.Waiting > 0 && (c.unheard() || o.Now.Sub(p.Wrote) >= stuckAfter)
+	return c.Strict() && !p.Facts.ReadOnly && p.Facts.Semi.Waiting > 0 && o.Now.Sub(p.Wrote) >= stuckAfter
 }
 
 // forsaken reports whether, beside that, all who count have been away for so long that another is to be made in their place; the list is of them.
 func forsaken(c *Cluster, o *Observations) (away []string, yes bool) {
-	// The server finds out late that a host has gone: it counts its replica as connected till then.
-	if !uncopyable(c, o) || o.Servers[c.Record.Primary].Facts.Semi.Clients > len(c.Record.Ackers) {
+	// The server finds out late that a host has gone: it counts its replica as connected till then. More than that are others, who acknowledge.
+	if !uncopyable(c, o) || !c.unheard() && o.Servers[c.Record.Primary].Facts.Semi.Clients > len(c.Record.Ackers) {
 		return nil, false
 	}
 	for _, host := range c.Record.Ackers {
