@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,11 +77,16 @@ func (c *cluster) muted(p *box, replicas []*box) bool {
 	mustDo(t, unix.PtraceInterrupt(list[0]))
 	_, err := unix.Wait4(list[0], nil, unix.WALL, nil)
 	mustDo(t, err)
+	goesOn := sync.OnceValue(func() error { return unix.PtraceDetach(list[0]) })
+	defer func() { _ = goesOn() }() // a server with a thread that stands does not end
 	all("START SLAVE IO_THREAD")
-	p.server.Await(strconv.Itoa(len(replicas)), clientsOf)
+	came := p.counts(len(replicas))
 	all("STOP SLAVE IO_THREAD")
-	p.server.Await("0", clientsOf)
-	mustDo(t, unix.PtraceDetach(list[0]))
+	went := p.counts(0)
+	mustDo(t, goesOn())
+	if !came || !went { // it was another thread, which they need
+		return false
+	}
 	// What they have left behind ends within a second, or never.
 	for range 30 {
 		if p.server.Text("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE='Waiting to finalize termination'") == "0" {
@@ -89,6 +95,20 @@ func (c *cluster) muted(p *box, replicas []*box) bool {
 		time.Sleep(100 * time.Millisecond)
 	}
 	return true
+}
+
+// counts waits until a primary counts so many replicas as connected that acknowledge, and reports whether it came to that.
+func (b *box) counts(n int) bool {
+	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(b.w.t.Context(), 2*time.Second)
+		has := -1
+		err := b.server.Root().QueryRowContext(ctx, clientsOf).Scan(&has)
+		cancel()
+		if err == nil && has == n {
+			return true
+		}
+	}
+	return false
 }
 
 // TestMute: a primary that lets replicas in and sends them nothing is freed while it takes no writes, and replaced by itself when writes wait.
