@@ -131,6 +131,7 @@ func (x *seen) choked() {
 func (x *seen) forsaken() {
 	x.c.Record.Ackers = []string{"db2"}
 	x.silent("db2")
+	x.agentGone("db2")
 	x.edit("db1", func(s *Sight) { s.Facts.Semi.Clients, s.Facts.Semi.Waiting, s.Wrote = 1, 2, now.Add(-20*time.Second) })
 	x.edit("db2", func(s *Sight) { s.IORan = now.Add(-20 * time.Second) })
 	empty(x, "db3")
@@ -660,6 +661,22 @@ var cases = []struct {
 	{"the same, and it was there a moment ago", ReplicaDown, ActNone, func(x *seen) {
 		x.forsaken()
 		x.edit("db2", func(s *Sight) { s.IORan = now.Add(-9 * time.Second) })
+	}},
+	{"the same, and its agent is there", ReplicaDown, ActNone, func(x *seen) {
+		x.forsaken()
+		x.edit("db2", func(s *Sight) { s.Agent = true })
+	}},
+	{"the same, and its agent says that it has ended", ReplicaDown, ActRelease, func(x *seen) {
+		x.forsaken()
+		x.died("db2")
+		x.o.Rest = map[string]time.Time{"db2": now.Add(time.Minute)} // it does not start
+	}},
+	{"the same, and it answers, and does not get through to the primary", ReplicaStopped, ActResume, func(x *seen) {
+		x.forsaken()
+		x.edit("db2", func(s *Sight) {
+			s.Agent, s.Cause, s.Answered = true, "", now.Add(-50*time.Millisecond)
+			s.Facts.Replica.IO = "Connecting"
+		})
 	}},
 	{"the same, and something was written a moment ago", ReplicaDown, ActClone, func(x *seen) {
 		x.forsaken()

@@ -25,15 +25,17 @@ func uncopyable(c *Cluster, o *Observations) bool {
 	return c.Strict() && !p.Facts.ReadOnly && p.Facts.Semi.Waiting > 0 && o.Now.Sub(p.Wrote) >= stuckAfter
 }
 
-// forsaken reports whether, beside that, all who count have been away for so long that another is to be made in their place; the list is of them.
-func forsaken(c *Cluster, o *Observations) (away []string, yes bool) {
+// forsaken reports whether, beside that, all who count have been gone for so long that another is to be made in their place; the list is of them. One whose agent is there is not gone unless that says that its process is: it may go on any moment, and
+// this node may be on its host, which the primary would hear nothing of.
+func forsaken(c *Cluster, o *Observations) (gone []string, yes bool) {
 	// The server finds out late that a host has gone: it counts its replica as connected till then. More than that are others, who acknowledge.
 	if !uncopyable(c, o) || !c.unheard() && o.Servers[c.Record.Primary].Facts.Semi.Clients > len(c.Record.Ackers) {
 		return nil, false
 	}
 	for _, host := range c.Record.Ackers {
 		m, _ := c.Known(host)
-		if s := o.Servers[host]; s.acked().IsZero() || o.Now.Sub(s.acked()) <= ackerPatience || !m.Addr.IsValid() { // the last could not be shut out
+		s := o.Servers[host]
+		if s.acked().IsZero() || o.Now.Sub(s.acked()) <= ackerPatience || s.lives(o.Now) || s.Agent && !s.down() || !m.Addr.IsValid() { // the last could not be shut out
 			return nil, false
 		}
 	}
@@ -100,6 +102,9 @@ func (r *Runner) forsake(ctx context.Context, c *Cluster, o *Observations, prima
 	}
 	for _, host := range away {
 		m, _ := c.Known(host)
+		if o.Servers[host].Agent {
+			continue // its process has ended, and does not acknowledge when it starts
+		}
 		if err := r.shutOut(ctx, order, m, primary); err != nil {
 			return nil, err
 		}
