@@ -88,6 +88,23 @@ func (b *box) tidy() {
 	b.noSecrets()
 }
 
+// TestADonorThatWasKilledLendsNoMore: an agent that was killed while a copy was given takes note that none is, also where it hears of the server only when it runs already. Else nobody would be made a copy of that for ever.
+func TestADonorThatWasKilledLendsNoMore(t *testing.T) {
+	if !mariadbtest.InNamespaces(t) {
+		return
+	}
+	b := newWorld(t, 1, true).boxes[1]
+	h := b.local()
+	mustDo(t, h.servers[tag].store.note(func(st *state) { st.Donates = true }))
+	mustDo(t, h.Apply(nil))
+	mustDo(t, h.Apply([]Member{b.member()}))
+	until(t, "no copy is given", func() bool {
+		st, err := b.local().servers[tag].store.get()
+		return err == nil && !st.Donates
+	})
+	until(t, "it is reported", func() bool { return !b.last().Lends })
+}
+
 // TestClone: under constant writes a new server becomes a copy of a replica, and follows from its position; from a primary as well; and by a dump where nothing else is there.
 func TestClone(t *testing.T) {
 	if !mariadbtest.InNamespaces(t) {

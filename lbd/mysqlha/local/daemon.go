@@ -21,6 +21,7 @@ func (s *server) run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}()
+	s.h.wg.Go(s.resume)
 	s.h.wg.Go(func() {
 		if err := s.rules.Run(ctx); err != nil {
 			s.h.cfg.Logger.Error("cuts of a database server are not watched", "tag", s.tag, "err", err)

@@ -55,7 +55,7 @@ type donation struct {
 // run ends copies that nobody takes any more.
 func (d *donor) run(ctx context.Context) {
 	d.h.wg.Go(func() {
-		d.h.resume()
+		d.h.clear()
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
@@ -276,20 +276,23 @@ func dataSize(datadir string) int64 {
 	return max(sum, 0)
 }
 
-// resume has servers apply again whose copy was given when an agent before this one ended.
-func (h *Host) resume() {
-	h.mu.Lock()
-	all := h.listLocked()
-	h.mu.Unlock()
+// clear removes what copies have left that were given when an agent before this one ended.
+func (h *Host) clear() {
 	if left, err := filepath.Glob(filepath.Join(h.cfg.Dir, "copy-*")); err == nil {
 		for _, dir := range left {
 			_ = os.RemoveAll(dir) // it has a password, and is the agent's alone
 		}
 	}
-	for _, s := range all {
-		if st, err := s.store.get(); err == nil && st.Donates {
-			s.resumeSQL(true)
-		}
+}
+
+// resume has a server apply again whose copy was given when an agent before this one ended, and take note that none is.
+func (s *server) resume() {
+	d := &s.h.donor
+	d.mu.Lock()
+	gives := d.session != nil && d.session.s.tag == s.tag
+	d.mu.Unlock()
+	if st, err := s.store.get(); err == nil && st.Donates && !gives {
+		s.resumeSQL(true)
 	}
 }
 
