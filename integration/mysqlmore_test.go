@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"hostmesh/node/api"
 )
 
 // crowd takes all connections that the primary has, for a while.
@@ -47,8 +49,7 @@ func (s *dbSite) crowd(last time.Duration) {
 func (s *dbSite) chokes(primary string) {
 	replicas := s.replicas(primary)
 	for _, host := range replicas {
-		s.box(host).kill()
-		s.signals(host, syscall.SIGKILL)
+		s.hostDies(host)
 	}
 	s.await("no connection of the primary is left", func() error {
 		c, err := s.connects(writeVIP)
@@ -69,6 +70,19 @@ func (s *dbSite) chokes(primary string) {
 			return fmt.Errorf("%+v: %w", c.Verdict, err)
 		}
 		return nil
+	})
+}
+
+// hostDies is a power cut of a host that stays away: nobody needs it for a majority when it returns, so that the next can follow.
+func (s *dbSite) hostDies(host string) {
+	s.box(host).kill()
+	s.signals(host, syscall.SIGKILL)
+	s.await("a majority without "+host, func() error {
+		v, err := s.boxes[4].api.DutyVoters(s.t.Context())
+		if err == nil && slices.ContainsFunc(v.Voters, func(x api.DutyVoter) bool { return x.Name == host }) {
+			err = fmt.Errorf("it is a voter: %+v", v.Voters)
+		}
+		return err
 	})
 }
 

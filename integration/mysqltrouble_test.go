@@ -112,8 +112,7 @@ func dbTroubles() []dbFault {
 			gone := s.replicas(primary)
 			s.dbs[primary].Exec("FLUSH BINARY LOGS", "PURGE BINARY LOGS BEFORE NOW()") // else the new one could receive all that was ever written, in place of a copy
 			for _, host := range gone {
-				s.box(host).kill()
-				s.signals(host, syscall.SIGKILL)
+				s.hostDies(host)
 			}
 			was := slices.Clone(s.members)
 			s.members = []string{primary, "box4"}
