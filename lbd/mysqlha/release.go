@@ -56,7 +56,7 @@ func (w *Watch) released(c *Cluster, o *Observations, host, by string, d *Done) 
 	primary := c.Record.Primary
 	away, yes := forsaken(c, o)
 	if !yes {
-		return cannotDo("writes wait on %s to be acknowledged, and while they do no copy of it can be made: wait until %s is back, or has been away for %s (hostmesh mysql status %s)", primary, strings.Join(c.Record.Ackers, " or "), ackerPatience, c.Tag)
+		return cannotDo("writes wait on %s to be acknowledged, and while they do no copy of it can be made: wait until %s is back, or has been away for %s, and its agent as well (hostmesh mysql status %s)", primary, strings.Join(c.Record.Ackers, " or "), ackerPatience, c.Tag)
 	}
 	a := Action{Act: ActRelease, Host: primary, For: ReplicaNew, Why: forNew(c, o, away, host)}
 	err := w.runner.Do(w.run, c, o, a, by)
