@@ -69,6 +69,8 @@ type storm struct {
 	primary  string           // by that
 	most     int              // faults at once
 	replaced bool             // a disk was, in this round
+	burnt    bool             // and that was the primary's
+	killed   bool             // a server was, in this round
 	acks     bool             // failovers are acknowledged, so that another may follow
 	paused   bool             // somebody has paused automatic acts, and is to resume them
 	unsaid   bool             // HostDB does not have the members yet
@@ -210,7 +212,7 @@ func (x *storm) round(n int, deck *[]stormFault) {
 	rng := rand.New(rand.NewPCG(x.seed, uint64(n)+1))
 	faults := min([]int{1, 1, 2, 2, 3}[rng.IntN(5)], x.most)
 	from := time.Now()
-	x.replaced = false
+	x.replaced, x.burnt, x.killed = false, false, false
 	var plan []planned
 	later := func(after time.Duration, do func()) {
 		at := time.Now().Add(after)

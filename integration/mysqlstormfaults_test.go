@@ -71,6 +71,9 @@ func (x *storm) faults() []stormFault {
 			}
 		}},
 		{"all servers killed", 2 * s, 6 * s, func(x *storm, rng *rand.Rand) (string, func()) {
+			if x.burnt {
+				return "", nil
+			}
 			for _, h := range x.members {
 				x.killsServer(h)
 			}
@@ -86,6 +89,9 @@ func (x *storm) faults() []stormFault {
 		{"primary's host dies", 4 * s, 15 * s, hostDies(primary)},
 		{"replica's host dies", 4 * s, 15 * s, hostDies(replica)},
 		{"all members' hosts die", 4 * s, 10 * s, func(x *storm, rng *rand.Rand) (string, func()) {
+			if x.burnt {
+				return "", nil
+			}
 			var names []string
 			for _, h := range x.members {
 				if x.takesHold("agent " + h) {
@@ -182,7 +188,11 @@ func (x *storm) resume() error {
 // killsServer kills a server, if it runs.
 func (x *storm) killsServer(host string) bool {
 	pid := x.pid(host)
-	return pid != 0 && syscall.Kill(pid, syscall.SIGKILL) == nil
+	if pid == 0 || syscall.Kill(pid, syscall.SIGKILL) != nil {
+		return false
+	}
+	x.killed = true
+	return true
 }
 
 type who func(x *storm, rng *rand.Rand) string
@@ -190,7 +200,7 @@ type who func(x *storm, rng *rand.Rand) string
 func killed(of who) func(*storm, *rand.Rand) (string, func()) {
 	return func(x *storm, rng *rand.Rand) (string, func()) {
 		h := of(x, rng)
-		if !x.killsServer(h) {
+		if x.burnt || !x.killsServer(h) {
 			return "", nil
 		}
 		return "kill -9 of the server of " + h, nil
@@ -274,7 +284,7 @@ func agentEnds(of who) func(*storm, *rand.Rand) (string, func()) {
 func hostDies(of who) func(*storm, *rand.Rand) (string, func()) {
 	return func(x *storm, rng *rand.Rand) (string, func()) {
 		h := of(x, rng)
-		if !x.takesHold("agent " + h) {
+		if x.burnt || !x.takesHold("agent "+h) {
 			return "", nil
 		}
 		x.box(h).kill()
@@ -283,14 +293,16 @@ func hostDies(of who) func(*storm, *rand.Rand) (string, func()) {
 	}
 }
 
-// diskReplaced has a host die, and come back with a server that was just installed. Two of them at once would have nobody have what was acknowledged: so it is one of a round.
+// diskReplaced has a host die, and come back with a server that was just installed. Two of them at once would have nobody have what was acknowledged: so it is one of a round. Nor are the primary's data lost in a round in which another
+// server is killed: that one alone may have received what was acknowledged last, and a person has to decide.
 func diskReplaced(of who) func(*storm, *rand.Rand) (string, func()) {
 	return func(x *storm, rng *rand.Rand) (string, func()) {
 		h := of(x, rng)
-		if x.replaced || !x.takesHold("agent "+h) {
+		lost := h == x.primary
+		if x.replaced || lost && x.killed || !x.takesHold("agent "+h) {
 			return "", nil
 		}
-		x.replaced = true
+		x.replaced, x.burnt = true, lost
 		x.box(h).kill()
 		x.killsServer(h)
 		x.installs(h, x.fresh)
