@@ -38,7 +38,9 @@ type Server interface {
 	// server's process ends.
 	Hold(ctx context.Context) error
 
-	// SetReadOnly sets or clears read_only. Setting hangs behind waiters of semi-sync and LOCK TABLES, and returns ErrUnreachable when ctx ends.
+	// SetReadOnly sets or clears read_only. Setting hangs behind waiters of semi-sync and LOCK TABLES, and returns ErrUnreachable when ctx ends. What opens a server (this and Open), has it wait, acknowledge or
+	// start a thread (SetSource, SetAcker, StartSQL, Start, Follow, FollowUntil) is not done after ctx has ended, which the server decides itself, by its own clock: the statement may reach one late that stood still,
+	// or whose network was cut, and others rely on its state by then.
 	SetReadOnly(ctx context.Context, on bool) error
 	// Open clears read_only if the server waits for acknowledgements, which it decides itself, in the statement: ErrUnfit if it does not. So one who was overtaken while that
 	// was on its way opens no server that could acknowledge alone.
@@ -46,8 +48,7 @@ type Server interface {
 	// SetSource has it acknowledge only what a replica has (rpl_semi_sync_master_enabled). Never on a replica: its SQL thread would hang. It is switched off
 	// only while the server is read-only, which it decides itself, too: ErrUnfit; who waits for an acknowledgement would be told that all is well.
 	SetSource(ctx context.Context, on bool) error
-	// SetAcker has a replica acknowledge (rpl_semi_sync_slave_enabled); it counts from the next start of its IO thread. It is never switched on after ctx has ended, which the server decides itself, by its own
-	// clock: a statement that reaches a server late, which stood still or whose network was cut, would have one acknowledge that is counted no more.
+	// SetAcker has a replica acknowledge (rpl_semi_sync_slave_enabled); it counts from the next start of its IO thread.
 	SetAcker(ctx context.Context, on bool) error
 	// StartSQL starts the thread that applies, and never when both threads are stopped with GTIDs: that purges the relay log. ErrPurge then.
 	StartSQL(ctx context.Context) error

@@ -12,27 +12,32 @@ import (
 	"hostmesh/lbd/mysqlha"
 )
 
-// SetReadOnly sets or clears read_only. Where it hangs the server gives up a little before ctx ends, so that it does not happen later,
-// when nobody waits for it any more; MariaDB only.
+// SetReadOnly sets or clears read_only, and not later, when nobody waits for it any more: where setting it hangs the server gives up a little before ctx ends, MariaDB only.
 func (s *Server) SetReadOnly(ctx context.Context, on bool) error {
 	return s.on(ctx, fmt.Sprintf("set read_only to %t", on), func(ctx context.Context, c session) error {
 		// One that is so already, as at each step that is taken anew, is asked and not told.
 		if is, err := numbers(ctx, c, "SELECT @@global."+c.d.readOnlyName); err != nil || on && len(is) == 1 && is[0] == 1 {
 			return err
 		}
-		for _, statement := range c.d.readOnly(on) {
-			if err := c.limited(ctx, statement); err != nil {
-				return err
-			}
+		if on {
+			return c.limited(ctx, c.d.readOnly)
 		}
-		return nil
+		limit, err := c.until(ctx)
+		if err != nil {
+			return err
+		}
+		return c.holds(ctx, c.d.writable(limit), c.d.readOnlyName, tooLate("let it take writes"))
 	})
 }
 
 // Open has it take writes, if it waits for acknowledgements: mysqlha.ErrUnfit.
 func (s *Server) Open(ctx context.Context) error {
 	return s.on(ctx, "have it take writes", func(ctx context.Context, c session) error {
-		return c.holds(ctx, c.d.open, c.d.readOnlyName, fmt.Errorf("%w: it does not wait for acknowledgements (%s), so what it says is written could be lost", mysqlha.ErrUnfit, c.d.sourceName))
+		limit, err := c.until(ctx)
+		if err != nil {
+			return err
+		}
+		return c.holds(ctx, c.d.open(limit), c.d.readOnlyName, fmt.Errorf("%w: it does not wait for acknowledgements (%s), so what it says is written could be lost", mysqlha.ErrUnfit, c.d.sourceName))
 	})
 }
 
@@ -59,7 +64,7 @@ func (s *Server) SetSource(ctx context.Context, on bool) error {
 			if f.Replica != nil {
 				return fmt.Errorf("%w: it follows %s: the thread that applies would hang; end that first (Leave)", mysqlha.ErrUnfit, f.Replica.SourceHost)
 			}
-			return c.exec(ctx, c.d.source(on)...)
+			return c.timely(ctx, c.d.sourceName)
 		}
 		return c.holds(ctx, c.d.noSource, c.d.sourceName, fmt.Errorf("%w: it takes writes (%s is off), and who waits for an acknowledgement would be told that all is well", mysqlha.ErrUnfit, c.d.readOnlyName))
 	})
@@ -78,29 +83,57 @@ func (s *Server) SetAcker(ctx context.Context, on bool) error {
 // clock is the server's, in microseconds: when the statement began, in no time zone.
 const clock = "TIMESTAMPDIFF(MICROSECOND, '2000-01-01', UTC_TIMESTAMP(6))"
 
+// before holds until a moment of the server's clock.
+func before(limit int64) string { return fmt.Sprintf("%s <= %d", clock, limit) }
+
 // onUntil switches a variable on before a moment of the server's clock, and not after.
 func onUntil(name string, limit int64) string {
-	return fmt.Sprintf("SET GLOBAL %s = IF(%s <= %d, 1, @@global.%[1]s)", name, clock, limit)
+	return fmt.Sprintf("SET GLOBAL %s = IF(%s, 1, @@global.%[1]s)", name, before(limit))
+}
+
+// until is the moment of the server's clock at which ctx ends. A statement that reaches a server later, which stood still or whose network was cut, must not do what others rely on by then that it did not.
+func (c session) until(ctx context.Context) (limit int64, err error) {
+	now, err := numbers(ctx, c, "SELECT "+clock)
+	if err != nil {
+		return 0, err
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok || len(now) != 1 {
+		return 0, fmt.Errorf("%w: until when that may be done is not known", mysqlha.ErrUnfit)
+	}
+	return now[0] + time.Until(deadline).Microseconds(), nil
+}
+
+func tooLate(what string) error {
+	return fmt.Errorf("%w: it came too late to %s", mysqlha.ErrUnreachable, what)
 }
 
 // timely switches a variable on while ctx has not ended.
 func (c session) timely(ctx context.Context, name string) error {
-	now, err := numbers(ctx, c, "SELECT "+clock)
+	limit, err := c.until(ctx)
 	if err != nil {
 		return err
 	}
-	deadline, ok := ctx.Deadline()
-	if !ok || len(now) != 1 {
-		return fmt.Errorf("%w: until when %s may be switched on is not known", mysqlha.ErrUnfit, name)
-	}
-	if err := c.exec(ctx, onUntil(name, now[0]+time.Until(deadline).Microseconds())); err != nil {
+	if err := c.exec(ctx, onUntil(name, limit)); err != nil {
 		return err
 	}
 	is, err := numbers(ctx, c, "SELECT @@global."+name)
 	if err == nil && (len(is) != 1 || is[0] != 1) {
-		err = fmt.Errorf("%w: it came to switch %s on too late", mysqlha.ErrUnreachable, name)
+		err = tooLate("switch " + name + " on")
 	}
 	return err
+}
+
+// starts runs a statement that starts threads of a replica while ctx has not ended: one that came late could find both stopped, and drop what was received.
+func (c session) starts(ctx context.Context, statement string) error {
+	if c.d.startUntil == nil {
+		return c.exec(ctx, statement)
+	}
+	limit, err := c.until(ctx)
+	if err != nil {
+		return err
+	}
+	return c.exec(ctx, c.d.startUntil(statement, limit))
 }
 
 // Inherit implements mysqlha.Server.

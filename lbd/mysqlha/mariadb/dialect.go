@@ -15,18 +15,20 @@ import (
 // dialect is what a flavour is told, as statements, and what its answers are called. It is pure.
 type dialect struct {
 	v version
-	// readOnly and source set what their names say; open clears read_only only while the server waits for acknowledgements, and noSource switches that
-	// off only while it is read-only.
-	readOnly, source        func(on bool) []string
-	open, noSource          string
+	// readOnly sets what its name says, and writable clears it, until a moment of the server's clock; open does so only while the server waits for acknowledgements, and noSource switches
+	// that off only while it is read-only.
+	readOnly, noSource      string
+	writable, open          func(limit int64) string
 	startSQL, stopIO, start string
-	leave                   []string
+	// startUntil runs a statement that starts threads until a moment of the server's clock, and is an error after that; nil = whenever it comes, for nothing is dropped by it.
+	startUntil func(statement string, limit int64) string
+	leave      []string
 	// wait returns 0 once a position was applied, another number after a while.
 	wait func(position string, limit time.Duration) string
 	// follow are the statements of Follow, from a server that may follow another by now. They need plainQuotes where that is not empty, and have secrets.
 	follow func(s mysqlha.Source, a credentials.Account, t *credentials.TLS, demoted bool) ([]string, error)
 	// until has a replica that was told whom it follows go on to a position, and stop there.
-	until func(position string) []string
+	until func(position string) string
 	// snapshot are the statements that begin one, without locks that last, and ended those that release what they hold. at is the position of the one that a session has; sure is false
 	// where another is to be begun a moment later.
 	snapshot, ended []string
@@ -53,13 +55,10 @@ type dialect struct {
 	purges bool
 }
 
-// switchOf sets a variable that is on or off.
-func switchOf(name string) func(bool) []string {
-	return func(on bool) []string {
-		if on {
-			return []string{"SET GLOBAL " + name + " = 1"}
-		}
-		return []string{"SET GLOBAL " + name + " = 0"}
+// writableUntil clears read_only before a moment of the server's clock, where a condition holds.
+func writableUntil(condition string) func(int64) string {
+	return func(limit int64) string {
+		return fmt.Sprintf("SET GLOBAL read_only = IF(%s%s, 0, @@global.read_only)", condition, before(limit))
 	}
 }
 
@@ -67,12 +66,15 @@ func switchOf(name string) func(bool) []string {
 func maria(v version) dialect {
 	return dialect{
 		v:            v,
-		readOnly:     switchOf("read_only"),
-		source:       switchOf("rpl_semi_sync_master_enabled"),
-		open:         "SET GLOBAL read_only = IF(@@global.rpl_semi_sync_master_enabled, 0, @@global.read_only)",
+		readOnly:     "SET GLOBAL read_only = 1",
+		writable:     writableUntil(""),
+		open:         writableUntil("@@global.rpl_semi_sync_master_enabled AND "),
 		noSource:     "SET GLOBAL rpl_semi_sync_master_enabled = IF(@@global.read_only, 0, @@global.rpl_semi_sync_master_enabled)",
 		readOnlyName: "read_only", sourceName: "rpl_semi_sync_master_enabled", ackerName: "rpl_semi_sync_slave_enabled",
 		startSQL: "START SLAVE SQL_THREAD", stopIO: "STOP SLAVE IO_THREAD", start: "START SLAVE",
+		startUntil: func(statement string, limit int64) string {
+			return fmt.Sprintf("BEGIN NOT ATOMIC IF %s THEN %s; ELSE SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'it came too late'; END IF; END", before(limit), statement)
+		},
 		// A replica's place is looked for from the beginning of a file: whoever follows this one next need not wait for that.
 		leave: []string{"STOP SLAVE", "RESET SLAVE ALL", "FLUSH LOCAL BINARY LOGS"},
 		wait: func(position string, limit time.Duration) string {
@@ -93,8 +95,8 @@ func maria(v version) dialect {
 			}
 			return append(before, "CHANGE MASTER TO "+change+use, "START SLAVE"), nil
 		},
-		until: func(position string) []string {
-			return []string{"START SLAVE UNTIL master_gtid_pos = '" + position + "'"}
+		until: func(position string) string {
+			return "START SLAVE UNTIL master_gtid_pos = '" + position + "'"
 		},
 		snapshot: []string{"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"},
 		at:       mariaPosition,

@@ -1,4 +1,8 @@
 package mariadb
 
-// OnUntil is for the tests of what a server does with a statement that reaches it late.
-var OnUntil = onUntil
+// OnUntil, WritableUntil and StartUntil are for the tests of what a server does with a statement that reaches it late.
+var (
+	OnUntil       = onUntil
+	WritableUntil = maria(version{}).writable
+	StartUntil    = maria(version{}).startUntil
+)

@@ -16,15 +16,10 @@ import (
 // what it has received over a restart, with relay_log_recovery.
 func mysql8(v version) dialect {
 	return dialect{
-		v: v,
-		readOnly: func(on bool) []string {
-			if on {
-				return []string{"SET GLOBAL super_read_only = ON"} // which sets read_only as well
-			}
-			return []string{"SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"}
-		},
-		source:       switchOf("rpl_semi_sync_source_enabled"),
-		open:         "SET GLOBAL read_only = IF(@@global.rpl_semi_sync_source_enabled, 0, @@global.read_only)", // which clears super_read_only as well
+		v:            v,
+		readOnly:     "SET GLOBAL super_read_only = ON", // which sets read_only as well
+		writable:     writableUntil(""),                 // which clears super_read_only as well
+		open:         writableUntil("@@global.rpl_semi_sync_source_enabled AND "),
 		noSource:     "SET GLOBAL rpl_semi_sync_source_enabled = IF(@@global.read_only, 0, @@global.rpl_semi_sync_source_enabled)",
 		readOnlyName: "super_read_only", sourceName: "rpl_semi_sync_source_enabled", ackerName: "rpl_semi_sync_replica_enabled",
 		startSQL: "START REPLICA SQL_THREAD", stopIO: "STOP REPLICA IO_THREAD", start: "START REPLICA",
@@ -44,8 +39,8 @@ func mysql8(v version) dialect {
 			}
 			return []string{"STOP REPLICA", "CHANGE REPLICATION SOURCE TO " + change + ", SOURCE_AUTO_POSITION = 1", "START REPLICA"}, nil
 		},
-		until: func(position string) []string {
-			return []string{"START REPLICA UNTIL SQL_AFTER_GTIDS = '" + position + "'"}
+		until: func(position string) string {
+			return "START REPLICA UNTIL SQL_AFTER_GTIDS = '" + position + "'"
 		},
 		// It has no position of a snapshot; mysqldump holds writers up for a moment, too (--single-transaction --source-data).
 		snapshot: []string{"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ", "FLUSH TABLES WITH READ LOCK", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"},

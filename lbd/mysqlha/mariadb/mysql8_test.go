@@ -183,9 +183,9 @@ func TestMySQLIsTold(t *testing.T) {
 		want []string
 	}{
 		"read-only": {func(ctx context.Context, s *Server) error { return s.SetReadOnly(ctx, true) }, []string{"SELECT @@global.super_read_only", "SET GLOBAL super_read_only = ON"}},
-		"writable":  {func(ctx context.Context, s *Server) error { return s.SetReadOnly(ctx, false) }, []string{"SELECT @@global.super_read_only", "SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"}},
+		"writable":  {func(ctx context.Context, s *Server) error { return s.SetReadOnly(ctx, false) }, []string{"SELECT @@global.super_read_only", "SELECT " + clock, "SET GLOBAL read_only = IF(" + clock + " <= ", "SELECT @@global.super_read_only"}},
 		"no source": {func(ctx context.Context, s *Server) error { return s.SetSource(ctx, false) }, []string{"SET GLOBAL rpl_semi_sync_source_enabled = IF(@@global.read_only, 0, @@global.rpl_semi_sync_source_enabled)", "SELECT @@global.rpl_semi_sync_source_enabled"}},
-		"open":      {func(ctx context.Context, s *Server) error { return s.Open(ctx) }, []string{"SET GLOBAL read_only = IF(@@global.rpl_semi_sync_source_enabled, 0, @@global.read_only)", "SELECT @@global.super_read_only"}},
+		"open":      {func(ctx context.Context, s *Server) error { return s.Open(ctx) }, []string{"SELECT " + clock, "SET GLOBAL read_only = IF(@@global.rpl_semi_sync_source_enabled AND " + clock + " <= ", "SELECT @@global.super_read_only"}},
 		"acker":     {func(ctx context.Context, s *Server) error { return s.SetAcker(ctx, true) }, []string{"SELECT " + clock, "SET GLOBAL rpl_semi_sync_replica_enabled = IF(" + clock + " <= ", "SELECT @@global.rpl_semi_sync_replica_enabled"}},
 		"no acker":  {func(ctx context.Context, s *Server) error { return s.SetAcker(ctx, false) }, []string{"SET GLOBAL rpl_semi_sync_replica_enabled = 0"}},
 		"stop":      {func(ctx context.Context, s *Server) error { return s.StopIO(ctx) }, []string{"STOP REPLICA IO_THREAD"}},

@@ -116,7 +116,12 @@ func (s *Server) connector(a credentials.Account, read time.Duration, several bo
 	c.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		// Two of three lost probes end a connection whose other end is gone without a word.
 		d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3}, Control: mark}
-		return d.DialContext(ctx, network, addr)
+		conn, err := d.DialContext(ctx, network, addr)
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			// What was not delivered when a call ends is forgotten then, and not sent again for minutes.
+			err = errors.Join(err, tcp.SetLinger(0))
+		}
+		return conn, err
 	}
 	if t := s.c.Credentials.TLS; t != nil {
 		config, err := t.Config(s.c.Addr.String())

@@ -28,7 +28,7 @@ func (s *Server) StartSQL(ctx context.Context) error {
 		case c.d.purges && r.IO == "No" && r.UsesGTID:
 			return fmt.Errorf("%w: both its threads are stopped, and it follows by GTID; start both (Start) where its source lives", mysqlha.ErrPurge)
 		}
-		return c.exec(ctx, c.d.startSQL)
+		return c.starts(ctx, c.d.startSQL)
 	})
 }
 
@@ -39,7 +39,7 @@ func (s *Server) StopIO(ctx context.Context) error {
 
 // Start starts both threads. A replica whose threads were both stopped asks its source again for what it has not applied: the source must have it.
 func (s *Server) Start(ctx context.Context) error {
-	return s.on(ctx, "start replication", func(ctx context.Context, c session) error { return c.exec(ctx, c.d.start) })
+	return s.on(ctx, "start replication", func(ctx context.Context, c session) error { return c.starts(ctx, c.d.start) })
 }
 
 // Leave ends replication for good.
@@ -123,7 +123,11 @@ func (s *Server) Follow(ctx context.Context, source mysqlha.Source, demoted bool
 		if err != nil {
 			return err
 		}
-		if err := c.tell(ctx, statements); err != nil {
+		last := len(statements) - 1
+		if err := c.tell(ctx, statements[:last]); err != nil {
+			return err
+		}
+		if err := c.starts(ctx, statements[last]); err != nil {
 			return err
 		}
 		return c.followed(ctx)
@@ -206,7 +210,7 @@ func (s *Server) FollowUntil(ctx context.Context, source mysqlha.Source, positio
 		case has.Reaches(want):
 			return nil
 		}
-		if err := c.exec(ctx, c.d.until(position)...); err != nil {
+		if err := c.starts(ctx, c.d.until(position)); err != nil {
 			return err
 		}
 		return c.arrived(ctx, want)

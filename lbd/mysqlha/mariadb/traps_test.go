@@ -335,5 +335,30 @@ func TestTrapLateStatement(t *testing.T) {
 		if is := facts(t, m).Semi.Acker; is != want {
 			t.Errorf("until %d: it acknowledges: %t", limit, is)
 		}
+		m.real.Exec(mariadb.WritableUntil(limit))
+		if is := !facts(t, m).ReadOnly; is != want {
+			t.Errorf("until %d: it takes writes: %t", limit, is)
+		}
 	}
+}
+
+// A thread that is started late, when both are stopped, drops what the replica has received.
+func TestTrapLateStart(t *testing.T) {
+	t.Parallel()
+	p, r := pair(t, false)
+	r.real.Exec("STOP SLAVE SQL_THREAD")
+	must(t, p.Insert(ctx(t), 2))
+	want := facts(t, p).Current
+	until(t, r, "it has received the row", func(f mysqlha.Facts) bool { return f.Received == want })
+	must(t, r.server.StopIO(ctx(t)))
+	if err := r.real.TryExec(ctx(t), mariadb.StartUntil("START SLAVE SQL_THREAD", 1)); err == nil {
+		t.Error("a statement that came late is no error")
+	}
+	f := facts(t, r)
+	if f.Replica == nil || f.Replica.SQL {
+		t.Errorf("a statement that came late has started the thread: %+v", f.Replica)
+	}
+	must(t, r.server.Start(ctx(t)))
+	must(t, r.server.WaitApplied(ctx(t), facts(t, p).Current))
+	rowsAre(t, r, 1, 2)
 }

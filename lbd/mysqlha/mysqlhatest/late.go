@@ -26,6 +26,16 @@ func (s *server) answered(ctx context.Context, err error) error {
 	}
 }
 
+// inTime is a statement that a server does not carry out once ctx has ended, when it is to do something: one that lets go of it comes at any time.
+func (s *server) inTime(ctx context.Context, does bool, f func(b *box) error) func(b *box) error {
+	return func(b *box) error {
+		if does && ctx.Err() != nil {
+			return fmt.Errorf("%s: %w: it came to that too late", s.host, mysqlha.ErrUnreachable)
+		}
+		return f(b)
+	}
+}
+
 // later has a statement arrive at the process that it was sent to, when that hears again, though nobody waits for it any more.
 func (s *server) later(what string, pid int, f func(b *box) error) {
 	s.w.mu.Lock()

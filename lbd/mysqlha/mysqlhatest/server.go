@@ -225,12 +225,12 @@ func (s *server) SetReadOnly(ctx context.Context, on bool) error {
 	}
 	for {
 		hangs := false
-		err := s.ask(ctx, what, func(b *box) error {
+		err := s.ask(ctx, what, s.inTime(ctx, !on, func(b *box) error {
 			if hangs = on && !b.readOnly && len(b.waiting) > 0; !hangs {
 				b.readOnly = on
 			}
 			return nil
-		})
+		}))
 		if err != nil || !hangs {
 			return err
 		}
@@ -242,18 +242,18 @@ func (s *server) SetReadOnly(ctx context.Context, on bool) error {
 
 // Open implements mysqlha.Server.
 func (s *server) Open(ctx context.Context) error {
-	return s.ask(ctx, "writable", func(b *box) error {
+	return s.ask(ctx, "writable", s.inTime(ctx, true, func(b *box) error {
 		if b.readOnly && !b.semi {
 			return fmt.Errorf("%s: %w: it does not wait for acknowledgements", s.host, mysqlha.ErrUnfit)
 		}
 		b.readOnly = false
 		return nil
-	})
+	}))
 }
 
 // SetSource implements mysqlha.Server.
 func (s *server) SetSource(ctx context.Context, on bool) error {
-	return s.ask(ctx, "source", func(b *box) error {
+	return s.ask(ctx, "source", s.inTime(ctx, on, func(b *box) error {
 		if on && b.source != "" {
 			return fmt.Errorf("%s: %w: it follows another: its applying thread would hang", s.host, mysqlha.ErrUnfit)
 		}
@@ -269,7 +269,7 @@ func (s *server) SetSource(ctx context.Context, on bool) error {
 		}
 		b.semi = on
 		return nil
-	})
+	}))
 }
 
 // Inherit implements mysqlha.Server: the log of a copy has nothing of what came with it.
@@ -293,18 +293,15 @@ func (s *server) Inherit(ctx context.Context, history string) error {
 
 // SetAcker implements mysqlha.Server.
 func (s *server) SetAcker(ctx context.Context, on bool) error {
-	return s.ask(ctx, "acker", func(b *box) error {
-		if on && ctx.Err() != nil {
-			return fmt.Errorf("%s: %w: it came to that too late", s.host, mysqlha.ErrUnreachable)
-		}
+	return s.ask(ctx, "acker", s.inTime(ctx, on, func(b *box) error {
 		b.acker = on
 		return nil
-	})
+	}))
 }
 
 // StartSQL implements mysqlha.Server.
 func (s *server) StartSQL(ctx context.Context) error {
-	return s.ask(ctx, "start-sql", func(b *box) error {
+	return s.ask(ctx, "start-sql", s.inTime(ctx, true, func(b *box) error {
 		if b.source == "" || b.sql {
 			return nil
 		}
@@ -313,7 +310,7 @@ func (s *server) StartSQL(ctx context.Context) error {
 		}
 		b.sql, b.sqlErrno = true, 0
 		return nil
-	})
+	}))
 }
 
 // StopIO implements mysqlha.Server.
@@ -331,7 +328,7 @@ func (s *server) StopIO(ctx context.Context) error {
 
 // Start implements mysqlha.Server.
 func (s *server) Start(ctx context.Context) error {
-	return s.ask(ctx, "start", func(b *box) error {
+	return s.ask(ctx, "start", s.inTime(ctx, true, func(b *box) error {
 		if b.source == "" {
 			return nil
 		}
@@ -344,7 +341,7 @@ func (s *server) Start(ctx context.Context) error {
 			b.ioState, b.triedAt = "Connecting", time.Time{}
 		}
 		return nil
-	})
+	}))
 }
 
 // WaitApplied implements mysqlha.Server.

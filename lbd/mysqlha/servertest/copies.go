@@ -1,6 +1,7 @@
 package servertest
 
 import (
+	"context"
 	"hostmesh/lbd/mysqlha"
 	"maps"
 	"testing"
@@ -134,18 +135,27 @@ func takesBack(t *testing.T, w World) {
 
 // inTime: a server that stands still, and is told to acknowledge, does not begin to when it goes on and nobody waits for that any more.
 func inTime(t *testing.T, w World) {
-	m := w.Add(t)
-	must(t, m.Server().SetAcker(within(t), false)) // there is a connection
-	m.Freeze()
-	wants(t, "have it acknowledge", m.Server().SetAcker(soon(t), true), mysqlha.ErrUnreachable)
-	m.Thaw()
-	until(t, m, "it answers again", func(mysqlha.Facts) bool { return true })
-	must(t, m.Server().Ping(within(t)))
-	if facts(t, m).Semi.Acker {
-		t.Error("it was told too late, and acknowledges")
-	}
-	must(t, m.Server().SetAcker(within(t), true))
-	if !facts(t, m).Semi.Acker {
-		t.Error("it does not acknowledge")
+	for what, c := range map[string]struct {
+		does func(context.Context, mysqlha.Server) error
+		is   func(mysqlha.Facts) bool
+	}{
+		"acknowledge":              {func(ctx context.Context, s mysqlha.Server) error { return s.SetAcker(ctx, true) }, func(f mysqlha.Facts) bool { return f.Semi.Acker }},
+		"wait for acknowledgement": {func(ctx context.Context, s mysqlha.Server) error { return s.SetSource(ctx, true) }, func(f mysqlha.Facts) bool { return f.Semi.Source }},
+		"take writes":              {func(ctx context.Context, s mysqlha.Server) error { return s.SetReadOnly(ctx, false) }, func(f mysqlha.Facts) bool { return !f.ReadOnly }},
+	} {
+		m := w.Add(t)
+		must(t, m.Server().SetAcker(within(t), false)) // there is a connection
+		m.Freeze()
+		wants(t, "have it "+what, c.does(soon(t), m.Server()), mysqlha.ErrUnreachable)
+		m.Thaw()
+		until(t, m, "it answers again", func(mysqlha.Facts) bool { return true })
+		must(t, m.Server().Ping(within(t)))
+		if c.is(facts(t, m)) {
+			t.Errorf("it was told too late, and does %s", what)
+		}
+		must(t, c.does(within(t), m.Server()))
+		if !c.is(facts(t, m)) {
+			t.Errorf("it does not %s", what)
+		}
 	}
 }
