@@ -236,7 +236,12 @@ func (r *Runner) writable(ctx context.Context, c *Cluster, o *Observations, m Me
 	}
 	server, local, order := r.cfg.World.Server(m), r.cfg.World.Local(m), r.order()
 	for _, host := range rec.Shut {
-		if shut, ok := c.Known(host); ok {
+		switch shut, ok := c.Known(host); {
+		case !ok:
+		case !shut.Addr.IsValid():
+			// The primary's host keeps what it was told, on its disk, so that one that was deleted stays shut out by the address that it had. That is not renewed: writes would wait for somebody who does not come.
+			r.log.Warn("a host that does not count has no address by which it could be shut out anew", "host", host, "primary", m.Host)
+		default:
 			if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Cut(ctx, order, shut.anything()) }); err != nil {
 				return fmt.Errorf("keep %s, which does not count, from acknowledging: %w", host, err)
 			}
