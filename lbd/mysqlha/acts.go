@@ -99,7 +99,11 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		if _, err := r.unspoilt(ctx, c, o, primary); err != nil {
 			return err
 		}
-		if err := r.silence(ctx, m); err != nil {
+		if m.Unfit == notInHostDB { // nobody can tell it
+			if err := r.unheard(ctx, c, m); err != nil {
+				return err
+			}
+		} else if err := r.silence(ctx, m); err != nil {
 			return err
 		}
 		if err := r.spared(ctx, c, a.Host); err != nil {
@@ -108,8 +112,8 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		if err := r.store(ctx, func(rec *Record) { rec.Ackers = without2(rec.Ackers, a.Host) }); err != nil {
 			return err
 		}
-		if s := o.Servers[a.Host]; s.answers(o.Now) && s.Facts.Replica == nil {
-			return nil // it follows nobody: there is nothing to start
+		if s := o.Servers[a.Host]; m.Unfit == notInHostDB || s.answers(o.Now) && s.Facts.Replica == nil {
+			return nil // it follows nobody, or nobody knows: there is nothing to start
 		}
 		return do(openBound, server.Start)
 	case ActShut:

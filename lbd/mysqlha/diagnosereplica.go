@@ -164,7 +164,7 @@ func (d *diagnosing) ackers() {
 			d.add(AckerRestarted, host, host+" was started anew, or set to follow anew: what it had received and not applied is fetched again; until it has all, no failover counts on it", nil, "")
 		case ok && !s.Facts.Semi.Acker:
 			d.add(AckerSilent, host, host+" counts as acknowledging, and does not", nil, "")
-		case !ok && !s.acked().IsZero() && o.Now.Sub(s.acked()) > ackerPatience:
+		case !ok && o.gone(host):
 			d.add(AckerAway, host, fmt.Sprintf("%s has not acknowledged for %s", host, age(o.Now, s.acked()).Round(time.Second)), nil, "")
 		}
 		if ok && s.Facts.Semi.Acker {
