@@ -392,6 +392,11 @@ func (d *diagnosing) unready() (out []string) {
 			why = "it follows " + s.Facts.Replica.SourceHost
 		case !healthy(s.Facts):
 			why = fmt.Sprintf("its threads: receiving %s, applying %v%s", s.Facts.Replica.IO, s.Facts.Replica.SQL, errno(s.Facts.Replica))
+		case s.frozen(o.Now):
+			why = fmt.Sprintf("it is connected, and got no event and no heartbeat for %s", age(o.Now, s.Moved))
+		}
+		if s.DiskFull != "" {
+			why += "; it has no room on its disk: " + s.DiskFull
 		}
 		out = append(out, m.Host+": "+why)
 	}

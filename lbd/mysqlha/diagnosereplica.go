@@ -35,6 +35,9 @@ func (d *diagnosing) replica(m Member) {
 		d.add(ReplicaNew, host, busy, nil, "")
 		return
 	}
+	if s.DiskFull != "" && m.Unfit == "" {
+		d.add(ReplicaLagging, host, host+" has no room on its disk: it receives and applies nothing until it has, and acknowledges nothing", []string{s.DiskFull}, "make room there: old binary logs (PURGE BINARY LOGS), other files")
+	}
 	switch {
 	case s.lives(o.Now) && !s.answers(o.Now), m.Unfit != "":
 		return // said by others, or it is full
@@ -92,7 +95,7 @@ func (d *diagnosing) replica(m Member) {
 		d.add(ReplicaStopped, host, host+" does not get through to the primary"+errno(x), nil, "what is left of a change is taken away; else look at the network between the two, and at the replication account")
 		return
 	}
-	if x.Lag != nil && *x.Lag > c.MySQL.MaxLag {
+	if x.Lag != nil && *x.Lag > c.MySQL.MaxLag && s.DiskFull == "" {
 		d.add(ReplicaLagging, host, fmt.Sprintf("%s is %s behind, more than MaxLag (%s): readers are not sent there", host, *x.Lag, c.MySQL.MaxLag), nil, "see what it applies: SHOW PROCESSLIST there")
 	}
 }
@@ -148,7 +151,7 @@ func (d *diagnosing) ackers() {
 	if r.Intent != nil || !p.answers(o.Now) {
 		return
 	}
-	connected := 0
+	connected, hanging := 0, 0
 	for _, host := range r.Ackers {
 		s := o.Servers[host]
 		_, member := c.Member(host)
@@ -169,6 +172,9 @@ func (d *diagnosing) ackers() {
 		}
 		if ok && s.Facts.Semi.Acker {
 			connected++
+			if s.frozen(o.Now) {
+				hanging++
+			}
 		}
 	}
 	for _, m := range c.Members {
@@ -187,7 +193,9 @@ func (d *diagnosing) ackers() {
 		}
 		d.add(AckerDue, m.Host, m.Host+" has all that the primary has: it is to acknowledge", nil, "")
 	}
-	if connected == 0 && p.Facts.Semi.Clients == 0 && len(c.Members) > 1 {
+	// The server finds out late that one is gone, and never that one hangs. Where writes wait, that nothing was written since says it.
+	waits := p.Facts.Semi.Waiting > 0 && o.Now.Sub(p.Wrote) >= stuckAfter
+	if (connected == 0 && p.Facts.Semi.Clients == 0 || connected == hanging && waits) && len(c.Members) > 1 {
 		text := "no replica acknowledges: writes wait until one does"
 		switch {
 		case c.Strict() && p.Facts.ReadOnly:
