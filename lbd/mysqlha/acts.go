@@ -99,12 +99,17 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		if _, err := r.unspoilt(ctx, c, o, primary); err != nil {
 			return err
 		}
-		if m.Unfit == notInHostDB { // nobody can tell it
+		ended := o.Servers[a.Host].Unrecoverable // it acknowledges nothing, and never will with these data
+		switch {
+		case ended:
+		case m.Unfit == notInHostDB: // nobody can tell it
 			if err := r.unheard(ctx, c, m); err != nil {
 				return err
 			}
-		} else if err := r.silence(ctx, m); err != nil {
-			return err
+		default:
+			if err := r.silence(ctx, m); err != nil {
+				return err
+			}
 		}
 		if err := r.spared(ctx, c, a.Host); err != nil {
 			return err
@@ -112,8 +117,8 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		if err := r.store(ctx, func(rec *Record) { rec.Ackers = without2(rec.Ackers, a.Host) }); err != nil {
 			return err
 		}
-		if s := o.Servers[a.Host]; m.Unfit == notInHostDB || s.answers(o.Now) && s.Facts.Replica == nil {
-			return nil // it follows nobody, or nobody knows: there is nothing to start
+		if s := o.Servers[a.Host]; ended || m.Unfit == notInHostDB || s.answers(o.Now) && s.Facts.Replica == nil {
+			return nil // it follows nobody, or nobody can: there is nothing to start
 		}
 		return do(openBound, server.Start)
 	case ActShut:

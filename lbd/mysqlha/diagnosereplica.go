@@ -42,7 +42,11 @@ func (d *diagnosing) replica(m Member) {
 	case s.lives(o.Now) && !s.answers(o.Now), m.Unfit != "":
 		return // said by others, or it is full
 	case s.down():
-		d.add(ReplicaDown, host, fmt.Sprintf("the server on %s has ended", host), []string{fmt.Sprintf("its agent: %s, since %s", s.Process, s.ProcessSince.UTC().Format("15:04:05"))}, "it is started by its agent while the primary answers; if it ends again, its error log says why")
+		text := fmt.Sprintf("the server on %s has ended", host)
+		if s.Unrecoverable {
+			text += ", and cannot recover its data"
+		}
+		d.add(ReplicaDown, host, text, []string{fmt.Sprintf("its agent: %s, since %s", s.Process, s.ProcessSince.UTC().Format("15:04:05"))}, "it is started by its agent while the primary answers; if it ends again, its error log says why")
 		return
 	case !s.answers(o.Now):
 		if s.Cause != "" {

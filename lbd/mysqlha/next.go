@@ -434,7 +434,7 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		}
 	case ReplicaDown:
 		if s.down() && open {
-			return Action{Act: ActStart, Host: host, As: AsReplica, Why: d.Text}, true
+			return begin(c, o, d)
 		}
 	case OldPrimary:
 		if s.answers(o.Now) && s.Facts.ReadOnly && healthy(s.Facts) && c.follows(s.Facts, r.Primary) {

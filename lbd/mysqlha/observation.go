@@ -180,6 +180,8 @@ type Sight struct {
 	Copy, Differs string
 	// Lends says that a copy is made of it.
 	Lends bool
+	// Unrecoverable says that its process has ended, and that its last start did because its data cannot be recovered (ErrUnrecoverable).
+	Unrecoverable bool
 }
 
 // Observations are what has been seen of all servers of a cluster. They are read only.

@@ -1,5 +1,7 @@
 package mysqlha
 
+import "slices"
+
 // gone reports whether an acker has not been seen to receive for so long that it is done without.
 func (o *Observations) gone(host string) bool {
 	s := o.Servers[host]
@@ -27,6 +29,26 @@ func leaving(c *Cluster, o *Observations, d Diagnosis) (Action, bool) {
 		return Action{Act: ActShut, Host: host, Why: d.Text + "; it is away, and others have all"}, true
 	}
 	return Action{}, false
+}
+
+// begin is what is done about a replica whose process has ended: it is started. One that cannot recover its data becomes a copy of another with that, unless it counts: then it is first to count no more, as one whose disk was replaced.
+func begin(c *Cluster, o *Observations, d Diagnosis) (Action, bool) {
+	host := d.Host
+	if o.Servers[host].Unrecoverable {
+		switch {
+		case !slices.Contains(c.Record.Ackers, host):
+			if cloneFrom(c, o, host) == c.Record.Primary && uncopyable(c, o) {
+				away, yes := forsaken(c, o)
+				if !yes {
+					return Action{}, false // a copy would not end before who is away comes back
+				}
+				return release(c, o, forNew(c, o, away, host))
+			}
+		case spare(c, o, host):
+			return Action{Act: ActDismiss, Host: host, Why: d.Text + "; it counts no more"}, true
+		}
+	}
+	return Action{Act: ActStart, Host: host, As: AsReplica, Why: d.Text}, true
 }
 
 // spare reports whether an acker can be counted no more without that a failover loses what it acknowledged: another has all, or nobody is counted then,

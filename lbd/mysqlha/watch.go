@@ -80,7 +80,8 @@ type Watch struct {
 	busy   map[string]string
 	rest   map[string]time.Time
 	tries  map[string]int
-	last   map[string]Act // of a host
+	last   map[string]Act  // of a host
+	spoilt map[string]bool // hosts whose last start has ended in ErrUnrecoverable
 	tasks  []*Task
 	story  []Line
 	recErr string
@@ -138,7 +139,7 @@ const (
 func NewWatch(cfg WatchConfig) *Watch {
 	w := &Watch{
 		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, poke: make(chan struct{}, 1), orders: make(chan order), ended: make(chan struct{}),
-		busy: map[string]string{}, rest: map[string]time.Time{}, tries: map[string]int{}, last: map[string]Act{}, said: map[string]time.Time{}, away: map[string]time.Time{},
+		busy: map[string]string{}, rest: map[string]time.Time{}, tries: map[string]int{}, last: map[string]Act{}, spoilt: map[string]bool{}, said: map[string]time.Time{}, away: map[string]time.Time{},
 	}
 	if w.log == nil {
 		w.log = slog.Default()
@@ -240,6 +241,7 @@ func (w *Watch) look() (*Cluster, *Observations) {
 		c.RecordError = "it was not read yet"
 	}
 	o := &Observations{Mass: scene.Mass, Busy: maps.Clone(w.busy), Rest: maps.Clone(w.rest), Lends: w.runner.lending()}
+	spoilt := maps.Clone(w.spoilt)
 	w.mu.Unlock()
 	for _, host := range related(c.Record) {
 		if _, ok := c.Known(host); ok {
@@ -259,6 +261,7 @@ func (w *Watch) look() (*Cluster, *Observations) {
 		s := o.Servers[host]
 		s.Agent, s.Reported, s.Process, s.ProcessSince, s.ProcessSeen, s.VIP, s.DiskFull, s.Epoch = a.Alive, a.Reported, a.Process, a.Since, a.Seen, a.VIP, a.DiskFull, a.Epoch
 		s.Copy, s.Differs, s.Lends = a.Copy, a.Differs, a.Lends
+		s.Unrecoverable = spoilt[host] && s.down()
 		o.Servers[host] = s
 	}
 	o.Now, o.Wall = time.Now(), w.clock.Now()
@@ -463,6 +466,7 @@ func (w *Watch) finish(t *Task, a Action, err error) {
 		t.Error = err.Error()
 	}
 	delete(w.busy, t.Host)
+	w.spoilt[t.Host] = errors.Is(err, ErrUnrecoverable)
 	w.mu.Unlock()
 	w.did(a, err)
 }
