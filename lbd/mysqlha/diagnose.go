@@ -273,7 +273,11 @@ func (d *diagnosing) primary() {
 		case PrimaryDead, PrimarySilent:
 			d.add(name, host, fmt.Sprintf("the primary, %s, %s", host, down), evidence, d.replace())
 		default:
-			d.add(name, host, fmt.Sprintf("the primary, %s, %s; the second kind of evidence is missing, so nothing is done", host, down), evidence, "if it lasts, look at the network between this node and "+host+"; or have another node look: hostmesh duties move mysql/"+tag+" NODE")
+			undone, remedy := "nothing is done", ""
+			if s.answers(o.Now) {
+				undone, remedy = "it is not replaced", ": then look at what "+host+" and its host have no more of: threads (of the process, its control group, the kernel), file descriptors, entries of conntrack; clients that connect fail, too. Else"
+			}
+			d.add(name, host, fmt.Sprintf("the primary, %s, %s; the second kind of evidence is missing, so %s", host, down, undone), evidence, "if it lasts"+remedy+", look at the network between this node and "+host+"; or have another node look: hostmesh duties move mysql/"+tag+" NODE")
 		}
 	}
 	if s.Cause == CauseSaturated {
@@ -428,6 +432,9 @@ func (d *diagnosing) suspicion() (text string, name Name, evidence []string) {
 	case s.Pings >= deadPings && s.Cause == CauseUnreachable:
 		text = "does not answer"
 		evidence = append(evidence, fmt.Sprintf("%d fresh connections in a row were not served: %s", s.Pings, s.PingError))
+	case s.Pings >= deadPings && s.answers(now) && s.PingAt.After(s.Since.Add(staleAfter)): // one that stood, and goes on, answers on that first
+		text = "serves no new connection, and answers on one that was kept"
+		evidence = append(evidence, fmt.Sprintf("%d fresh connections in a row were not served: %s", s.Pings, s.PingError))
 	case s.Cause == CauseUnreachable || s.Pings > 0:
 		return "did not answer", PrimarySuspect, []string{cmp.Or(s.Error, s.PingError)}
 	default:
@@ -454,7 +461,7 @@ func (d *diagnosing) suspicion() (text string, name Name, evidence []string) {
 		switch {
 		case downs == len(c.Members):
 			return text, ClusterDown, append(evidence, "the agents of all say that their processes are gone")
-		case agents <= 1 && downs == 0:
+		case agents <= 1 && downs == 0 && !s.answers(now):
 			return text, Blind, evidence
 		}
 		return text, PrimarySuspect, append(evidence, "no replica answers, which could say the same")

@@ -126,7 +126,8 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 			return a
 		}
 	}
-	if d, ok := has(list, PrimarySuspect, ""); ok {
+	// One that answers on a connection that was kept is seen to as ever, for that may last.
+	if d, ok := has(list, PrimarySuspect, ""); ok && !p.answers(o.Now) {
 		if a, ok := restart(c, o, d.Name, "nobody can say that it is gone for good"); ok && o.Now.Sub(p.ProcessSeen) > restartAfter {
 			return a
 		}

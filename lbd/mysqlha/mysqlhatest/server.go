@@ -102,6 +102,8 @@ func (s *server) ask(ctx context.Context, what string, f func(b *box) error) err
 			err = fmt.Errorf("%s: %w: the connection is one to another process", s.host, mysqlha.ErrUnreachable)
 		case s.denied:
 			err = fmt.Errorf("%s: %w", s.host, mysqlha.ErrDenied)
+		case what == "ping" && b.unserved:
+			err = fmt.Errorf("%s: error 1135: can't create a new thread", s.host)
 		case what == "ping" && b.saturated:
 			err = fmt.Errorf("%s: %w", s.host, mysqlha.ErrSaturated)
 		default:

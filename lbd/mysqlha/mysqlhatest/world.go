@@ -119,6 +119,7 @@ type box struct {
 	purged                int             // transactions that the log has forgotten
 	until                 uint64          // the number at which both threads stop by themselves; 0 = none
 	unheard               bool            // acknowledgements do not arrive
+	unserved              bool            // no new connection is served
 	tampered              bool            // on disk: a row is another than the log says
 
 	// Of the agent.
