@@ -197,6 +197,7 @@ func (d *diagnosing) ackers() {
 		}
 		d.add(AckerDue, m.Host, m.Host+" has all that the primary has: it is to acknowledge", nil, "")
 	}
+	d.stranger()
 	// The server finds out late that one is gone, and never that one hangs. Where writes wait, that nothing was written since says it.
 	waits := p.Facts.Semi.Waiting > 0 && o.Now.Sub(p.Wrote) >= stuckAfter
 	if (connected == 0 && p.Facts.Semi.Clients == 0 || connected == hanging && waits) && len(c.Members) > 1 {

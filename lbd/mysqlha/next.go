@@ -504,7 +504,9 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 	case AckerLeaving:
 		return leaving(c, o, d)
 	case AckerStray:
-		return act(ActCount, d.Text)
+		if host != "" {
+			return act(ActCount, d.Text)
+		}
 	case AckerDue:
 		if open && s.Agent && !slices.Contains(r.Shut, host) { // its agent is asked whether its data are to be trusted
 			return act(ActAcker, d.Text)

@@ -196,6 +196,8 @@ type Observations struct {
 	Rest map[string]time.Time
 	// Lends are hosts of which copies are made, and for whom, as far as this node does that.
 	Lends map[string]string
+	// Strangers is since when the primary has more replicas connected that acknowledge than are known; zero = it has not.
+	Strangers time.Time
 }
 
 // The times that a diagnosis rests on.

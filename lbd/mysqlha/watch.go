@@ -69,9 +69,10 @@ type Watch struct {
 	run     context.Context        // of Run; set before anything else is done
 	counts  counts
 
-	suspected time.Time // since when the primary is; Run's own, as the next two
+	suspected time.Time // since when the primary is; Run's own, as the next three
 	probed    time.Time
 	away      map[string]time.Time // since when the agent of a host is
+	strangers time.Time            // since when more acknowledge than are known
 
 	ended chan struct{}  // closed when Run has
 	wg    sync.WaitGroup // of what takes long
@@ -266,6 +267,7 @@ func (w *Watch) look() (*Cluster, *Observations) {
 	}
 	o.Now, o.Wall = time.Now(), w.clock.Now()
 	w.miss(c, o)
+	w.strange(c, o)
 	return c, o
 }
 

@@ -120,6 +120,7 @@ type box struct {
 	until                 uint64          // the number at which both threads stop by themselves; 0 = none
 	unheard               bool            // acknowledgements do not arrive
 	unserved              bool            // no new connection is served
+	strangers             int             // replicas that acknowledge, and are no boxes
 	tampered              bool            // on disk: a row is another than the log says
 
 	// Of the agent.

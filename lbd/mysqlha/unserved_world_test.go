@@ -1,6 +1,7 @@
 package mysqlha_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -30,5 +31,34 @@ func TestAPrimaryThatServesNoNewConnection(t *testing.T) {
 		settle(t, w, 2*time.Minute, "a whole cluster", whole(w, 4))
 		c.end()
 		nothingLost(t, w)
+	})
+}
+
+// A server acknowledges that nobody watches. It is told while it lasts, and not for what a replica that died has left behind.
+func TestAStrangerAcknowledges(t *testing.T) {
+	in(t, 3, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+		told := func() bool {
+			return slices.ContainsFunc(h.Picture().Diagnoses, func(d mysqlha.Diagnosis) bool { return d.Name == mysqlha.AckerStray && d.Host == "" })
+		}
+		w.Strangers("a", 1)
+		time.Sleep(20 * time.Second)
+		if told() {
+			t.Error("it is told at once")
+		}
+		settle(t, w, 20*time.Second, "it is told", told)
+		if r := w.Record(); !slices.Equal(r.Ackers, []string{"b", "c"}) {
+			t.Errorf("counted are %v", r.Ackers)
+		}
+		w.Strangers("a", 0)
+		settle(t, w, time.Second, "it is told no more", func() bool { return !told() })
+		w.Power("c", false)
+		w.Strangers("a", 1)
+		time.Sleep(time.Minute)
+		if told() {
+			t.Error("what c has left behind is taken for another")
+		}
+		w.Strangers("a", 0)
+		w.Power("c", true)
+		settle(t, w, time.Minute, "a whole cluster", whole(w, 3))
 	})
 }
