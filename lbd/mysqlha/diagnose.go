@@ -271,7 +271,7 @@ func (d *diagnosing) primary() {
 		case ClusterDown:
 			d.add(ClusterDown, "", "all servers of the cluster are down", evidence, "they are started as their agents come back, "+host+" as the primary; if it never does: hostmesh mysql failover "+tag+" --force -m WHY, once the servers of replicas run")
 		case PrimaryDead, PrimarySilent:
-			d.add(name, host, fmt.Sprintf("the primary, %s, %s", host, down), evidence, d.replace())
+			d.add(name, host, fmt.Sprintf("the primary, %s, %s", host, down), evidence, d.replace(", or "+host))
 		default:
 			undone, remedy := "nothing is done", ""
 			if s.answers(o.Now) {
@@ -302,7 +302,7 @@ func (d *diagnosing) primary() {
 	f := s.Facts
 	if evidence := c.lost(o); len(evidence) > 0 {
 		d.add(PrimaryLost, host, host+", the primary, has not got any more what it had: its data were replaced, or set back", evidence,
-			"hostmesh mysql failover "+tag+", where that is not automatic: a replica has what was acknowledged. Where what "+host+" has is wanted: hostmesh mysql setup "+tag+" --primary "+host+", and again with --apply")
+			cmp.Or(d.replace(""), "another takes over: a replica has what was acknowledged")+". Where what "+host+" has is wanted: hostmesh mysql setup "+tag+" --primary "+host+", and again with --apply")
 		return
 	}
 	if why := s.unproven(); why != "" {
@@ -350,15 +350,15 @@ func (d *diagnosing) primary() {
 	}
 }
 
-// replace is what a person can do about a primary that is gone; "" = nothing needs to be done.
-func (d *diagnosing) replace() string {
+// replace is what a person can do about a primary that is gone; "" = nothing needs to be done. self says that the primary itself would do when it is back.
+func (d *diagnosing) replace(self string) string {
 	c, tag := d.c, d.c.Tag
 	command := "hostmesh mysql failover " + tag
 	switch why := refuses(c, d.o); {
 	case c.Record.Intent != nil:
 		return ""
 	case cannot(c, d.o) != "":
-		return "bring back what is missing, or " + c.Record.Primary + " (hostmesh mysql explain " + tag + "): then it goes on. Or accept that transactions are lost: " + command + " --force -m WHY"
+		return "bring back what is missing" + self + " (hostmesh mysql explain " + tag + "): then it goes on. Or accept that transactions are lost: " + command + " --force -m WHY"
 	case c.Record.Paused != nil:
 		return command + "; or hostmesh mysql resume " + tag + ", and the agents do what they would"
 	case c.MySQL.Failover != section.Auto:
