@@ -99,8 +99,17 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		if _, err := r.unspoilt(ctx, c, o, primary); err != nil {
 			return err
 		}
-		if err := r.silence(ctx, m); err != nil {
-			return err
+		ended := o.Servers[a.Host].Unrecoverable // it acknowledges nothing, and never will with these data
+		switch {
+		case ended:
+		case m.Unfit == notInHostDB: // nobody can tell it
+			if err := r.unheard(ctx, c, m); err != nil {
+				return err
+			}
+		default:
+			if err := r.silence(ctx, m); err != nil {
+				return err
+			}
 		}
 		if err := r.spared(ctx, c, a.Host); err != nil {
 			return err
@@ -108,8 +117,8 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		if err := r.store(ctx, func(rec *Record) { rec.Ackers = without2(rec.Ackers, a.Host) }); err != nil {
 			return err
 		}
-		if s := o.Servers[a.Host]; s.answers(o.Now) && s.Facts.Replica == nil {
-			return nil // it follows nobody: there is nothing to start
+		if s := o.Servers[a.Host]; ended || m.Unfit == notInHostDB || s.answers(o.Now) && s.Facts.Replica == nil {
+			return nil // it follows nobody, or nobody can: there is nothing to start
 		}
 		return do(openBound, server.Start)
 	case ActShut:
@@ -236,7 +245,12 @@ func (r *Runner) writable(ctx context.Context, c *Cluster, o *Observations, m Me
 	}
 	server, local, order := r.cfg.World.Server(m), r.cfg.World.Local(m), r.order()
 	for _, host := range rec.Shut {
-		if shut, ok := c.Known(host); ok {
+		switch shut, ok := c.Known(host); {
+		case !ok:
+		case !shut.Addr.IsValid():
+			// The primary's host keeps what it was told, on its disk, so that one that was deleted stays shut out by the address that it had. That is not renewed: writes would wait for somebody who does not come.
+			r.log.Warn("a host that does not count has no address by which it could be shut out anew", "host", host, "primary", m.Host)
+		default:
 			if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Cut(ctx, order, shut.anything()) }); err != nil {
 				return fmt.Errorf("keep %s, which does not count, from acknowledging: %w", host, err)
 			}

@@ -271,9 +271,13 @@ func (d *diagnosing) primary() {
 		case ClusterDown:
 			d.add(ClusterDown, "", "all servers of the cluster are down", evidence, "they are started as their agents come back, "+host+" as the primary; if it never does: hostmesh mysql failover "+tag+" --force -m WHY, once the servers of replicas run")
 		case PrimaryDead, PrimarySilent:
-			d.add(name, host, fmt.Sprintf("the primary, %s, %s", host, down), evidence, d.replace())
+			d.add(name, host, fmt.Sprintf("the primary, %s, %s", host, down), evidence, d.replace(", or "+host))
 		default:
-			d.add(name, host, fmt.Sprintf("the primary, %s, %s; the second kind of evidence is missing, so nothing is done", host, down), evidence, "if it lasts, look at the network between this node and "+host+"; or have another node look: hostmesh duties move mysql/"+tag+" NODE")
+			undone, remedy := "nothing is done", ""
+			if s.answers(o.Now) {
+				undone, remedy = "it is not replaced", ": then look at what "+host+" and its host have no more of: threads (of the process, its control group, the kernel), file descriptors, entries of conntrack; clients that connect fail, too. Else"
+			}
+			d.add(name, host, fmt.Sprintf("the primary, %s, %s; the second kind of evidence is missing, so %s", host, down, undone), evidence, "if it lasts"+remedy+", look at the network between this node and "+host+"; or have another node look: hostmesh duties move mysql/"+tag+" NODE")
 		}
 	}
 	if s.Cause == CauseSaturated {
@@ -298,7 +302,7 @@ func (d *diagnosing) primary() {
 	f := s.Facts
 	if evidence := c.lost(o); len(evidence) > 0 {
 		d.add(PrimaryLost, host, host+", the primary, has not got any more what it had: its data were replaced, or set back", evidence,
-			"hostmesh mysql failover "+tag+", where that is not automatic: a replica has what was acknowledged. Where what "+host+" has is wanted: hostmesh mysql setup "+tag+" --primary "+host+", and again with --apply")
+			cmp.Or(d.replace(""), "another takes over: a replica has what was acknowledged")+". Where what "+host+" has is wanted: hostmesh mysql setup "+tag+" --primary "+host+", and again with --apply")
 		return
 	}
 	if why := s.unproven(); why != "" {
@@ -346,15 +350,15 @@ func (d *diagnosing) primary() {
 	}
 }
 
-// replace is what a person can do about a primary that is gone; "" = nothing needs to be done.
-func (d *diagnosing) replace() string {
+// replace is what a person can do about a primary that is gone; "" = nothing needs to be done. self says that the primary itself would do when it is back.
+func (d *diagnosing) replace(self string) string {
 	c, tag := d.c, d.c.Tag
 	command := "hostmesh mysql failover " + tag
 	switch why := refuses(c, d.o); {
 	case c.Record.Intent != nil:
 		return ""
 	case cannot(c, d.o) != "":
-		return "bring back what is missing, or " + c.Record.Primary + " (hostmesh mysql explain " + tag + "): then it goes on. Or accept that transactions are lost: " + command + " --force -m WHY"
+		return "bring back what is missing" + self + " (hostmesh mysql explain " + tag + "): then it goes on. Or accept that transactions are lost: " + command + " --force -m WHY"
 	case c.Record.Paused != nil:
 		return command + "; or hostmesh mysql resume " + tag + ", and the agents do what they would"
 	case c.MySQL.Failover != section.Auto:
@@ -392,6 +396,11 @@ func (d *diagnosing) unready() (out []string) {
 			why = "it follows " + s.Facts.Replica.SourceHost
 		case !healthy(s.Facts):
 			why = fmt.Sprintf("its threads: receiving %s, applying %v%s", s.Facts.Replica.IO, s.Facts.Replica.SQL, errno(s.Facts.Replica))
+		case s.frozen(o.Now):
+			why = fmt.Sprintf("it is connected, and got no event and no heartbeat for %s", age(o.Now, s.Moved))
+		}
+		if s.DiskFull != "" {
+			why += "; it has no room on its disk: " + s.DiskFull
 		}
 		out = append(out, m.Host+": "+why)
 	}
@@ -423,6 +432,9 @@ func (d *diagnosing) suspicion() (text string, name Name, evidence []string) {
 	case s.Pings >= deadPings && s.Cause == CauseUnreachable:
 		text = "does not answer"
 		evidence = append(evidence, fmt.Sprintf("%d fresh connections in a row were not served: %s", s.Pings, s.PingError))
+	case s.Pings >= deadPings && s.answers(now) && s.PingAt.After(s.Since.Add(staleAfter)): // one that stood, and goes on, answers on that first
+		text = "serves no new connection, and answers on one that was kept"
+		evidence = append(evidence, fmt.Sprintf("%d fresh connections in a row were not served: %s", s.Pings, s.PingError))
 	case s.Cause == CauseUnreachable || s.Pings > 0:
 		return "did not answer", PrimarySuspect, []string{cmp.Or(s.Error, s.PingError)}
 	default:
@@ -449,7 +461,7 @@ func (d *diagnosing) suspicion() (text string, name Name, evidence []string) {
 		switch {
 		case downs == len(c.Members):
 			return text, ClusterDown, append(evidence, "the agents of all say that their processes are gone")
-		case agents <= 1 && downs == 0:
+		case agents <= 1 && downs == 0 && !s.answers(now):
 			return text, Blind, evidence
 		}
 		return text, PrimarySuspect, append(evidence, "no replica answers, which could say the same")

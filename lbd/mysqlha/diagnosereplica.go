@@ -35,11 +35,18 @@ func (d *diagnosing) replica(m Member) {
 		d.add(ReplicaNew, host, busy, nil, "")
 		return
 	}
+	if s.DiskFull != "" && m.Unfit == "" {
+		d.add(ReplicaLagging, host, host+" has no room on its disk: it receives and applies nothing until it has, and acknowledges nothing", []string{s.DiskFull}, "make room there: old binary logs (PURGE BINARY LOGS), other files")
+	}
 	switch {
 	case s.lives(o.Now) && !s.answers(o.Now), m.Unfit != "":
 		return // said by others, or it is full
 	case s.down():
-		d.add(ReplicaDown, host, fmt.Sprintf("the server on %s has ended", host), []string{fmt.Sprintf("its agent: %s, since %s", s.Process, s.ProcessSince.UTC().Format("15:04:05"))}, "it is started by its agent while the primary answers; if it ends again, its error log says why")
+		text := fmt.Sprintf("the server on %s has ended", host)
+		if s.Unrecoverable {
+			text += ", and cannot recover its data"
+		}
+		d.add(ReplicaDown, host, text, []string{fmt.Sprintf("its agent: %s, since %s", s.Process, s.ProcessSince.UTC().Format("15:04:05"))}, "it is started by its agent while the primary answers; if it ends again, its error log says why")
 		return
 	case !s.answers(o.Now):
 		if s.Cause != "" {
@@ -92,7 +99,7 @@ func (d *diagnosing) replica(m Member) {
 		d.add(ReplicaStopped, host, host+" does not get through to the primary"+errno(x), nil, "what is left of a change is taken away; else look at the network between the two, and at the replication account")
 		return
 	}
-	if x.Lag != nil && *x.Lag > c.MySQL.MaxLag {
+	if x.Lag != nil && *x.Lag > c.MySQL.MaxLag && s.DiskFull == "" {
 		d.add(ReplicaLagging, host, fmt.Sprintf("%s is %s behind, more than MaxLag (%s): readers are not sent there", host, *x.Lag, c.MySQL.MaxLag), nil, "see what it applies: SHOW PROCESSLIST there")
 	}
 }
@@ -148,7 +155,7 @@ func (d *diagnosing) ackers() {
 	if r.Intent != nil || !p.answers(o.Now) {
 		return
 	}
-	connected := 0
+	connected, hanging := 0, 0
 	for _, host := range r.Ackers {
 		s := o.Servers[host]
 		_, member := c.Member(host)
@@ -164,11 +171,14 @@ func (d *diagnosing) ackers() {
 			d.add(AckerRestarted, host, host+" was started anew, or set to follow anew: what it had received and not applied is fetched again; until it has all, no failover counts on it", nil, "")
 		case ok && !s.Facts.Semi.Acker:
 			d.add(AckerSilent, host, host+" counts as acknowledging, and does not", nil, "")
-		case !ok && !s.acked().IsZero() && o.Now.Sub(s.acked()) > ackerPatience:
+		case !ok && o.gone(host):
 			d.add(AckerAway, host, fmt.Sprintf("%s has not acknowledged for %s", host, age(o.Now, s.acked()).Round(time.Second)), nil, "")
 		}
 		if ok && s.Facts.Semi.Acker {
 			connected++
+			if s.frozen(o.Now) {
+				hanging++
+			}
 		}
 	}
 	for _, m := range c.Members {
@@ -187,7 +197,10 @@ func (d *diagnosing) ackers() {
 		}
 		d.add(AckerDue, m.Host, m.Host+" has all that the primary has: it is to acknowledge", nil, "")
 	}
-	if connected == 0 && p.Facts.Semi.Clients == 0 && len(c.Members) > 1 {
+	d.stranger()
+	// The server finds out late that one is gone, and never that one hangs. Where writes wait, that nothing was written since says it.
+	waits := p.Facts.Semi.Waiting > 0 && o.Now.Sub(p.Wrote) >= stuckAfter
+	if (connected == 0 && p.Facts.Semi.Clients == 0 || connected == hanging && waits) && len(c.Members) > 1 {
 		text := "no replica acknowledges: writes wait until one does"
 		switch {
 		case c.Strict() && p.Facts.ReadOnly:

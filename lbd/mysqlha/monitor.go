@@ -47,6 +47,7 @@ type eye struct {
 	cancel context.CancelFunc
 	now    chan struct{} // look at once
 	ping   chan struct{} // and try fresh connections
+	letGo  chan struct{} // let go of the connection that is held
 }
 
 func newMonitor(world World, times Times, poke func()) *monitor {
@@ -81,7 +82,7 @@ func (m *monitor) watch(ctx context.Context, members []Member, primary string) {
 			continue
 		}
 		ctx, cancel := context.WithCancel(ctx)
-		e := &eye{member: x, cancel: cancel, now: make(chan struct{}, 1), ping: make(chan struct{}, 1)}
+		e := &eye{member: x, cancel: cancel, now: make(chan struct{}, 1), ping: make(chan struct{}, 1), letGo: make(chan struct{}, 1)}
 		m.eyes[host] = e
 		m.wg.Go(func() { m.observe(ctx, e) })
 		if host == primary {
@@ -157,6 +158,9 @@ func (m *monitor) observe(ctx context.Context, e *eye) {
 		if is.Cause == CauseUnreachable && was.Cause == "" {
 			fill(e.ping)
 		}
+		if is.Cause == CauseSaturated {
+			fill(e.letGo)
+		}
 		told = m.rest(ctx, m.times.Observe, e.now)
 	}
 }
@@ -228,15 +232,23 @@ func (m *monitor) ping(ctx context.Context, e *eye) {
 	}
 }
 
-// hold keeps a connection to the primary, whose end tells of the end of its process.
+// hold keeps a connection to the primary, whose end tells of the end of its process. A server that is full to clients has one connection more for us, and to see how it stands matters more: so one is held while it answers, and let go when what asks gets none.
 func (m *monitor) hold(ctx context.Context, e *eye) {
 	for ctx.Err() == nil {
+		if s := m.seen()[e.member.Host]; !s.Known || s.Cause != "" {
+			m.rest(ctx, m.times.Observe/5, nil)
+			continue
+		}
+		select {
+		case <-e.letGo: // it answers since
+		default:
+		}
 		began := time.Now()
-		err := m.world.Server(e.member).Hold(ctx)
+		gone, err := m.held(ctx, e)
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil && !errors.Is(err, ErrClosed) {
+		if err != nil && !gone && !errors.Is(err, ErrClosed) {
 			m.change(e.member.Host, func(s Sight) Sight {
 				if s.heard().After(began) { // it stood
 					s.HoldLost = time.Now()
@@ -248,5 +260,20 @@ func (m *monitor) hold(ctx context.Context, e *eye) {
 			m.poke()
 		}
 		m.rest(ctx, 2*m.times.Observe, nil)
+	}
+}
+
+// held holds one connection, and reports whether it was let go.
+func (m *monitor) held(ctx context.Context, e *eye) (letGo bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- m.world.Server(e.member).Hold(ctx) }()
+	select {
+	case err = <-ended:
+		return false, err
+	case <-e.letGo:
+		cancel()
+		return true, <-ended
 	}
 }

@@ -126,7 +126,8 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 			return a
 		}
 	}
-	if d, ok := has(list, PrimarySuspect, ""); ok {
+	// One that answers on a connection that was kept is seen to as ever, for that may last.
+	if d, ok := has(list, PrimarySuspect, ""); ok && !p.answers(o.Now) {
 		if a, ok := restart(c, o, d.Name, "nobody can say that it is gone for good"); ok && o.Now.Sub(p.ProcessSeen) > restartAfter {
 			return a
 		}
@@ -434,7 +435,7 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 		}
 	case ReplicaDown:
 		if s.down() && open {
-			return Action{Act: ActStart, Host: host, As: AsReplica, Why: d.Text}, true
+			return begin(c, o, d)
 		}
 	case OldPrimary:
 		if s.answers(o.Now) && s.Facts.ReadOnly && healthy(s.Facts) && c.follows(s.Facts, r.Primary) {
@@ -501,38 +502,17 @@ func keep(c *Cluster, o *Observations, list []Diagnosis, d Diagnosis) (Action, b
 			return act(ActShut, d.Text+"; others have all")
 		}
 	case AckerLeaving:
-		if others(c, o, host) || !c.Strict() {
-			return act(ActDismiss, d.Text)
-		}
+		return leaving(c, o, d)
 	case AckerStray:
-		return act(ActCount, d.Text)
+		if host != "" {
+			return act(ActCount, d.Text)
+		}
 	case AckerDue:
 		if open && s.Agent && !slices.Contains(r.Shut, host) { // its agent is asked whether its data are to be trusted
 			return act(ActAcker, d.Text)
 		}
 	}
 	return Action{}, false
-}
-
-// spare reports whether an acker can be counted no more without that a failover loses what it acknowledged: another has all, or nobody is counted then,
-// so that there is no failover.
-func spare(c *Cluster, o *Observations, host string) bool {
-	return !c.Strict() || len(c.Record.Ackers) == 1 && c.Record.Ackers[0] == host || others(c, o, host)
-}
-
-// others reports whether the primary has no other ackers connected than those that are counted beside host, and one of these has all.
-func others(c *Cluster, o *Observations, host string) bool {
-	connected, complete := 0, false
-	p := o.Servers[c.Record.Primary]
-	for _, h := range c.Record.Ackers {
-		s := o.Servers[h]
-		if h == host || !s.answers(o.Now) || !healthy(s.Facts) || !s.Facts.Semi.Acker || !c.follows(s.Facts, c.Record.Primary) {
-			continue
-		}
-		connected++
-		complete = complete || caughtUp(c, o, h) && sameStart(c.Record.Starts[h], o.began(s))
-	}
-	return complete && connected > 0 && p.Facts.Semi.Clients <= connected+1
 }
 
 // cloneFrom chooses whose copy a host becomes: a replica that follows well, which is waited for until it has all, for a copy of the primary holds its writers up; the primary where there is none. One of whom a copy is made at the

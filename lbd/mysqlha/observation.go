@@ -180,6 +180,8 @@ type Sight struct {
 	Copy, Differs string
 	// Lends says that a copy is made of it.
 	Lends bool
+	// Unrecoverable says that its process has ended, and that its last start did because its data cannot be recovered (ErrUnrecoverable).
+	Unrecoverable bool
 }
 
 // Observations are what has been seen of all servers of a cluster. They are read only.
@@ -194,6 +196,8 @@ type Observations struct {
 	Rest map[string]time.Time
 	// Lends are hosts of which copies are made, and for whom, as far as this node does that.
 	Lends map[string]string
+	// Strangers is since when the primary has more replicas connected that acknowledge than are known; zero = it has not.
+	Strangers time.Time
 }
 
 // The times that a diagnosis rests on.

@@ -16,9 +16,9 @@ func (n Name) Severity() Severity {
 	switch n {
 	case Well:
 		return Fine
-	case IntentOpen, PrimarySuspect, PrimaryUnseen, ReplicaNew, CopyUnverified, OldPrimary, OldPrimaryLeft, AckerDue, AckerRestarted, AckerLeaving, AckerStray, ReplicaStopped, ReplicaAstray, NoRecord, IsPaused:
+	case IntentOpen, PrimaryUnseen, ReplicaNew, CopyUnverified, OldPrimary, OldPrimaryLeft, AckerDue, AckerRestarted, AckerLeaving, ReplicaStopped, ReplicaAstray, NoRecord, IsPaused:
 		return Notice
-	case ReplicaBroken, ReplicaLost, ReplicaDown, ReplicaLagging, NoPlace, NoGTID, BinlogOff, ErrantFound, ReplicaWritable, AckerAway, AckerSilent, CopyDiffers, OneMember, PrimaryAsync:
+	case ReplicaBroken, ReplicaLost, ReplicaDown, ReplicaLagging, NoPlace, NoGTID, BinlogOff, ErrantFound, ReplicaWritable, AckerAway, AckerStray, AckerSilent, CopyDiffers, OneMember, PrimaryAsync:
 		return Warning
 	}
 	return Grave

@@ -69,9 +69,10 @@ type Watch struct {
 	run     context.Context        // of Run; set before anything else is done
 	counts  counts
 
-	suspected time.Time // since when the primary is; Run's own, as the next two
+	suspected time.Time // since when the primary is; Run's own, as the next three
 	probed    time.Time
 	away      map[string]time.Time // since when the agent of a host is
+	strangers time.Time            // since when more acknowledge than are known
 
 	ended chan struct{}  // closed when Run has
 	wg    sync.WaitGroup // of what takes long
@@ -80,7 +81,8 @@ type Watch struct {
 	busy   map[string]string
 	rest   map[string]time.Time
 	tries  map[string]int
-	last   map[string]Act // of a host
+	last   map[string]Act  // of a host
+	spoilt map[string]bool // hosts whose last start has ended in ErrUnrecoverable
 	tasks  []*Task
 	story  []Line
 	recErr string
@@ -138,7 +140,7 @@ const (
 func NewWatch(cfg WatchConfig) *Watch {
 	w := &Watch{
 		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, poke: make(chan struct{}, 1), orders: make(chan order), ended: make(chan struct{}),
-		busy: map[string]string{}, rest: map[string]time.Time{}, tries: map[string]int{}, last: map[string]Act{}, said: map[string]time.Time{}, away: map[string]time.Time{},
+		busy: map[string]string{}, rest: map[string]time.Time{}, tries: map[string]int{}, last: map[string]Act{}, spoilt: map[string]bool{}, said: map[string]time.Time{}, away: map[string]time.Time{},
 	}
 	if w.log == nil {
 		w.log = slog.Default()
@@ -240,6 +242,7 @@ func (w *Watch) look() (*Cluster, *Observations) {
 		c.RecordError = "it was not read yet"
 	}
 	o := &Observations{Mass: scene.Mass, Busy: maps.Clone(w.busy), Rest: maps.Clone(w.rest), Lends: w.runner.lending()}
+	spoilt := maps.Clone(w.spoilt)
 	w.mu.Unlock()
 	for _, host := range related(c.Record) {
 		if _, ok := c.Known(host); ok {
@@ -259,10 +262,12 @@ func (w *Watch) look() (*Cluster, *Observations) {
 		s := o.Servers[host]
 		s.Agent, s.Reported, s.Process, s.ProcessSince, s.ProcessSeen, s.VIP, s.DiskFull, s.Epoch = a.Alive, a.Reported, a.Process, a.Since, a.Seen, a.VIP, a.DiskFull, a.Epoch
 		s.Copy, s.Differs, s.Lends = a.Copy, a.Differs, a.Lends
+		s.Unrecoverable = spoilt[host] && s.down()
 		o.Servers[host] = s
 	}
 	o.Now, o.Wall = time.Now(), w.clock.Now()
 	w.miss(c, o)
+	w.strange(c, o)
 	return c, o
 }
 
@@ -463,6 +468,7 @@ func (w *Watch) finish(t *Task, a Action, err error) {
 		t.Error = err.Error()
 	}
 	delete(w.busy, t.Host)
+	w.spoilt[t.Host] = errors.Is(err, ErrUnrecoverable)
 	w.mu.Unlock()
 	w.did(a, err)
 }

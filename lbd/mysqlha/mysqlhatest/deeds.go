@@ -183,3 +183,10 @@ func (w *World) Astray(host, source string) {
 		b.ioState, b.ackConnected, b.triedAt = "Connecting", false, time.Time{}
 	})
 }
+
+// Delete takes a box out of HostDB, or puts it back; it goes on all the same.
+func (w *World) Delete(host string, yes bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gone[host] = yes
+}

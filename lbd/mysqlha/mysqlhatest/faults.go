@@ -199,6 +199,12 @@ func (w *World) Stubborn(host string, on bool) { w.with(host, func(b *box) { b.s
 // Saturate has a server refuse new connections because it has too many (error 1040).
 func (w *World) Saturate(host string, on bool) { w.with(host, func(b *box) { b.saturated = on }) }
 
+// Unserve has a server serve no new connection, as one that gets no thread for it, or serve them again. Those that are there go on.
+func (w *World) Unserve(host string, on bool) { w.with(host, func(b *box) { b.unserved = on }) }
+
+// Strangers has so many replicas acknowledge to a server that are no boxes.
+func (w *World) Strangers(host string, n int) { w.with(host, func(b *box) { b.strangers = n }) }
+
 // Hurry has a server wait for acknowledgements for ten seconds only, as its file says, once it is a source.
 func (w *World) Hurry(host string) { w.with(host, func(b *box) { b.hurried = true }) }
 

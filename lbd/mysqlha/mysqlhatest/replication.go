@@ -58,6 +58,9 @@ func (w *World) receive(b *box, now time.Time) {
 			return
 		}
 		b.triedAt = now
+		if src.unserved {
+			return
+		}
 		if !src.has(b.received()) || src.index(b.received())+1 < src.purged {
 			b.io, b.ioState, b.ioErrno = false, "No", 1236
 			return

@@ -102,6 +102,8 @@ func (s *server) ask(ctx context.Context, what string, f func(b *box) error) err
 			err = fmt.Errorf("%s: %w: the connection is one to another process", s.host, mysqlha.ErrUnreachable)
 		case s.denied:
 			err = fmt.Errorf("%s: %w", s.host, mysqlha.ErrDenied)
+		case what == "ping" && b.unserved:
+			err = fmt.Errorf("%s: error 1135: can't create a new thread", s.host)
 		case what == "ping" && b.saturated:
 			err = fmt.Errorf("%s: %w", s.host, mysqlha.ErrSaturated)
 		default:
@@ -155,7 +157,7 @@ func (s *server) Observe(ctx context.Context) (f mysqlha.Facts, err error) {
 			Version: "10.11.19-MariaDB", Flavour: mysqlha.MariaDB, ServerID: b.id, Uptime: time.Since(b.began).Truncate(time.Second), ReadOnly: b.readOnly,
 			Binlog: b.state(), Current: position(b.log), MaxConnections: 100, Clients: len(b.waiting) + len(b.clients), Connections: 1 + b.held + len(b.waiting) + len(b.clients),
 			Settings: map[string]string{"log_bin": "ON", "gtid_strict_mode": "ON", "rpl_semi_sync_master_timeout": b.timeout(s.w.Strict)},
-			Semi:     mysqlha.SemiSync{Source: b.semi, Acker: b.acker, Active: b.semi && !b.lapsed, Waiting: len(b.waiting)},
+			Semi:     mysqlha.SemiSync{Source: b.semi, Acker: b.acker, Active: b.semi && !b.lapsed, Waiting: len(b.waiting), Clients: b.strangers},
 		}
 		for _, x := range s.w.boxes {
 			if x.running && x.source == b.name && x.ioState == "Yes" && x.ackConnected && b.semi {

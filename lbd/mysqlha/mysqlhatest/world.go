@@ -36,6 +36,7 @@ type World struct {
 	cut    map[[2]string]bool // links that carry nothing, both ways; of boxes and of agents' nodes
 	oneWay map[[2]string]bool // from, to: what carries nothing that way
 	unread map[string]bool    // nodes that do not reach the quorum
+	gone   map[string]bool    // boxes that are not in HostDB any more
 	// lands: what was sent to a host that does not answer arrives when it does, though nobody waits for it any more. echoes: orders arrive twice.
 	lands, echoes bool
 	byHand        map[int]bool // writes that a person has dropped from a relay log
@@ -118,6 +119,8 @@ type box struct {
 	purged                int             // transactions that the log has forgotten
 	until                 uint64          // the number at which both threads stop by themselves; 0 = none
 	unheard               bool            // acknowledgements do not arrive
+	unserved              bool            // no new connection is served
+	strangers             int             // replicas that acknowledge, and are no boxes
 	tampered              bool            // on disk: a row is another than the log says
 
 	// Of the agent.
@@ -161,7 +164,7 @@ func (b *box) holds() bool {
 
 // New makes a world with boxes; they are a, b, c and so on, and a is the primary of a record that is at epoch 1.
 func New(tag string, n int, strict bool) *World {
-	w := &World{Tag: tag, Strict: strict, boxes: map[string]*box{}, cut: map[[2]string]bool{}, oneWay: map[[2]string]bool{}, unread: map[string]bool{}, ledger: map[int]bool{}, byHand: map[int]bool{}}
+	w := &World{Tag: tag, Strict: strict, boxes: map[string]*box{}, cut: map[[2]string]bool{}, oneWay: map[[2]string]bool{}, unread: map[string]bool{}, gone: map[string]bool{}, ledger: map[int]bool{}, byHand: map[int]bool{}}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	now := time.Now()
 	w.began = now
@@ -202,7 +205,9 @@ func (w *World) Members() []mysqlha.Member {
 	defer w.mu.Unlock()
 	var out []mysqlha.Member
 	for _, b := range w.boxes {
-		out = append(out, mysqlha.Member{Host: b.name, Addr: b.addr, Port: 3306})
+		if !w.gone[b.name] {
+			out = append(out, mysqlha.Member{Host: b.name, Addr: b.addr, Port: 3306})
+		}
 	}
 	slices.SortFunc(out, func(a, b mysqlha.Member) int { return cmp.Compare(a.Host, b.Host) })
 	return out
