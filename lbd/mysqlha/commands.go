@@ -158,7 +158,12 @@ func (w *Watch) Failover(ctx context.Context, force bool, by, why string) (Done,
 		}
 		switch i := c.Record.Intent; {
 		case i != nil && i.Step != StepOpen && i.Kind == Failover && force:
-			if err := w.runner.store(ctx, func(rec *Record) { rec.Intent.Forced, rec.Intent.By, rec.Intent.Stopped = true, by, "" }); err != nil {
+			if err := w.runner.store(ctx, func(rec *Record) {
+				rec.Intent.Forced, rec.Intent.By, rec.Intent.Stopped = true, by, ""
+				if rec.Intent.Step == StepWithdraw {
+					rec.anew("a person wants another primary")
+				}
+			}); err != nil {
 				return err
 			}
 		case i != nil && i.Stopped != "":

@@ -86,10 +86,10 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 				return Action{Act: ActPage, Host: r.Primary, For: d.Name, Why: why}
 			}
 		}
-		// A failover that is taken back needs its old primary, as the one who keeps what was not acknowledged: nobody else has taken a write. That may take long.
+		// A failover that is taken back needs its old primary, as the one who keeps what was not acknowledged: nobody else has taken a write. That may take long, unless its host is gone.
 		if i.Step == StepWithdraw && i.Kind == Failover {
 			switch old := o.Servers[i.Old]; {
-			case o.Busy[i.Old] != "":
+			case o.Busy[i.Old] != "" && !old.left(o.Now):
 				return nothing(o.Busy[i.Old])
 			case !old.answers(o.Now) && old.Agent && old.down() && !resting(o, i.Old):
 				return Action{Act: ActStart, Host: i.Old, As: AsPrimary, For: head.Name, Why: "the failover is taken back, and its server was ended"}

@@ -255,6 +255,9 @@ func (s Sight) down() bool {
 	return s.Agent && s.Reported && (s.Process == ProcessDied || s.Process == ProcessStopped) && !s.heard().After(s.ProcessSeen)
 }
 
+// left reports whether its host's agent has been away for longer than the start of another takes.
+func (s Sight) left(now time.Time) bool { return !s.Agent && now.Sub(s.AgentGone) >= RestartGrace }
+
 // began is when the process of the server did, by the wall clock.
 func (o *Observations) began(s Sight) time.Time {
 	return o.Wall.Add(-o.Now.Sub(s.Answered)).Add(-s.Facts.Uptime).Truncate(time.Second)

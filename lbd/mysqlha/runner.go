@@ -1,6 +1,7 @@
 package mysqlha
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -371,7 +372,7 @@ func (r *Runner) Continue(ctx context.Context, c *Cluster, o *Observations) erro
 			}
 			continue
 		}
-		if err := r.giveUp(ctx, &cc, err); err != nil {
+		if err := r.giveUp(ctx, &cc, o, err); err != nil {
 			return err
 		}
 		failing = time.Time{}
@@ -395,10 +396,14 @@ type (
 func (s stopped) Error() string   { return "stopped: " + s.why }
 func (p permanent) Unwrap() error { return p.error }
 
-// giveUp is what follows when a step cannot be done: a planned change is taken back, a failover chooses again. Once the new primary may have taken writes neither
+// giveUp is what follows when a step cannot be done: a planned change is taken back, a failover chooses again, also one that was to be taken back. Once the new primary may have taken writes neither
 // can be: whoever looks at the cluster finds what it has, and begins a new change.
-func (r *Runner) giveUp(ctx context.Context, c *Cluster, cause error) error {
+func (r *Runner) giveUp(ctx context.Context, c *Cluster, o *Observations, cause error) error {
 	i := r.rec.Intent
+	old, known := c.Known(i.Old)
+	if !known {
+		old = Member{Host: i.Old}
+	}
 	switch {
 	case i.Step == StepOpen:
 		return cause
@@ -407,18 +412,24 @@ func (r *Runner) giveUp(ctx context.Context, c *Cluster, cause error) error {
 			rec.Epoch++ // orders of the change are refused from now on
 			rec.Intent.Step, rec.Intent.Why = StepWithdraw, fmt.Sprintf("step %s: %v", i.Step, cause)
 		})
-	case i.Kind == Failover && stepIndex(Failover, i.Step) <= stepIndex(Failover, StepChoose):
+	case i.Kind == Failover && i.Step == StepWithdraw && !r.vain(ctx, c, o, old):
+		return cause
+	case i.Kind == Failover && i.Step != StepWithdraw && stepIndex(Failover, i.Step) <= stepIndex(Failover, StepChoose):
 		return cause
 	}
-	// The one that was chosen is gone, or a planned change cannot be taken back, because the old primary is. Nobody has taken writes.
-	return r.store(ctx, func(rec *Record) {
-		rec.Epoch++
-		rec.Intent = &Intent{Kind: Failover, Step: StepDepose, Old: i.Old, Began: i.Began, By: i.By, Forced: i.Forced, Spoilt: i.Spoilt, FenceConfirmed: i.FenceConfirmed,
-			Why: fmt.Sprintf("%s; at step %s to %s: %v", i.Why, i.Step, i.To, cause)}
-		if i.Kind == Failover && i.Step != StepWithdraw { // what was found out at the gate holds: the old primary has nobody since who acknowledges
-			rec.Intent.Position, rec.Intent.Loss, rec.Intent.Cut = i.Position, i.Loss, i.Cut
-		}
-	})
+	// The one that was chosen is gone, or a change cannot be taken back, because the old primary is. Nobody else has taken writes.
+	return r.store(ctx, func(rec *Record) { rec.anew(cause.Error()) })
+}
+
+// anew has a failover begin anew, in another epoch.
+func (r *Record) anew(cause string) {
+	i := r.Intent
+	r.Epoch++
+	r.Intent = &Intent{Kind: Failover, Step: StepDepose, Old: i.Old, Began: i.Began, By: i.By, Forced: i.Forced, Spoilt: i.Spoilt, FenceConfirmed: i.FenceConfirmed,
+		Why: fmt.Sprintf("%s; at step %s to %s: %s", i.Why, i.Step, cmp.Or(i.To, i.Old), cause)}
+	if i.Kind == Failover && i.Step != StepWithdraw { // what was found out at the gate holds: the old primary has nobody since who acknowledges
+		r.Intent.Position, r.Intent.Loss, r.Intent.Cut = i.Position, i.Loss, i.Cut
+	}
 }
 
 // carry carries the record's step out, and returns what the record is to say after it, beside the next step.
