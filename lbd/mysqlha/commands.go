@@ -161,7 +161,7 @@ func (w *Watch) Failover(ctx context.Context, force bool, by, why string) (Done,
 			if err := w.runner.store(ctx, func(rec *Record) {
 				rec.Intent.Forced, rec.Intent.By, rec.Intent.Stopped = true, by, ""
 				if rec.Intent.Step == StepWithdraw {
-					rec.anew("a person wants another primary")
+					rec.beginAnew("a person wants another primary")
 				}
 			}); err != nil {
 				return err

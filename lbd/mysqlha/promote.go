@@ -428,6 +428,9 @@ func (r *Runner) withdraw(ctx context.Context, c *Cluster, o *Observations, old 
 			return nil, fmt.Errorf("take the change back: %w", err)
 		}
 	}
+	if err := r.doubted(ctx, c, o, old); err != nil {
+		return nil, err
+	}
 	each(everybody(c, old.Host), func(m Member) {
 		if c.Record.Fenced[m.Host] != "" {
 			return
@@ -455,7 +458,35 @@ func (r *Runner) withdraw(ctx context.Context, c *Cluster, o *Observations, old 
 	}, nil
 }
 
-// back has one server follow the primary as it did, with what it has received.
+// doubted writes of those who are to follow the primary anew that they are not counted on before they have all again.
+func (r *Runner) doubted(ctx context.Context, c *Cluster, o *Observations, primary Member) error {
+	var list []Member
+	for host := range r.rec.Starts {
+		if m, ok := c.Known(host); ok && m.Unfit == "" {
+			list = append(list, m)
+		}
+	}
+	o = r.look(ctx, list, o)
+	list = slices.DeleteFunc(list, func(m Member) bool {
+		return !o.Servers[m.Host].answers(o.Now) || !anew(c, o.Servers[m.Host].Facts, primary)
+	})
+	if len(list) == 0 {
+		return nil
+	}
+	return r.store(ctx, func(rec *Record) {
+		for _, m := range list {
+			delete(rec.Starts, m.Host)
+		}
+	})
+}
+
+// anew reports whether a server that is to follow the primary again (back) may come without what it had acknowledged: it drops what it has received and not applied, or was not told to acknowledge, and is never
+// asked for what it has received since.
+func anew(c *Cluster, f Facts, primary Member) bool {
+	return !f.Semi.Acker && !receives(c, f, primary) || !c.follows(f, primary.Host) || f.Replica.IO == "No" && !f.Replica.SQL
+}
+
+// back has one server follow the primary as it did, with what it has received. One that is counted on, and is to follow it anew, is left alone: that it is counted on no more is written before.
 func (r *Runner) back(ctx context.Context, c *Cluster, m, primary Member) error {
 	server, local, order := r.cfg.World.Server(m), r.cfg.World.Local(m), r.order()
 	_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Uncut(ctx, order, primary.Source()) })
@@ -465,6 +496,9 @@ func (r *Runner) back(ctx context.Context, c *Cluster, m, primary Member) error 
 	f, err := r.observe(ctx, m)
 	if err != nil {
 		return err
+	}
+	if _, proved := r.rec.Starts[m.Host]; proved && anew(c, f, primary) {
+		return fmt.Errorf("%s stands otherwise than a moment ago: it follows again once it is not counted on", m.Host)
 	}
 	// One that is not counted must not acknowledge: a failover would not wait for its cut. It may since a change that it missed, or by its own file.
 	hears := receives(c, f, primary) // then it goes on to until it is told anew: it is counted (ActCount)

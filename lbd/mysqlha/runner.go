@@ -418,11 +418,11 @@ func (r *Runner) giveUp(ctx context.Context, c *Cluster, o *Observations, cause 
 		return cause
 	}
 	// The one that was chosen is gone, or a change cannot be taken back, because the old primary is. Nobody else has taken writes.
-	return r.store(ctx, func(rec *Record) { rec.anew(cause.Error()) })
+	return r.store(ctx, func(rec *Record) { rec.beginAnew(cause.Error()) })
 }
 
-// anew has a failover begin anew, in another epoch.
-func (r *Record) anew(cause string) {
+// beginAnew has a failover begin anew, in another epoch.
+func (r *Record) beginAnew(cause string) {
 	i := r.Intent
 	r.Epoch++
 	r.Intent = &Intent{Kind: Failover, Step: StepDepose, Old: i.Old, Began: i.Began, By: i.By, Forced: i.Forced, Spoilt: i.Spoilt, FenceConfirmed: i.FenceConfirmed,

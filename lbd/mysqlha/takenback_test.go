@@ -4,7 +4,9 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hostmesh/lbd/mysqlha"
@@ -162,6 +164,67 @@ func TestForcedWhileItIsTakenBack(t *testing.T) {
 		defer cancel()
 		if done, err := h.Failover(ctx, true, "somebody", "a test"); err != nil || done.Primary != "b" || done.Loss == "" {
 			t.Errorf("forced: %+v, %v", done, err)
+		}
+	})
+}
+
+// A replica that was set to follow the one that a planned change went to has dropped what it had received and not applied. When the change is taken back it is not counted on before it has that again.
+func TestWhoFollowsAnewIsProvedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := mysqlhatest.New("shop-db", 3, true)
+		defer w.Close()
+		var out, drained atomic.Bool // c acknowledges no more, and can be the primary all the same
+		h := w.Hold("watcher", nil, func() []mysqlha.Member {
+			list := w.Members()
+			if drained.Load() {
+				list[2].Drained = "a test"
+			}
+			return list[:map[bool]int{true: 2, false: 3}[out.Load()]]
+		}, logger())
+		settle(t, w, 10*time.Second, "a whole cluster", whole(w, 3))
+		out.Store(true)
+		settle(t, w, 60*time.Second, "c does not count", func() bool { return slices.Equal(w.Record().Ackers, []string{"b"}) && !w.Acknowledges("c") })
+		drained.Store(true)
+		out.Store(false)
+		time.Sleep(2 * time.Second)
+		w.Stick("b", true) // it receives, and does not apply
+		c := write(t, w)
+		time.Sleep(100 * time.Millisecond)
+		c.end()
+		// b follows c when that dies, and gets nothing of the old primary when it follows that again.
+		w.OnEffect(func(host, what string) {
+			if host == "b" && what == "follow" {
+				w.OnEffect(func(host, what string) {
+					if host == "c" && what == "take-address" {
+						w.OnEffect(nil)
+						w.Kill("c")
+						w.Silence("c", true)
+						w.Link("a", "b", false)
+					}
+				})
+			}
+		})
+		if done, err := h.Switchover(t.Context(), "c", "somebody", "a test"); err == nil {
+			t.Fatalf("a switchover to a dead server: %+v", done)
+		}
+		settle(t, w, 30*time.Second, "it is taken back", func() bool { return w.Record().Intent == nil })
+		if r := w.Record(); r.Primary != "a" || w.Behind("b") > 0 || len(w.Lost("b")) == 0 {
+			t.Fatalf("the record is %+v; b has not dropped what it had acknowledged", r)
+		}
+		w.Power("a", false)
+		w.Link("a", "b", true)
+		time.Sleep(20 * time.Second)
+		if r := w.Record(); r.Primary != "a" {
+			t.Errorf("%s was promoted: %+v", r.Primary, r)
+		}
+		w.Stick("b", false)
+		w.Silence("c", false)
+		w.Power("a", true)
+		drained.Store(false)
+		settle(t, w, 60*time.Second, "a whole cluster again", whole(w, 3))
+		nothingLost(t, w)
+		if faults := w.Faults(); len(faults) > 0 {
+			t.Errorf("never to be: %s", strings.Join(faults, "; "))
 		}
 	})
 }
