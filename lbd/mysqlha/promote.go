@@ -355,6 +355,9 @@ func (r *Runner) open(ctx context.Context, c *Cluster, to Member) (func(*Record)
 	}
 	r.mergeFence(&rec)
 	i := rec.Intent
+	if i.Kind == Switchover { // one that was deposed hears of it when it rejoins
+		r.hearsAll(ctx, c, i.Old)
+	}
 	loss := i.Loss
 	if i.Kind == Failover && !c.Strict() && i.FenceConfirmed == "" {
 		loss = strings.TrimPrefix(loss+fmt.Sprintf("; %s had not been killed when %s took over: what it goes on to tell clients, once it waits for acknowledgements no longer, is lost", i.Old, i.To), "; ")
@@ -366,6 +369,20 @@ func (r *Runner) open(ctx context.Context, c *Cluster, to Member) (func(*Record)
 		rec.Intent = nil
 		rec.Note(Event{At: now, Epoch: epoch, What: what, Took: now.Sub(i.Began), By: i.By, Loss: loss})
 	}, nil
+}
+
+// hearsAll has the host of one that is no primary any more hear whom it was to hear nothing of as such, beside: nobody is shut out since the record names another. Where that fails it is seen to when it matters.
+func (r *Runner) hearsAll(ctx context.Context, c *Cluster, host string) {
+	old, ok := c.Known(host)
+	if !ok || old.Unfit != "" {
+		return
+	}
+	order := r.order()
+	for _, m := range everybody(c, host) {
+		r.wg.Go(func() {
+			_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(old).Uncut(ctx, order, m.anything()) })
+		})
+	}
 }
 
 // takeWrites has a primary take writes. Where it is to wait for acknowledgements the server itself looks whether it does: whoever decides by now may have made it
@@ -486,13 +503,19 @@ func anew(c *Cluster, f Facts, primary Member) bool {
 	return !f.Semi.Acker && !receives(c, f, primary) || !c.follows(f, primary.Host) || f.Replica.IO == "No" && !f.Replica.SQL
 }
 
+// heard has the primary's host hear a server that it may have been told to hear nothing of, when it was the primary before, or that has the address of such a one. Who is shut out now stays so. Where it fails, what
+// follows does.
+func (r *Runner) heard(ctx context.Context, c *Cluster, m, primary Member, order Order) {
+	if !slices.Contains(c.Record.Shut, m.Host) {
+		_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Uncut(ctx, order, m.anything()) })
+	}
+}
+
 // back has one server follow the primary as it did, with what it has received. One that is counted on, and is to follow it anew, is left alone: that it is counted on no more is written before.
 func (r *Runner) back(ctx context.Context, c *Cluster, m, primary Member) error {
 	server, local, order := r.cfg.World.Server(m), r.cfg.World.Local(m), r.order()
 	_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Uncut(ctx, order, primary.Source()) })
-	if !slices.Contains(c.Record.Shut, m.Host) {
-		_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Uncut(ctx, order, m.anything()) })
-	}
+	r.heard(ctx, c, m, primary, order)
 	f, err := r.observe(ctx, m)
 	if err != nil {
 		return err
