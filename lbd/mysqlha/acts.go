@@ -175,7 +175,7 @@ func (r *Runner) inherit(ctx context.Context, c *Cluster, o *Observations, a Act
 	if err := r.Continue(ctx, c, o); err != nil {
 		return err
 	}
-	if r.rec.Primary != to.Host {
+	if r.rec.Primary != to.Host && r.rec.Intent == nil {
 		return fmt.Errorf("it was taken back: %s", lastEvent(r.rec))
 	}
 	return nil

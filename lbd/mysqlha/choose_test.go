@@ -26,6 +26,28 @@ func TestChooses(t *testing.T) {
 		{"the furthest, though it is drained", func(x *seen) { at(x, "db3", "0-1-901"); x.c.Members[2].Drained = "works on it" }, "db3", "", ""},
 		{"the one that is not drained", func(x *seen) { x.c.Members[1].Drained = "works on it" }, "db3", "", ""},
 		{"the one that has applied what it has", func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Current = "0-1-890" }) }, "db3", "", ""},
+		{"the one that has room on its disk", func(x *seen) { x.edit("db2", func(s *Sight) { s.DiskFull = "1 MB are left" }) }, "db3", "", ""},
+		{"the one that does not lag on purpose", func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Replica.Delay = time.Hour }) }, "db3", "", ""},
+		{"the one that was not tried in vain", func(x *seen) { x.o.Rest = map[string]time.Time{"db2": x.o.Now.Add(time.Second)} }, "db3", "", ""},
+		{"the one that has room on its disk, though it is drained", func(x *seen) {
+			x.edit("db2", func(s *Sight) { s.DiskFull = "1 MB are left" })
+			x.c.Members[2].Drained = "works on it"
+		}, "db3", "", ""},
+		{"the one that has what was acknowledged, though its disk is full", func(x *seen) {
+			at(x, "db3", "0-1-901")
+			x.edit("db3", func(s *Sight) { s.DiskFull = "1 MB are left" })
+		}, "db3", "", ""},
+		{"the one that has room on its disk, though the other has what was not acknowledged", func(x *seen) {
+			at(x, "db3", "0-1-901")
+			x.edit("db3", func(s *Sight) { s.DiskFull, s.Facts.Semi.Acker = "1 MB are left", false })
+			x.c.Record.Ackers = []string{"db2"}
+		}, "db2", "", ""},
+		{"the one that has more where nobody is known to have all, though its disk is full", func(x *seen) {
+			at(x, "db3", "0-1-901")
+			x.edit("db3", func(s *Sight) { s.DiskFull, s.Facts.Semi.Acker = "1 MB are left", false })
+			x.edit("db2", func(s *Sight) { s.Facts.Semi.Acker = false })
+			x.c.Record.Ackers, x.c.MySQL.Durability = nil, section.Available
+		}, "db3", "", "no replica was known to have all"},
 		{"the one whose agent is there", func(x *seen) { x.edit("db2", func(s *Sight) { s.Agent = false }) }, "db3", "", ""},
 		{"the furthest, though its agent is gone", func(x *seen) { at(x, "db3", "0-1-901"); x.edit("db3", func(s *Sight) { s.Agent = false }) }, "db3", "", ""},
 		{"one is away", func(x *seen) { x.silent("db3") }, "", "db3 does not answer", ""},

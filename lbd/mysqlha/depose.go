@@ -236,6 +236,7 @@ func (r *Runner) choose(ctx context.Context, c *Cluster, o *Observations, old Me
 	if err := r.ok(ctx); err != nil {
 		return nil, err
 	}
+	seen.Rest = r.poor
 	ch := Choose(&cc, seen)
 	for _, e := range ch.Evidence {
 		r.log.Log(ctx, again(i.Stopped != "", slog.LevelInfo), "looked for a new primary", "epoch", r.rec.Epoch, "evidence", e)

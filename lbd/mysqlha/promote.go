@@ -125,42 +125,6 @@ func (r *Runner) arrived(ctx context.Context, to Member) error {
 	return nil
 }
 
-// apply waits until the chosen one has applied all that it has received.
-func (r *Runner) apply(ctx context.Context, to Member, position string) error {
-	server := r.cfg.World.Server(to)
-	for end := time.Now().Add(applyBound); ; {
-		f, err := r.observe(ctx, to)
-		if err != nil {
-			return err
-		}
-		has, err := PositionOf(f)
-		want, err2 := ParseGTIDs(f.Flavour, position)
-		if err := errors.Join(err, err2); err != nil {
-			return err
-		}
-		if !has.Reaches(want) {
-			return permanent{fmt.Errorf("%s had %s, and has %s: it has dropped what it had not applied", to.Host, position, has)}
-		}
-		werr := r.bounded(ctx, applyLook, func(ctx context.Context) error { return server.WaitApplied(ctx, position) })
-		if werr == nil {
-			return nil
-		}
-		if err := r.ok(ctx); err != nil {
-			return err
-		}
-		f, err = r.observe(ctx, to)
-		switch {
-		case err != nil:
-			return err
-		case f.Replica != nil && !f.Replica.SQL:
-			// Its other thread is stopped, too: to start this one would drop what it has not applied.
-			return permanent{fmt.Errorf("%s has stopped applying what it received: %w", to.Host, werr)}
-		case time.Now().After(end):
-			return permanent{werr}
-		}
-	}
-}
-
 // promote has the new primary follow nobody, and wait for acknowledgements once it takes writes. It is read-only.
 func (r *Runner) promote(ctx context.Context, c *Cluster, to Member) error {
 	server := r.cfg.World.Server(to)
