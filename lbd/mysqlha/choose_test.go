@@ -56,6 +56,13 @@ func TestChooses(t *testing.T) {
 		{"one is away, forced", func(x *seen) { x.silent("db3"); x.c.Record.Intent.Forced = true }, "db2", "", "db3 does not answer"},
 		{"one was started anew", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Uptime = time.Second }) }, "", "db3 was started anew", ""},
 		{"one was started anew within the same seconds", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Semi.Acker = false }) }, "", "db3 was started anew", ""},
+		{"the clock of who looks is another", func(x *seen) {
+			x.o.Wall = x.o.Wall.Add(time.Hour)
+			for _, h := range []string{"db2", "db3"} {
+				x.edit(h, func(s *Sight) { s.Facts.Began = start })
+			}
+		}, "db2", "", ""},
+		{"one was started anew, as it says itself", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Began = start.Add(time.Minute) }) }, "", "db3 was started anew", ""},
 		{"the relay log of one was dropped", func(x *seen) {
 			x.edit("db3", func(s *Sight) { s.Furthest, _ = ParseGTIDs(MariaDB, "0-1-950") })
 		}, "", "db3 had received 0-1-950, and has 0-1-900", ""},
