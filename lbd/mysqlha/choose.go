@@ -135,7 +135,7 @@ func Choose(c *Cluster, o *Observations) Choice {
 		able := boolFirst(a.sight.able() && !o.Now.Before(o.Rest[a.Host]), b.sight.able() && !o.Now.Before(o.Rest[b.Host]))
 		if d := cmp.Or(boolFirst(a.unproven == "", b.unproven == ""), boolFirst(a.lacks.Empty(), b.lacks.Empty())); d != 0 {
 			return d
-		} else if a.lacks.Empty() && !need.Empty() && able != 0 { // both have what was acknowledged: what one has beyond that is worth no waiting
+		} else if a.lacks.Empty() && !need.Empty() && len(unsure) == 0 && able != 0 { // both have all that was acknowledged: what one has beyond that is worth no waiting
 			return able
 		}
 		if d := cmp.Or(cmp.Compare(b.pos.Count(), a.pos.Count()), able); d != 0 {

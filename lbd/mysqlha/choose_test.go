@@ -42,6 +42,12 @@ func TestChooses(t *testing.T) {
 			x.edit("db3", func(s *Sight) { s.DiskFull, s.Facts.Semi.Acker = "1 MB are left", false })
 			x.c.Record.Ackers = []string{"db2"}
 		}, "db2", "", ""},
+		{"the one that has more where the old one did not wait, though its disk is full", func(x *seen) {
+			at(x, "db3", "0-1-901")
+			x.edit("db1", func(s *Sight) { s.Facts.Semi.Active = false })
+			x.edit("db3", func(s *Sight) { s.DiskFull, s.Facts.Semi.Acker = "1 MB are left", false })
+			x.c.Record.Ackers, x.c.MySQL.Durability = []string{"db2"}, section.Available
+		}, "db3", "", "db1 did not wait for acknowledgements"},
 		{"the one that has more where nobody is known to have all, though its disk is full", func(x *seen) {
 			at(x, "db3", "0-1-901")
 			x.edit("db3", func(s *Sight) { s.DiskFull, s.Facts.Semi.Acker = "1 MB are left", false })
