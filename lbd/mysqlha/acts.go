@@ -55,7 +55,7 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		// What it has received and not applied may go with that, or, where it was not told to acknowledge, will never be acknowledged: it is written before that it is not counted on until it has all again.
 		// So whoever was overtaken does nothing here.
 		f := o.Servers[a.Host].Facts
-		if slices.Contains(r.rec.Ackers, a.Host) && (!f.Semi.Acker && !receives(c, f, primary) || a.Act == ActFollow || f.Replica == nil || f.Replica.IO == "No" && !f.Replica.SQL) {
+		if slices.Contains(r.rec.Ackers, a.Host) && (a.Act == ActFollow || anew(c, f, primary)) {
 			if err := r.store(ctx, func(rec *Record) { delete(rec.Starts, a.Host) }); err != nil {
 				return err
 			}
@@ -184,7 +184,7 @@ func (r *Runner) inherit(ctx context.Context, c *Cluster, o *Observations, a Act
 	if err := r.Continue(ctx, c, o); err != nil {
 		return err
 	}
-	if r.rec.Primary != to.Host {
+	if r.rec.Primary != to.Host && r.rec.Intent == nil {
 		return fmt.Errorf("it was taken back: %s", lastEvent(r.rec))
 	}
 	return nil

@@ -20,7 +20,8 @@ type Choice struct {
 	Evidence []string
 }
 
-// Choose is the gate of a failover, and who passes it. o is what was seen after the old primary was deposed. It is a pure function.
+// Choose is the gate of a failover, and who passes it. o is what was seen after the old primary was deposed; those that are to be left alone (Rest) were tried in vain, and come after others that have as much. It is a
+// pure function.
 //
 // A transaction that was acknowledged is on one of the record's ackers. So as long as each of them receives nothing more, or the old primary is dead,
 // and the position of each is known, the furthest of them has all. Once that was found out it holds for whoever is chosen later.
@@ -131,7 +132,13 @@ func Choose(c *Cluster, o *Observations) Choice {
 		ch.Evidence = append(ch.Evidence, fmt.Sprintf("%s: has %s%s", m.Host, cmp.Or(x.pos.String(), "nothing"), map[bool]string{true: " that it can still apply, and received " + s.Facts.Received}[x.trapped]))
 	}
 	slices.SortStableFunc(list, func(a, b candidate) int {
-		if d := cmp.Or(boolFirst(a.unproven == "", b.unproven == ""), boolFirst(a.lacks.Empty(), b.lacks.Empty()), cmp.Compare(b.pos.Count(), a.pos.Count())); d != 0 {
+		able := boolFirst(a.sight.able() && !o.Now.Before(o.Rest[a.Host]), b.sight.able() && !o.Now.Before(o.Rest[b.Host]))
+		if d := cmp.Or(boolFirst(a.unproven == "", b.unproven == ""), boolFirst(a.lacks.Empty(), b.lacks.Empty())); d != 0 {
+			return d
+		} else if a.lacks.Empty() && !need.Empty() && len(unsure) == 0 && able != 0 { // both have all that was acknowledged: what one has beyond that is worth no waiting
+			return able
+		}
+		if d := cmp.Or(cmp.Compare(b.pos.Count(), a.pos.Count()), able); d != 0 {
 			return d
 		}
 		// An agent that is gone brings no address: clients would wait for its return.
@@ -160,6 +167,11 @@ func Choose(c *Cluster, o *Observations) Choice {
 	}
 	ch.To, ch.Position, ch.Loss = best.Host, best.pos.String(), strings.Join(losses, "; ")
 	return ch
+}
+
+// able reports whether nothing is known that keeps a server from applying what it has received.
+func (s Sight) able() bool {
+	return s.DiskFull == "" && (s.Facts.Replica == nil || s.Facts.Replica.Delay == 0)
 }
 
 // strange tells which transactions a server has that the old primary never had; "" = none. While that was a replica itself it had yet to get what others wrote.

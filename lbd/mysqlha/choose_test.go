@@ -26,6 +26,34 @@ func TestChooses(t *testing.T) {
 		{"the furthest, though it is drained", func(x *seen) { at(x, "db3", "0-1-901"); x.c.Members[2].Drained = "works on it" }, "db3", "", ""},
 		{"the one that is not drained", func(x *seen) { x.c.Members[1].Drained = "works on it" }, "db3", "", ""},
 		{"the one that has applied what it has", func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Current = "0-1-890" }) }, "db3", "", ""},
+		{"the one that has room on its disk", func(x *seen) { x.edit("db2", func(s *Sight) { s.DiskFull = "1 MB are left" }) }, "db3", "", ""},
+		{"the one that does not lag on purpose", func(x *seen) { x.edit("db2", func(s *Sight) { s.Facts.Replica.Delay = time.Hour }) }, "db3", "", ""},
+		{"the one that was not tried in vain", func(x *seen) { x.o.Rest = map[string]time.Time{"db2": x.o.Now.Add(time.Second)} }, "db3", "", ""},
+		{"the one that has room on its disk, though it is drained", func(x *seen) {
+			x.edit("db2", func(s *Sight) { s.DiskFull = "1 MB are left" })
+			x.c.Members[2].Drained = "works on it"
+		}, "db3", "", ""},
+		{"the one that has what was acknowledged, though its disk is full", func(x *seen) {
+			at(x, "db3", "0-1-901")
+			x.edit("db3", func(s *Sight) { s.DiskFull = "1 MB are left" })
+		}, "db3", "", ""},
+		{"the one that has room on its disk, though the other has what was not acknowledged", func(x *seen) {
+			at(x, "db3", "0-1-901")
+			x.edit("db3", func(s *Sight) { s.DiskFull, s.Facts.Semi.Acker = "1 MB are left", false })
+			x.c.Record.Ackers = []string{"db2"}
+		}, "db2", "", ""},
+		{"the one that has more where the old one did not wait, though its disk is full", func(x *seen) {
+			at(x, "db3", "0-1-901")
+			x.edit("db1", func(s *Sight) { s.Facts.Semi.Active = false })
+			x.edit("db3", func(s *Sight) { s.DiskFull, s.Facts.Semi.Acker = "1 MB are left", false })
+			x.c.Record.Ackers, x.c.MySQL.Durability = []string{"db2"}, section.Available
+		}, "db3", "", "db1 did not wait for acknowledgements"},
+		{"the one that has more where nobody is known to have all, though its disk is full", func(x *seen) {
+			at(x, "db3", "0-1-901")
+			x.edit("db3", func(s *Sight) { s.DiskFull, s.Facts.Semi.Acker = "1 MB are left", false })
+			x.edit("db2", func(s *Sight) { s.Facts.Semi.Acker = false })
+			x.c.Record.Ackers, x.c.MySQL.Durability = nil, section.Available
+		}, "db3", "", "no replica was known to have all"},
 		{"the one whose agent is there", func(x *seen) { x.edit("db2", func(s *Sight) { s.Agent = false }) }, "db3", "", ""},
 		{"the furthest, though its agent is gone", func(x *seen) { at(x, "db3", "0-1-901"); x.edit("db3", func(s *Sight) { s.Agent = false }) }, "db3", "", ""},
 		{"one is away", func(x *seen) { x.silent("db3") }, "", "db3 does not answer", ""},
@@ -34,6 +62,13 @@ func TestChooses(t *testing.T) {
 		{"one is away, forced", func(x *seen) { x.silent("db3"); x.c.Record.Intent.Forced = true }, "db2", "", "db3 does not answer"},
 		{"one was started anew", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Uptime = time.Second }) }, "", "db3 was started anew", ""},
 		{"one was started anew within the same seconds", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Semi.Acker = false }) }, "", "db3 was started anew", ""},
+		{"the clock of who looks is another", func(x *seen) {
+			x.o.Wall = x.o.Wall.Add(time.Hour)
+			for _, h := range []string{"db2", "db3"} {
+				x.edit(h, func(s *Sight) { s.Facts.Began = start })
+			}
+		}, "db2", "", ""},
+		{"one was started anew, as it says itself", func(x *seen) { x.edit("db3", func(s *Sight) { s.Facts.Began = start.Add(time.Minute) }) }, "", "db3 was started anew", ""},
 		{"the relay log of one was dropped", func(x *seen) {
 			x.edit("db3", func(s *Sight) { s.Furthest, _ = ParseGTIDs(MariaDB, "0-1-950") })
 		}, "", "db3 had received 0-1-950, and has 0-1-900", ""},

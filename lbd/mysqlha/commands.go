@@ -84,8 +84,8 @@ func (w *Watch) Switchover(ctx context.Context, to, by, why string) (Done, error
 		}
 		err := w.runner.Continue(ctx, c, o)
 		w.acts(err)
-		if err != nil {
-			return w.begun(c.Tag, err)
+		if err != nil || w.runner.rec.Intent != nil {
+			return w.begun(c.Tag, cmp.Or(err, errLater))
 		}
 		if w.runner.rec.Primary != to {
 			return cannotDo("it was taken back, and %s takes writes as before: %s", w.runner.rec.Primary, lastEvent(w.runner.rec))
@@ -158,7 +158,12 @@ func (w *Watch) Failover(ctx context.Context, force bool, by, why string) (Done,
 		}
 		switch i := c.Record.Intent; {
 		case i != nil && i.Step != StepOpen && i.Kind == Failover && force:
-			if err := w.runner.store(ctx, func(rec *Record) { rec.Intent.Forced, rec.Intent.By, rec.Intent.Stopped = true, by, "" }); err != nil {
+			if err := w.runner.store(ctx, func(rec *Record) {
+				rec.Intent.Forced, rec.Intent.By, rec.Intent.Stopped = true, by, ""
+				if rec.Intent.Step == StepWithdraw {
+					rec.beginAnew("a person wants another primary")
+				}
+			}); err != nil {
 				return err
 			}
 		case i != nil && i.Stopped != "":
@@ -186,16 +191,14 @@ func (w *Watch) Failover(ctx context.Context, force bool, by, why string) (Done,
 		cc.Record = w.runner.rec.Clone()
 		err := w.runner.Continue(ctx, &cc, o)
 		w.acts(err)
-		if err != nil {
-			return w.begun(c.Tag, err)
+		if err != nil || w.runner.rec.Intent != nil {
+			return w.begun(c.Tag, cmp.Or(err, errLater))
 		}
 		d.Lines = append(d.Lines, lastEvent(w.runner.rec))
-		if w.runner.rec.Intent == nil {
-			d.Loss = lossOf(w.runner.rec)
-			if cc.Record = w.runner.rec; cc.unheard() {
-				d.Lines = append(d.Lines, fmt.Sprintf("%s takes no writes before a replica acknowledges, for Durability is strict: bring one back, or give the tag to another host; or let writes stand on %[1]s alone: %s",
-					cc.Record.Primary, availableOf(c.Tag)))
-			}
+		d.Loss = lossOf(w.runner.rec)
+		if cc.Record = w.runner.rec; cc.unheard() {
+			d.Lines = append(d.Lines, fmt.Sprintf("%s takes no writes before a replica acknowledges, for Durability is strict: bring one back, or give the tag to another host; or let writes stand on %[1]s alone: %s",
+				cc.Record.Primary, availableOf(c.Tag)))
 		}
 		return nil
 	})

@@ -123,25 +123,40 @@ func (r *Runner) mergeFence(rec *Record) {
 	}
 }
 
-// returned tells why the old primary can go on instead; "" = it cannot. Nobody was chosen yet.
-func (r *Runner) returned(ctx context.Context, c *Cluster, o *Observations, old Member) string {
+// returned tells why the old primary can go on instead; "" = it cannot. Nobody was chosen yet. serves says that it answers itself; else it is to be started, and may never be: one for which that was tried in
+// vain is left alone for a while.
+func (r *Runner) returned(ctx context.Context, c *Cluster, o *Observations, old Member) (why string, serves bool) {
 	i := c.Record.Intent
 	// A person who has forced it wants another one, as long as there is any that could be.
 	if i.Spoilt || i.Forced && hopeless(c, o, old.Host) == "" || c.Record.Fenced[old.Host] != "" {
-		return ""
+		return "", false
 	}
 	if f, err := r.observe(ctx, old); err == nil {
 		if f.Replica == nil {
-			return "the old primary, " + old.Host + ", answers: it goes on"
+			return "the old primary, " + old.Host + ", answers: it goes on", true
 		}
-		return ""
+		return "", false
 	}
-	var st LocalState
-	err := r.bounded(ctx, cutBound, func(ctx context.Context) (err error) { st, err = r.cfg.World.Local(old).State(ctx, c.Tag); return err })
-	if err == nil && (st.Process == ProcessDied || st.Process == ProcessStopped) {
-		return "the agent of the old primary, " + old.Host + ", answers: its server, which has all, is started again"
+	if st, err := r.remembered(ctx, c, old, cutBound); err == nil && st.ended() && !resting(o, old.Host) {
+		return "the agent of the old primary, " + old.Host + ", answers: its server, which has all, is started again", false
 	}
-	return ""
+	return "", false
+}
+
+// ended reports whether the process of a server is known not to run.
+func (st LocalState) ended() bool { return st.Process == ProcessDied || st.Process == ProcessStopped }
+
+// vain reports whether the old primary, for which a failover is taken back, is not to be waited for: its host is gone, for longer than an agent's restart takes, or its server was started, and does not run. One that
+// runs is waited for, for it may recover, and must not be killed amid that.
+func (r *Runner) vain(ctx context.Context, c *Cluster, o *Observations, old Member) bool {
+	switch st, err := r.remembered(ctx, c, old, fenceWait); {
+	case errors.Is(err, ErrSilent), errors.Is(err, context.DeadlineExceeded):
+		return o.Servers[old.Host].left(o.Now)
+	case err != nil || o.Busy[old.Host] != "":
+		return false
+	default:
+		return st.ended() && resting(o, old.Host)
+	}
 }
 
 // copies are what the hosts of replicas that answer remember of their data: what was reported may be older.
@@ -179,16 +194,20 @@ func (r *Runner) recut(ctx context.Context, c *Cluster, seen *Observations, old 
 	return again
 }
 
-// choose is the gate. A change that has stopped here tries all again; if the old primary turns out to live, and was not killed, it is taken back.
+// choose is the gate. A change that has stopped here tries all again; if the old primary turns out to live, and was not killed, it is taken back. So it is for one that could be started, as long as the gate
+// stops still.
 func (r *Runner) choose(ctx context.Context, c *Cluster, o *Observations, old Member) (func(*Record), error) {
 	i := c.Record.Intent
 	var deposed func(*Record)
+	back := ""
+	takeBack := func(rec *Record) {
+		rec.Epoch++ // a kill that is still on its way is refused
+		rec.Intent.Step, rec.Intent.Why, rec.Intent.Stopped, rec.Intent.FenceConfirmed = StepWithdraw, back+". Before: "+i.Stopped, "", ""
+	}
 	if i.Stopped != "" {
-		if why := r.returned(ctx, c, o, old); why != "" {
-			return func(rec *Record) {
-				rec.Epoch++ // a kill that is still on its way is refused
-				rec.Intent.Step, rec.Intent.Why, rec.Intent.Stopped, rec.Intent.FenceConfirmed = StepWithdraw, why+". Before: "+i.Stopped, "", ""
-			}, nil
+		var serves bool
+		if back, serves = r.returned(ctx, c, o, old); serves {
+			return takeBack, nil
 		}
 		var err error
 		if deposed, err = r.depose(ctx, c, o, old); err != nil {
@@ -217,9 +236,13 @@ func (r *Runner) choose(ctx context.Context, c *Cluster, o *Observations, old Me
 	if err := r.ok(ctx); err != nil {
 		return nil, err
 	}
+	seen.Rest = r.poor
 	ch := Choose(&cc, seen)
 	for _, e := range ch.Evidence {
 		r.log.Log(ctx, again(i.Stopped != "", slog.LevelInfo), "looked for a new primary", "epoch", r.rec.Epoch, "evidence", e)
+	}
+	if ch.Stop != "" && back != "" {
+		return takeBack, nil
 	}
 	if ch.Stop != "" {
 		return nil, stopped{ch.Stop}

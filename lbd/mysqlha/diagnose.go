@@ -155,7 +155,7 @@ func (d *diagnosing) all() {
 			d.add(IntentStopped, "", fmt.Sprintf("the %s has stopped at step %s: %s", i.Kind, i.Step, i.Stopped), evidence,
 				"bring the hosts that it names back"+map[bool]string{false: ", or " + i.Old}[i.Spoilt]+", and it goes on; or accept the loss of what only they have: hostmesh mysql failover "+tag+" --force -m WHY")
 		} else {
-			d.add(IntentOpen, "", fmt.Sprintf("a %s from %s to %s is at step %s: %s", i.Kind, i.Old, cmp.Or(i.To, "the best replica"), i.Step, doing[i.Step]), evidence, "")
+			d.add(IntentOpen, "", fmt.Sprintf("a %s from %s to %s is at step %s: %s", i.Kind, i.Old, cmp.Or(i.To, "the best replica"), i.Step, doing[i.Step]), evidence, i.waits(tag))
 		}
 	}
 	if r.Paused != nil {

@@ -86,10 +86,10 @@ func Next(c *Cluster, o *Observations, list []Diagnosis) Action {
 				return Action{Act: ActPage, Host: r.Primary, For: d.Name, Why: why}
 			}
 		}
-		// A failover that is taken back needs its old primary, as the one who keeps what was not acknowledged: nobody else has taken a write. That may take long.
+		// A failover that is taken back needs its old primary, as the one who keeps what was not acknowledged: nobody else has taken a write. That may take long, unless its host is gone.
 		if i.Step == StepWithdraw && i.Kind == Failover {
 			switch old := o.Servers[i.Old]; {
-			case o.Busy[i.Old] != "":
+			case o.Busy[i.Old] != "" && !old.left(o.Now):
 				return nothing(o.Busy[i.Old])
 			case !old.answers(o.Now) && old.Agent && old.down() && !resting(o, i.Old):
 				return Action{Act: ActStart, Host: i.Old, As: AsPrimary, For: head.Name, Why: "the failover is taken back, and its server was ended"}
@@ -241,9 +241,17 @@ func refuses(c *Cluster, o *Observations) string {
 	case c.MySQL.Failover != section.Auto:
 		return fmt.Sprintf("Failover is %s: a person decides, by hostmesh mysql failover %s", cmp.Or(c.MySQL.Failover, section.Manual), c.Tag)
 	case !r.LastFailover.IsZero() && since < flapTime && r.AckedBy == "":
-		return fmt.Sprintf("the last automatic failover was %s ago, and nobody has acknowledged it: hostmesh mysql ack %s", max(since, 0).Round(time.Second), c.Tag)
+		return fmt.Sprintf("the last automatic failover was %s, and nobody has acknowledged it: hostmesh mysql ack %s", ago(since), c.Tag)
 	}
 	return cannot(c, o)
+}
+
+// ago says for how long something has been, by the wall clock of this node. By one that was set back it is yet to come, and no hour passes since: that is said, and nothing is taken for over.
+func ago(since time.Duration) string {
+	if since <= -time.Minute {
+		return fmt.Sprintf("%s ahead of this node's clock, which is behind that of the node that made it", (-since).Round(time.Second))
+	}
+	return max(since, 0).Round(time.Second).String() + " ago"
 }
 
 // alone tells why no other server takes over by itself from a primary that lives, and whose agent does not; "" = one does. The change is a planned one, which loses nothing; it counts as
@@ -258,7 +266,7 @@ func alone(c *Cluster, o *Observations) string {
 	case p.Agent, o.Now.Sub(p.AgentGone) < RestartGrace:
 		return "the agent may be started again"
 	case !r.LastFailover.IsZero() && since < flapTime && r.AckedBy == "":
-		return fmt.Sprintf("the last automatic change of the primary was %s ago, and nobody has acknowledged it: hostmesh mysql ack %s", max(since, 0).Round(time.Second), c.Tag)
+		return fmt.Sprintf("the last automatic change of the primary was %s, and nobody has acknowledged it: hostmesh mysql ack %s", ago(since), c.Tag)
 	case o.Mass:
 		return "the mesh suspects many nodes at once: this node is more likely sick"
 	case !p.answers(o.Now) || p.Facts.Replica != nil:

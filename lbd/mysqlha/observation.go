@@ -219,7 +219,7 @@ const (
 	muteAfter = 3 * time.Second
 	// deafPatience is how long after its start a primary is kept from taking writes that nobody would acknowledge.
 	deafPatience = 30 * time.Second
-	// startSlack is by how much two estimates of when one process began may differ: uptime has seconds, and clocks are not one.
+	// startSlack is by how much two estimates of when one process began may differ: uptime has seconds, and where a server does not say it itself clocks are not one.
 	startSlack = 3 * time.Second
 	// flapTime is how long after an automatic failover no other follows, unless a person has acknowledged it.
 	flapTime = time.Hour
@@ -259,8 +259,14 @@ func (s Sight) down() bool {
 	return s.Agent && s.Reported && (s.Process == ProcessDied || s.Process == ProcessStopped) && !s.heard().After(s.ProcessSeen)
 }
 
-// began is when the process of the server did, by the wall clock.
+// left reports whether its host's agent has been away for longer than the start of another takes.
+func (s Sight) left(now time.Time) bool { return !s.Agent && now.Sub(s.AgentGone) >= RestartGrace }
+
+// began is when the process of the server did, as it says itself; else by the wall clock of who looks, which differs from another's.
 func (o *Observations) began(s Sight) time.Time {
+	if !s.Facts.Began.IsZero() {
+		return s.Facts.Began
+	}
 	return o.Wall.Add(-o.Now.Sub(s.Answered)).Add(-s.Facts.Uptime).Truncate(time.Second)
 }
 

@@ -125,42 +125,6 @@ func (r *Runner) arrived(ctx context.Context, to Member) error {
 	return nil
 }
 
-// apply waits until the chosen one has applied all that it has received.
-func (r *Runner) apply(ctx context.Context, to Member, position string) error {
-	server := r.cfg.World.Server(to)
-	for end := time.Now().Add(applyBound); ; {
-		f, err := r.observe(ctx, to)
-		if err != nil {
-			return err
-		}
-		has, err := PositionOf(f)
-		want, err2 := ParseGTIDs(f.Flavour, position)
-		if err := errors.Join(err, err2); err != nil {
-			return err
-		}
-		if !has.Reaches(want) {
-			return permanent{fmt.Errorf("%s had %s, and has %s: it has dropped what it had not applied", to.Host, position, has)}
-		}
-		werr := r.bounded(ctx, applyLook, func(ctx context.Context) error { return server.WaitApplied(ctx, position) })
-		if werr == nil {
-			return nil
-		}
-		if err := r.ok(ctx); err != nil {
-			return err
-		}
-		f, err = r.observe(ctx, to)
-		switch {
-		case err != nil:
-			return err
-		case f.Replica != nil && !f.Replica.SQL:
-			// Its other thread is stopped, too: to start this one would drop what it has not applied.
-			return permanent{fmt.Errorf("%s has stopped applying what it received: %w", to.Host, werr)}
-		case time.Now().After(end):
-			return permanent{werr}
-		}
-	}
-}
-
 // promote has the new primary follow nobody, and wait for acknowledgements once it takes writes. It is read-only.
 func (r *Runner) promote(ctx context.Context, c *Cluster, to Member) error {
 	server := r.cfg.World.Server(to)
@@ -355,6 +319,9 @@ func (r *Runner) open(ctx context.Context, c *Cluster, to Member) (func(*Record)
 	}
 	r.mergeFence(&rec)
 	i := rec.Intent
+	if i.Kind == Switchover { // one that was deposed hears of it when it rejoins
+		r.hearsAll(ctx, c, i.Old)
+	}
 	loss := i.Loss
 	if i.Kind == Failover && !c.Strict() && i.FenceConfirmed == "" {
 		loss = strings.TrimPrefix(loss+fmt.Sprintf("; %s had not been killed when %s took over: what it goes on to tell clients, once it waits for acknowledgements no longer, is lost", i.Old, i.To), "; ")
@@ -366,6 +333,20 @@ func (r *Runner) open(ctx context.Context, c *Cluster, to Member) (func(*Record)
 		rec.Intent = nil
 		rec.Note(Event{At: now, Epoch: epoch, What: what, Took: now.Sub(i.Began), By: i.By, Loss: loss})
 	}, nil
+}
+
+// hearsAll has the host of one that is no primary any more hear whom it was to hear nothing of as such, beside: nobody is shut out since the record names another. Where that fails it is seen to when it matters.
+func (r *Runner) hearsAll(ctx context.Context, c *Cluster, host string) {
+	old, ok := c.Known(host)
+	if !ok || old.Unfit != "" {
+		return
+	}
+	order := r.order()
+	for _, m := range everybody(c, host) {
+		r.wg.Go(func() {
+			_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(old).Uncut(ctx, order, m.anything()) })
+		})
+	}
 }
 
 // takeWrites has a primary take writes. Where it is to wait for acknowledgements the server itself looks whether it does: whoever decides by now may have made it
@@ -428,6 +409,9 @@ func (r *Runner) withdraw(ctx context.Context, c *Cluster, o *Observations, old 
 			return nil, fmt.Errorf("take the change back: %w", err)
 		}
 	}
+	if err := r.doubted(ctx, c, o, old); err != nil {
+		return nil, err
+	}
 	each(everybody(c, old.Host), func(m Member) {
 		if c.Record.Fenced[m.Host] != "" {
 			return
@@ -455,16 +439,53 @@ func (r *Runner) withdraw(ctx context.Context, c *Cluster, o *Observations, old 
 	}, nil
 }
 
-// back has one server follow the primary as it did, with what it has received.
-func (r *Runner) back(ctx context.Context, c *Cluster, m, primary Member) error {
-	server, local, order := r.cfg.World.Server(m), r.cfg.World.Local(m), r.order()
-	_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Uncut(ctx, order, primary.Source()) })
+// doubted writes of those who are to follow the primary anew that they are not counted on before they have all again.
+func (r *Runner) doubted(ctx context.Context, c *Cluster, o *Observations, primary Member) error {
+	var list []Member
+	for host := range r.rec.Starts {
+		if m, ok := c.Known(host); ok && m.Unfit == "" {
+			list = append(list, m)
+		}
+	}
+	o = r.look(ctx, list, o)
+	list = slices.DeleteFunc(list, func(m Member) bool {
+		return !o.Servers[m.Host].answers(o.Now) || !anew(c, o.Servers[m.Host].Facts, primary)
+	})
+	if len(list) == 0 {
+		return nil
+	}
+	return r.store(ctx, func(rec *Record) {
+		for _, m := range list {
+			delete(rec.Starts, m.Host)
+		}
+	})
+}
+
+// anew reports whether a server that is to follow the primary again (back) may come without what it had acknowledged: it drops what it has received and not applied, or was not told to acknowledge, and is never
+// asked for what it has received since.
+func anew(c *Cluster, f Facts, primary Member) bool {
+	return !f.Semi.Acker && !receives(c, f, primary) || !c.follows(f, primary.Host) || f.Replica.IO == "No" && !f.Replica.SQL
+}
+
+// heard has the primary's host hear a server that it may have been told to hear nothing of, when it was the primary before, or that has the address of such a one. Who is shut out now stays so. Where it fails, what
+// follows does.
+func (r *Runner) heard(ctx context.Context, c *Cluster, m, primary Member, order Order) {
 	if !slices.Contains(c.Record.Shut, m.Host) {
 		_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Uncut(ctx, order, m.anything()) })
 	}
+}
+
+// back has one server follow the primary as it did, with what it has received. One that is counted on, and is to follow it anew, is left alone: that it is counted on no more is written before.
+func (r *Runner) back(ctx context.Context, c *Cluster, m, primary Member) error {
+	server, local, order := r.cfg.World.Server(m), r.cfg.World.Local(m), r.order()
+	_ = r.bounded(ctx, cutBound, func(ctx context.Context) error { return local.Uncut(ctx, order, primary.Source()) })
+	r.heard(ctx, c, m, primary, order)
 	f, err := r.observe(ctx, m)
 	if err != nil {
 		return err
+	}
+	if _, proved := r.rec.Starts[m.Host]; proved && anew(c, f, primary) {
+		return fmt.Errorf("%s stands otherwise than a moment ago: it follows again once it is not counted on", m.Host)
 	}
 	// One that is not counted must not acknowledge: a failover would not wait for its cut. It may since a change that it missed, or by its own file.
 	hears := receives(c, f, primary) // then it goes on to until it is told anew: it is counted (ActCount)

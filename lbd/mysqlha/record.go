@@ -91,6 +91,14 @@ type Intent struct {
 	Loss string `json:"loss,omitempty"`
 }
 
+// waits is what a person can do about a change that waits for its old primary; "" = it does not.
+func (i *Intent) waits(tag string) string {
+	if i.Kind != Failover || i.Step != StepWithdraw {
+		return ""
+	}
+	return "it waits until the server on " + i.Old + " serves, which may take long while it recovers: its error log says how far it is. If it never will: hostmesh mysql failover " + tag + " --force -m WHY has another take over, and accepts that transactions are lost"
+}
+
 // AddressAt is the host that is to have the address of the primary, as far as the record goes; "" = none at the moment.
 func (r Record) AddressAt() string {
 	i := r.Intent

@@ -43,6 +43,7 @@ func (r *Runner) rejoin(ctx context.Context, c *Cluster, m Member, order Order, 
 	if err := r.bounded(ctx, cutBound, func(ctx context.Context) error { return r.cfg.World.Local(primary).Uncut(ctx, order, m.Source()) }); err != nil {
 		r.log.Warn("the primary may not hear the old one yet", "host", primary.Host, "old", m.Host, "err", err)
 	}
+	r.heard(ctx, c, m, primary, order)
 	// So may those that follow the new one: what a cut keeps from a server is kept from the whole host, and this agent may be on one of them.
 	each(everybody(c, m.Host, primary.Host), func(x Member) {
 		f, err := r.observe(ctx, x)

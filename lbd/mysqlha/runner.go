@@ -1,6 +1,7 @@
 package mysqlha
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,9 @@ type Runner struct {
 	rec     Record
 	version uint64
 	loaded  bool
+	// applies is how far the one has come that was chosen; poor are, by host, until when others come before one that was chosen and could not do it.
+	applies applying
+	poor    map[string]time.Time
 	// told are, by host, whom it was told to follow and to acknowledge last.
 	told map[string]string
 
@@ -81,7 +85,10 @@ const (
 	ackerBound   = 3 * time.Second
 	planBound    = 5 * time.Second // of a step of a planned change
 	applyBound   = 10 * time.Minute
-	applyLook    = time.Second // between two looks whether it still applies
+	applyLook    = time.Second      // between two looks whether it still applies
+	applyStill   = 10 * time.Second // that it has applied nothing, before another is chosen that has as much
+	poorFor      = time.Minute      // that others come before one that was chosen and could not do it
+	stayFor      = 5 * time.Second  // with a failover that takes long, before whoever watches looks at all again
 	storeBound   = 5 * time.Second
 	retryFor     = 3 * time.Second // a step of a failover, before another is chosen
 	retryPause   = 50 * time.Millisecond
@@ -90,7 +97,7 @@ const (
 
 // NewRunner makes one.
 func NewRunner(cfg RunnerConfig) *Runner {
-	r := &Runner{cfg: cfg, log: cfg.Logger, clock: cfg.Clock, fenced: map[uint64]string{}, lends: map[string]string{}, following: map[*following]bool{}, told: map[string]string{}}
+	r := &Runner{cfg: cfg, log: cfg.Logger, clock: cfg.Clock, fenced: map[uint64]string{}, lends: map[string]string{}, following: map[*following]bool{}, told: map[string]string{}, poor: map[string]time.Time{}}
 	if r.log == nil {
 		r.log = slog.Default()
 	}
@@ -310,9 +317,13 @@ func (r *Runner) Begin(ctx context.Context, i Intent) error {
 	})
 }
 
-// Continue carries the change on that the record has, until it has ended, stopped, or cannot go on for now. o is what was seen last.
+// errLater is of a step that takes long, and is to be carried out again.
+var errLater = errors.New("it takes long")
+
+// Continue carries the change on that the record has, until it has ended, stopped, or cannot go on for now. o is what was seen last. It returns nil, and the record has the change still, where that takes long:
+// whoever watches looks at all, does what a person asks for, and calls it again.
 func (r *Runner) Continue(ctx context.Context, c *Cluster, o *Observations) error {
-	failing, said := time.Time{}, ""
+	failing, said, entered := time.Time{}, "", time.Now()
 	for {
 		i := r.rec.Intent
 		if !r.loaded || i == nil {
@@ -339,6 +350,9 @@ func (r *Runner) Continue(ctx context.Context, c *Cluster, o *Observations) erro
 			}
 			r.log.Info("a step of a change of the primary is done", "kind", i.Kind, "step", step, "epoch", r.rec.Epoch, "old", i.Old, "to", i.To, "took", time.Since(began).Round(time.Millisecond).String())
 			continue
+		}
+		if errors.Is(err, errLater) {
+			return nil
 		}
 		var stop stopped
 		stays := errors.As(err, &stop) && i.Stopped == stop.why // it was said when it stopped
@@ -371,10 +385,12 @@ func (r *Runner) Continue(ctx context.Context, c *Cluster, o *Observations) erro
 			}
 			continue
 		}
-		if err := r.giveUp(ctx, &cc, err); err != nil {
+		if err := r.giveUp(ctx, &cc, o, err); err != nil {
 			return err
 		}
-		failing = time.Time{}
+		if failing = (time.Time{}); r.rec.Intent.Kind == Failover && time.Since(entered) > stayFor {
+			return nil
+		}
 	}
 }
 
@@ -395,10 +411,14 @@ type (
 func (s stopped) Error() string   { return "stopped: " + s.why }
 func (p permanent) Unwrap() error { return p.error }
 
-// giveUp is what follows when a step cannot be done: a planned change is taken back, a failover chooses again. Once the new primary may have taken writes neither
+// giveUp is what follows when a step cannot be done: a planned change is taken back, a failover chooses again, also one that was to be taken back. Once the new primary may have taken writes neither
 // can be: whoever looks at the cluster finds what it has, and begins a new change.
-func (r *Runner) giveUp(ctx context.Context, c *Cluster, cause error) error {
+func (r *Runner) giveUp(ctx context.Context, c *Cluster, o *Observations, cause error) error {
 	i := r.rec.Intent
+	old, known := c.Known(i.Old)
+	if !known {
+		old = Member{Host: i.Old}
+	}
 	switch {
 	case i.Step == StepOpen:
 		return cause
@@ -407,18 +427,29 @@ func (r *Runner) giveUp(ctx context.Context, c *Cluster, cause error) error {
 			rec.Epoch++ // orders of the change are refused from now on
 			rec.Intent.Step, rec.Intent.Why = StepWithdraw, fmt.Sprintf("step %s: %v", i.Step, cause)
 		})
-	case i.Kind == Failover && stepIndex(Failover, i.Step) <= stepIndex(Failover, StepChoose):
+	case i.Kind == Failover && i.Step == StepWithdraw && !r.vain(ctx, c, o, old):
+		return cause
+	case i.Kind == Failover && i.Step != StepWithdraw && stepIndex(Failover, i.Step) <= stepIndex(Failover, StepChoose):
 		return cause
 	}
-	// The one that was chosen is gone, or a planned change cannot be taken back, because the old primary is. Nobody has taken writes.
-	return r.store(ctx, func(rec *Record) {
-		rec.Epoch++
-		rec.Intent = &Intent{Kind: Failover, Step: StepDepose, Old: i.Old, Began: i.Began, By: i.By, Forced: i.Forced, Spoilt: i.Spoilt, FenceConfirmed: i.FenceConfirmed,
-			Why: fmt.Sprintf("%s; at step %s to %s: %v", i.Why, i.Step, i.To, cause)}
-		if i.Kind == Failover && i.Step != StepWithdraw { // what was found out at the gate holds: the old primary has nobody since who acknowledges
-			rec.Intent.Position, rec.Intent.Loss, rec.Intent.Cut = i.Position, i.Loss, i.Cut
+	if i.Kind == Failover && i.To != "" {
+		if rest := time.Now().Add(poorFor); rest.After(r.poor[i.To]) {
+			r.poor[i.To] = rest
 		}
-	})
+	}
+	// The one that was chosen is gone, or a change cannot be taken back, because the old primary is. Nobody else has taken writes.
+	return r.store(ctx, func(rec *Record) { rec.beginAnew(cause.Error()) })
+}
+
+// beginAnew has a failover begin anew, in another epoch.
+func (r *Record) beginAnew(cause string) {
+	i := r.Intent
+	r.Epoch++
+	r.Intent = &Intent{Kind: Failover, Step: StepDepose, Old: i.Old, Began: i.Began, By: i.By, Forced: i.Forced, Spoilt: i.Spoilt, FenceConfirmed: i.FenceConfirmed,
+		Why: fmt.Sprintf("%s; at step %s to %s: %s", i.Why, i.Step, cmp.Or(i.To, i.Old), cause)}
+	if i.Kind == Failover && i.Step != StepWithdraw { // what was found out at the gate holds: the old primary has nobody since who acknowledges
+		r.Intent.Position, r.Intent.Loss, r.Intent.Cut = i.Position, i.Loss, i.Cut
+	}
 }
 
 // carry carries the record's step out, and returns what the record is to say after it, beside the next step.
@@ -450,7 +481,7 @@ func (r *Runner) carry(ctx context.Context, c *Cluster, o *Observations) (func(*
 		r.address(ctx, o, old, to)
 		return nil, nil
 	case StepApply:
-		return nil, r.apply(ctx, to, i.Position)
+		return nil, r.apply(ctx, c, o, to, i.Position)
 	case StepPromote:
 		if i.Kind == Switchover {
 			if err := r.untouched(ctx, old, i.Position); err != nil {

@@ -110,6 +110,8 @@ type Facts struct {
 	Flavour  string // mariadb, mysql
 	ServerID uint32
 	Uptime   time.Duration
+	// Began is when its process did, by its own clock: the same whoever asks, and whatever is done to any clock; zero = it does not say.
+	Began    time.Time
 	ReadOnly bool
 	// Positions are in the flavour's text. Binlog is the set that its binary log has, of which membership is asked (gtid_binlog_state: the last of each
 	// domain and server; gtid_executed); Current is the position that it has applied and written (gtid_current_pos), Received that which it has

@@ -134,6 +134,7 @@ func (r *Runner) compare(ctx context.Context, c *Cluster, m, primary Member, ord
 	_ = r.bounded(ctx, cutBound, func(ctx context.Context) error {
 		return r.cfg.World.Local(m).Uncut(ctx, order, primary.Source())
 	})
+	r.heard(ctx, c, m, primary, order)
 	if err := r.bounded(ctx, applyBound, func(ctx context.Context) error {
 		return server.FollowUntil(ctx, primary.Source(), sums.Position, false)
 	}); err != nil {

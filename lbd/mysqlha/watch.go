@@ -187,18 +187,27 @@ func (w *Watch) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-w.poke:
-		case <-timer.C:
-		case o := <-w.orders:
+		asked := func(o order) {
 			if !w.runner.loaded {
 				w.read(ctx)
 			}
 			c, obs := w.look()
 			o.done <- o.do(ctx, c, obs)
 			read = time.Time{}
+		}
+		select {
+		case o := <-w.orders: // before the next act, where one follows another
+			asked(o)
+			continue
+		default:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.poke:
+		case <-timer.C:
+		case o := <-w.orders:
+			asked(o)
 		}
 	}
 }

@@ -44,6 +44,8 @@ type dialect struct {
 	heartbeats string
 	// status are the counters that Observe reads: enabled, clients, waiting; and uptime, connections.
 	status map[string]string
+	// since asks, in one statement, for the time by the server's clock and for its uptime, which is what that clock has gone since its process began, whatever was done to it: so their difference never changes.
+	since string
 	// readOnlyName, sourceName and ackerName are the variables.
 	readOnlyName, sourceName, ackerName string
 	// settings are what Check looks at, besides.
@@ -114,6 +116,7 @@ func maria(v version) dialect {
 			"active": "Rpl_semi_sync_master_status", "clients": "Rpl_semi_sync_master_clients", "waiting": "Rpl_semi_sync_master_wait_sessions",
 			"connections": "Threads_connected", "uptime": "Uptime",
 		},
+		since: "SELECT UNIX_TIMESTAMP(), VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'",
 		settings: []string{
 			"binlog_expire_logs_seconds", "binlog_format", "expire_logs_days", "extra_max_connections", "extra_port", "gtid_domain_id", "gtid_strict_mode", "innodb_flush_log_at_trx_commit",
 			"log_bin", "log_slave_updates", "max_connections", "read_only", "relay_log_recovery", "replicate_do_db", "replicate_do_table", "replicate_ignore_db",

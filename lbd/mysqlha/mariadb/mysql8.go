@@ -63,6 +63,7 @@ func mysql8(v version) dialect {
 			"active": "Rpl_semi_sync_source_status", "clients": "Rpl_semi_sync_source_clients", "waiting": "Rpl_semi_sync_source_wait_sessions",
 			"connections": "Threads_connected", "uptime": "Uptime",
 		},
+		since: "SELECT UNIX_TIMESTAMP(), VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Uptime'",
 		settings: []string{
 			"binlog_expire_logs_seconds", "binlog_format", "enforce_gtid_consistency", "gtid_mode", "innodb_flush_log_at_trx_commit", "log_bin", "log_replica_updates",
 			"max_connections", "read_only", "relay_log_recovery", "replica_net_timeout", "require_secure_transport", "rpl_semi_sync_replica_enabled",

@@ -126,6 +126,7 @@ func newManual(t *testing.T) (*manual, *Server) {
 			[]driver.Value{"Rpl_semi_sync_source_clients", "0"}, []driver.Value{"Rpl_semi_sync_source_wait_sessions", "0"}),
 		"SHOW REPLICA STATUS": list("Channel_Name Source_Host Source_Port Replica_IO_Running Replica_SQL_Running Source_Log_File Read_Source_Log_Pos Seconds_Behind_Source Last_IO_Errno Last_IO_Error Last_SQL_Errno Last_SQL_Error Auto_Position Retrieved_Gtid_Set SQL_Delay",
 			[]driver.Value{"", "10.0.0.1", "3306", "Yes", "Yes", "binlog.000002", "157", "2", "0", "", "0", "", "1", "bb-1:2-9", "0"}),
+		d.since:                           list("t v", []driver.Value{int64(1700000060), "60"}),
 		d.heartbeats:                      list("COUNT_RECEIVED_HEARTBEATS HEARTBEAT_INTERVAL", []driver.Value{"41", "0.250"}),
 		"SELECT COUNT(*) FROM":            list("COUNT(*)", []driver.Value{"3"}),
 		"SELECT @@global.super_read":      list("v", []driver.Value{int64(0)}),
@@ -162,7 +163,7 @@ func TestMySQLObserves(t *testing.T) {
 		}
 		lag := 2 * time.Second
 		want := mysqlha.Facts{
-			Version: "8.0.36", Flavour: "mysql", ServerID: 7, Uptime: time.Minute, ReadOnly: true, Binlog: "aa-1:1-5,bb-1:1-3", Current: "aa-1:1-5,bb-1:1-3",
+			Version: "8.0.36", Flavour: "mysql", ServerID: 7, Uptime: time.Minute, Began: time.Unix(1700000000, 0).UTC(), ReadOnly: true, Binlog: "aa-1:1-5,bb-1:1-3", Current: "aa-1:1-5,bb-1:1-3",
 			Received: "aa-1:1-5,bb-1:1-3,bb-1:2-9", Semi: mysqlha.SemiSync{Acker: true}, Clients: 3, Connections: 9, MaxConnections: 151, Settings: got.Settings,
 			Replica: &mysqlha.Replication{SourceHost: "10.0.0.1", SourcePort: 3306, IO: "Yes", SQL: true, Position: "binlog.000002:157", Heartbeats: 41, HeartbeatPeriod: 250 * time.Millisecond, Lag: &lag, UsesGTID: true},
 		}

@@ -25,6 +25,8 @@ type observer struct {
 	// names are the variables asked for, in order; those of onOff are ON or OFF to people and 1 or 0 to SELECT.
 	names []string
 	onOff map[string]bool
+	// began is when the server's process did, by its own clock; zero = it did not say. The connection ends with that process.
+	began time.Time
 	// ask is what is asked each time, count what is asked besides, once in countEvery.
 	ask, count string
 	counted    time.Time
@@ -107,6 +109,9 @@ func (s *Server) newObserver(ctx context.Context) (_ *observer, err error) {
 	if err := o.learn(ctx); err != nil {
 		return nil, err
 	}
+	if err := o.date(ctx); err != nil {
+		return nil, err
+	}
 	return o, o.prepare([]string{s.c.Credentials.Admin.User, s.c.Credentials.Replication.User, s.c.Credentials.Backup.User})
 }
 
@@ -139,6 +144,24 @@ func (o *observer) learn(ctx context.Context) error {
 	}
 	slices.Sort(o.names)
 	return o.complete(rows.Err())
+}
+
+// date finds out when the process began.
+func (o *observer) date(ctx context.Context) error {
+	var now int64
+	var up string
+	switch err := o.conn.QueryRowContext(ctx, o.d.since).Scan(&now, &up); {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return err
+	}
+	n, err := strconv.ParseUint(up, 10, 64)
+	if err != nil {
+		return fmt.Errorf("uptime of the server: %w", err)
+	}
+	o.began = time.Unix(now-int64(n), 0).UTC() // below 0, when its clock was set to before that, it is shown as what is left to 2^64
+	return nil
 }
 
 // complete reports whether a server has all variables that are needed, unless the answer broke off: then nothing is known of the rest.
@@ -198,7 +221,7 @@ func (o *observer) observe(ctx context.Context) (mysqlha.Facts, error) {
 	if err != nil {
 		return mysqlha.Facts{}, err
 	}
-	f := mysqlha.Facts{Flavour: o.d.v.flavour}
+	f := mysqlha.Facts{Flavour: o.d.v.flavour, Began: o.began}
 	reads := []func([]row) error{
 		func(r []row) error { return o.variables(&f, r) },
 		func(r []row) error { return o.counters(&f, r) },

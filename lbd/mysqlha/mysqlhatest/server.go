@@ -154,7 +154,7 @@ func position(list []txn) string {
 func (s *server) Observe(ctx context.Context) (f mysqlha.Facts, err error) {
 	err = s.ask(ctx, "observe", func(b *box) error {
 		f = mysqlha.Facts{
-			Version: "10.11.19-MariaDB", Flavour: mysqlha.MariaDB, ServerID: b.id, Uptime: time.Since(b.began).Truncate(time.Second), ReadOnly: b.readOnly,
+			Version: "10.11.19-MariaDB", Flavour: mysqlha.MariaDB, ServerID: b.id, Uptime: time.Since(b.began).Truncate(time.Second), Began: b.began.Truncate(time.Second), ReadOnly: b.readOnly,
 			Binlog: b.state(), Current: position(b.log), MaxConnections: 100, Clients: len(b.waiting) + len(b.clients), Connections: 1 + b.held + len(b.waiting) + len(b.clients),
 			Settings: map[string]string{"log_bin": "ON", "gtid_strict_mode": "ON", "rpl_semi_sync_master_timeout": b.timeout(s.w.Strict)},
 			Semi:     mysqlha.SemiSync{Source: b.semi, Acker: b.acker, Active: b.semi && !b.lapsed, Waiting: len(b.waiting), Clients: b.strangers},

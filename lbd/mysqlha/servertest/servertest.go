@@ -182,6 +182,9 @@ func alone(t *testing.T, w World) {
 		f.Semi.Source || f.Semi.Acker || f.Settings["log_bin"] == "" {
 		t.Errorf("facts are %+v", f)
 	}
+	if again := facts(t, m); f.Began.IsZero() || !again.Began.Equal(f.Began) {
+		t.Errorf("it began at %s, and then at %s", f.Began, again.Began)
+	}
 	if err := m.Insert(within(t), 1); err == nil {
 		t.Error("a client writes while it is read-only")
 	}
@@ -207,6 +210,8 @@ func alone(t *testing.T, w World) {
 
 func killed(t *testing.T, w World) {
 	m, other := opened(t, w), w.Add(t)
+	began := facts(t, m).Began
+	time.Sleep(1100 * time.Millisecond) // its clock has seconds
 	m.Kill()
 	_, err := m.Server().Observe(within(t))
 	wants(t, "observe", err, mysqlha.ErrUnreachable)
@@ -217,6 +222,8 @@ func killed(t *testing.T, w World) {
 	m.Restart(mysqlha.AsPrimary)
 	if f := facts(t, m); !f.ReadOnly {
 		t.Error("it takes writes after a restart")
+	} else if !f.Began.After(began) {
+		t.Errorf("it began at %s, was started anew, and began at %s", began, f.Began)
 	}
 	must(t, m.Server().Ping(within(t)))
 	hasRows(t, m, 1)
