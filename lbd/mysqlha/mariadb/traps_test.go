@@ -331,6 +331,7 @@ func TestTrapLateStatement(t *testing.T) {
 	m := (&world{}).add(t)
 	for limit, want := range map[int64]bool{1: false, math.MaxInt64: true} {
 		must(t, m.server.SetAcker(ctx(t), false))
+		must(t, m.server.SetReadOnly(ctx(t), true))
 		m.real.Exec(mariadb.OnUntil("rpl_semi_sync_slave_enabled", limit))
 		if is := facts(t, m).Semi.Acker; is != want {
 			t.Errorf("until %d: it acknowledges: %t", limit, is)
