@@ -193,6 +193,10 @@ func (c *cloning) begin(o mysqlha.Order, from string) (*cloneRun, error) {
 			return nil, fmt.Errorf("%w: from %s: hostmesh mysql status tells how far it is", ErrBusy, r.from)
 		}
 	}
+	// A further one would have its own journal, and remove the former data.
+	if st, _ := s.store.get(); st.Clone != nil {
+		return nil, interrupted(*st.Clone)
+	}
 	return c.spawn(o, from, func(ctx context.Context, r *cloneRun) (string, error) { return s.makeClone(ctx, r) })
 }
 

@@ -382,31 +382,7 @@ func TestAgentEndsInClone(t *testing.T) {
 	b.server.Exec("CREATE DATABASE mine")
 	for _, step := range []string{pointStopped, pointFilled, pointReady, pointSwapped, pointStarted, pointServed} {
 		t.Run(step, func(t *testing.T) {
-			b.edit = nil
-			reached, gone := make(chan struct{}), make(chan struct{})
-			once := sync.Once{}
-			b.edit = func(c *Config) {
-				c.point = func(at string) {
-					if at == step {
-						once.Do(func() { close(reached); <-gone })
-					}
-				}
-			}
-			b.reopen()
-			old := b.local()
-			failed := make(chan error, 1)
-			go func() { _, err := old.Clone(context.Background(), order(1, 1), donor.name(), nil); failed <- err }()
-			select {
-			case <-reached:
-			case err := <-failed:
-				t.Fatalf("Clone: %v", err)
-			}
-			// As a kill would: nothing is done any more.
-			old.servers[tag].abandon()
-			close(gone)
-			<-failed
-			b.close()
-			b.edit = nil
+			b.abandonAt(t, step, donor.name())
 			b.open()
 			until(t, "the clone is over", func() bool { st, _ := b.local().servers[tag].store.get(); return st.Clone == nil })
 			until(t, "the server runs", func() bool { return b.state().Process == mysqlha.ProcessRuns && b.served() })

@@ -28,7 +28,7 @@ func (s *server) run(ctx context.Context) {
 		}
 	})
 	s.h.wg.Go(func() { s.observe(ctx) })
-	s.clone.recover(ctx)
+	s.clone.recover()
 	tick := time.NewTicker(s.h.cfg.Look)
 	defer tick.Stop()
 	var last report.MySQL
@@ -81,6 +81,9 @@ func (s *server) tend(n int) {
 		}
 	} else if st.Marked != "" {
 		_, _ = s.sigkill() // the order that marked it was lost on its way
+	}
+	if st.Clone != nil && n%40 == 39 {
+		s.clone.resume()
 	}
 	s.mu.Lock()
 	unruled := s.unruled

@@ -247,8 +247,8 @@ func (s *server) localState() mysqlha.LocalState {
 func (s *server) compared(o mysqlha.Order, differs string) error {
 	s.orders.Lock()
 	defer s.orders.Unlock()
-	if s.clone.busy() {
-		return fmt.Errorf("%w: what was compared is replaced", ErrBusy)
+	if err := s.clone.ended(); err != nil {
+		return fmt.Errorf("what was compared is replaced: %w", err)
 	}
 	st, _ := s.store.get()
 	edit := func(st *state) {

@@ -43,8 +43,8 @@ func (s *server) startLocked(ctx context.Context, o mysqlha.Order, as mysqlha.Ro
 	if as == mysqlha.AsPrimary && st.Marked != "" && o.Epoch <= st.MarkedAt {
 		return nil, fmt.Errorf("%w: %s: hostmesh mysql rejoin makes it a replica", mysqlha.ErrMarked, st.Marked)
 	}
-	if s.clone.busy() {
-		return nil, fmt.Errorf("%w: the server starts when that is done", ErrBusy)
+	if err := s.clone.ended(); err != nil {
+		return nil, fmt.Errorf("the server starts when its data are there: %w", err)
 	}
 	return s.startAs(ctx, o, as, nil)
 }
