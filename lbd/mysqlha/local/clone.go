@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -432,9 +433,9 @@ func (s *server) confirm(ctx context.Context, l *launch, d dirs) error {
 		return err
 	}
 	m := s.get()
-	want := d.position()
-	if m.SQL == nil || want == "" {
-		return nil
+	want, err := d.position()
+	if err != nil || m.SQL == nil || want == "" {
+		return err
 	}
 	ctx, cancel2 := context.WithTimeout(ctx, confirmTime)
 	defer cancel2()
@@ -503,8 +504,18 @@ const (
 	positionFile = "hostmesh-position.sql"
 )
 
-// swapped reports whether the new data of a clone is in place.
-func (d dirs) swapped(id string) bool {
-	text, err := os.ReadFile(d.file(markFile))
-	return err == nil && len(text) > len(id) && string(text[:len(id)]) == id
+// swapped reports whether the new data of a clone is in place. That it cannot be told, as while the file system is not mounted, is an error: what would be removed as new may be the former data.
+func (d dirs) swapped(id string) (bool, error) {
+	_, err := os.Stat(d.data) // first: a mark that is not there says something of a directory that is
+	var text []byte
+	if err == nil {
+		text, err = os.ReadFile(d.file(markFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+	}
+	if err != nil {
+		return false, fmt.Errorf("find out whether the new data is in place: %w", err)
+	}
+	return len(text) > len(id) && string(text[:len(id)]) == id, nil
 }

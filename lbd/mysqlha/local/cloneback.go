@@ -42,18 +42,19 @@ func (s *server) backData(ctx context.Context, d dirs, j journal) bool {
 	if isClosed(s.stopped) {
 		return false // the next start does it
 	}
-	if d.swapped(j.ID) {
-		p, err := s.sigkill()
-		if err == nil && p != nil {
+	swapped, err := d.swapped(j.ID)
+	if swapped {
+		var p *process
+		if p, err = s.sigkill(); err == nil && p != nil {
 			err = s.wait(ctx, p)
 		}
 		if err == nil {
 			err = d.swap()
 		}
-		if err != nil {
-			log.Error("the former data of a database server is not put back; it is tried again", "tag", s.tag, "dir", d.fresh, "err", err)
-			return false
-		}
+	}
+	if err != nil {
+		log.Error("the former data of a database server is not put back; it is tried again", "tag", s.tag, "dir", d.fresh, "err", err)
+		return false
 	}
 	if err := s.store.note(func(st *state) {
 		st.Clone, st.Copy = nil, j.Was
@@ -130,16 +131,19 @@ func (s *server) recoverClone(ctx context.Context, r *cloneRun, j journal) (stri
 	if err != nil {
 		return "", err
 	}
+	swapped, err := d.swapped(j.ID)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrClone, err)
+	}
 	err = errors.New("it was interrupted")
-	if d.swapped(j.ID) {
+	if swapped {
+		position, unknown := d.position()
 		if st.Copy == nil {
 			// Somebody has compared them since: they count, and may have what nobody else has.
-			position := d.position()
 			s.finish(d)
-			return position, nil
+			return position, unknown
 		}
 		r.at(stepStart, 0, 0)
-		position := d.position()
 		if err = s.forward(ctx, j, d); err == nil {
 			s.finish(d)
 			return position, nil

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"os"
 	"sync"
 	"testing"
 
@@ -81,5 +82,30 @@ func TestJournalThatStayed(t *testing.T) {
 		t.Errorf("afterwards: %+v", b.state())
 	}
 	mustDo(t, b.local().Start(t.Context(), order(1, 1), mysqlha.AsReplica))
+	b.tidy()
+}
+
+// TestDataNotThereYet: while the file system of the data is not there, an interrupted clone is neither taken for one whose data are in place nor for one whose are not.
+func TestDataNotThereYet(t *testing.T) {
+	if !mariadbtest.InNamespaces(t) {
+		return
+	}
+	w, _ := filled(t, 3)
+	b := w.boxes[3]
+	b.abandonAt(t, pointSwapped, w.boxes[2].name())
+	d := dirsOf(b.server.Datadir)
+	mustDo(t, os.Rename(d.data, d.data+"-away"))
+	b.open()
+	h := b.local()
+	until(t, "it was tried twice", func() bool { return h.counts.cloneErrors.Load() >= 2 })
+	if st, err := h.servers[tag].store.get(); err != nil || st.Clone == nil || st.Copy == nil || !there(d.fresh) {
+		t.Fatalf("while the data are not there: %+v (%v), the former are there: %t", st, err, there(d.fresh))
+	}
+	mustDo(t, os.Rename(d.data+"-away", d.data))
+	until(t, "the clone is over", func() bool { st, _ := h.servers[tag].store.get(); return st.Clone == nil })
+	until(t, "the copy is served", func() bool { return b.served() })
+	if u := b.state().Copy; u == nil || b.server.Text("SHOW DATABASES LIKE 'd'") != "d" {
+		t.Errorf("the copy is remembered as %+v", u)
+	}
 	b.tidy()
 }

@@ -168,14 +168,14 @@ func there(path string) bool {
 // arguments are those of the first start on the new data.
 func (d dirs) arguments() []string { return []string{"--init-file=" + d.file(positionFile)} }
 
-// position is that of the new data, once it is in place; "" = it is not known.
-func (d dirs) position() string {
+// position is that of the new data, once it is in place; "" = it has none.
+func (d dirs) position() (string, error) {
 	text, err := os.ReadFile(d.file(markFile))
 	if err != nil {
-		return ""
+		return "", fmt.Errorf("position of the new data: %w", err)
 	}
 	_, position, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
-	return position
+	return position, nil
 }
 
 // forget removes our files from the data.
