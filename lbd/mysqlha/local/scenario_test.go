@@ -268,6 +268,7 @@ func TestFence(t *testing.T) {
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("a client that comes: %v, want a refusal", err)
 	}
+	<-b.server.Ended() // its parent, which is the test, hears of it later than the agent
 	b.server.Launch()
 	<-b.server.Ended()
 	if s := b.state(); s.Marked == "" || s.Process == mysqlha.ProcessDied {

@@ -37,6 +37,7 @@ type server struct {
 	status  mysqlha.Process
 	since   time.Time
 	why     string
+	killing string // why it is being killed, while that is not in its state yet
 	unruled string // why the kernel does not have the rules; "" = it does
 	view    reading
 	started started       // the last start by this agent
@@ -167,6 +168,9 @@ func (s *server) adopt(p *process) {
 // ended is called at once when the process has.
 func (s *server) ended(p *process) {
 	now := s.h.cfg.Clock.Now()
+	s.mu.Lock()
+	why := s.killing // before the state: it is emptied when that says it
+	s.mu.Unlock()
 	st, _ := s.store.get()
 	s.mu.Lock()
 	if s.process != p {
@@ -176,8 +180,11 @@ func (s *server) ended(p *process) {
 	s.process, s.leaving = nil, p
 	s.mu.Unlock()
 	if st.Ended != "" {
-		s.stand(mysqlha.ProcessStopped, now, st.Ended)
-		s.h.cfg.Logger.Info("database server has ended", "tag", s.tag, "pid", p.pid, "why", st.Ended)
+		why = st.Ended
+	}
+	if why != "" {
+		s.stand(mysqlha.ProcessStopped, now, why)
+		s.h.cfg.Logger.Info("database server has ended", "tag", s.tag, "pid", p.pid, "why", why)
 	} else {
 		s.died(now, "process "+fmt.Sprint(p.pid)+" ended without an order")
 		s.h.cfg.Logger.Error("database server died", "tag", s.tag, "pid", p.pid)
@@ -342,7 +349,7 @@ func (s *server) cut(o mysqlha.Order, source mysqlha.Source, on bool) error {
 	return s.applyRules(st)
 }
 
-// kill shuts the network, marks the server, and kills it.
+// kill shuts the network, kills the server, and marks it.
 func (s *server) kill(ctx context.Context, o mysqlha.Order, why string) error {
 	if why == "" {
 		why = "it was fenced"
@@ -391,17 +398,29 @@ func (s *server) killLocked(o mysqlha.Order, why string) (*process, error) {
 	if shut != nil { // SIGKILL is what counts
 		s.h.cfg.Logger.Error("network of a database server is not shut before it is killed", "tag", s.tag, "err", shut)
 	}
-	// A disk that fails must not keep it alive. That is told: it might start again after a reboot.
-	err := s.store.restrain(o, edit)
+	s.clone.stop(mysqlha.ErrOvertaken)
+	// The disk last: one that hangs, which may be why the server is to go, must not keep it alive. An agent that ends in between has answered nobody, so the order is given again. Until then the next agent
+	// takes the server for one that died, and starts it under an order alone. Whoever else starts it has one that is read-only and follows nobody: what waited in it for an acknowledgement waits no more, but
+	// its clients were told nothing, and the order that comes again kills it.
+	s.kills(why)
+	p, sent := s.sigkill()
 	if shut == nil {
 		s.vip.handOver(why)
 	} else {
 		s.vip.letGo(why)
 	}
-	s.clone.stop(mysqlha.ErrOvertaken)
-	p, sent := s.sigkill()
+	// That it fails is told: the server might start again after a reboot.
+	err := s.store.restrain(o, edit)
+	s.kills("")
 	s.h.counts.kills.Add(1)
 	return p, errors.Join(err, sent)
+}
+
+// kills says why a server is being killed that may end before its state says so; "" = it says so now.
+func (s *server) kills(why string) {
+	s.mu.Lock()
+	s.killing = why
+	s.mu.Unlock()
 }
 
 // sigkill kills what runs; nil = nothing does.
