@@ -272,12 +272,6 @@ func run(t *testing.T, program string, args ...string) {
 	}
 }
 
-func (d *donor) current() *donation {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.session
-}
-
 // liar says that copies are small.
 type liar struct{ Donors }
 

@@ -287,8 +287,10 @@ func (h *Host) State(_ context.Context, tag string) (mysqlha.LocalState, error) 
 }
 
 // Cut implements mysqlha.Local.
-func (h *Host) Cut(_ context.Context, o mysqlha.Order, source mysqlha.Source) error {
-	return h.do(o, "cut from "+source.Name, func(s *server) error { return s.cut(o, source, true) })
+func (h *Host) Cut(ctx context.Context, o mysqlha.Order, source mysqlha.Source) error {
+	return h.do(o, "cut from "+source.Name, func(s *server) error {
+		return errors.Join(s.cut(o, source, true), h.donor.deposed(ctx, s, o.Epoch))
+	})
 }
 
 // Uncut implements mysqlha.Local.
