@@ -261,6 +261,9 @@ func (s *server) makeClone(ctx context.Context, r *cloneRun) (position string, e
 	if err := d.check(); err != nil {
 		return "", err
 	}
+	if err := s.refuseOutside(ctx, d); err != nil {
+		return "", err
+	}
 	if err := s.refuseWritable(ctx); err != nil {
 		return "", err
 	}
@@ -373,6 +376,9 @@ func (s *server) fill(ctx context.Context, r *cloneRun, d dirs, cp Copy, j journ
 	switch cp.Method() {
 	case MethodBackup:
 		if err = s.h.unpack(ctx, d.fresh, counted); err == nil {
+			err = refuseLinks(d.fresh) // preparing them would write to where they lead
+		}
+		if err == nil {
 			r.at(stepPrepare, 0, 0)
 			position, err = s.h.prepare(ctx, d.fresh)
 		}
