@@ -48,12 +48,16 @@ type server struct {
 	stopped chan struct{} // closed by close
 }
 
-// started is a process that this agent has started.
+// started is a process that this agent has started. Until it is found it is that of the command, which may hand over to systemd or the like.
 type started struct {
 	pid   int
+	began uint64 // 0 = it was not found yet
 	as    mysqlha.Role
 	epoch uint64 // of the order
 }
+
+// is reports whether a process is the one.
+func (x started) is(p *process) bool { return x.pid == p.pid && (x.began == 0 || x.began == p.began) }
 
 // openServer finds the process and restores the rules. The server may be nil with an error.
 func openServer(h *Host, m Member) (*server, error) {
@@ -235,7 +239,7 @@ func (s *server) localState() mysqlha.LocalState {
 	out := mysqlha.LocalState{Process: s.status, Since: s.since, Why: s.why, Marked: st.Marked, Copy: st.Copy, Epoch: st.Epoch, Fence: st.Fence}
 	if s.process != nil {
 		out.PID = s.process.pid
-		if s.started.pid == out.PID && s.started.as == mysqlha.AsReplica {
+		if s.started.is(s.process) && s.started.as == mysqlha.AsReplica {
 			out.Rejoined = s.started.epoch
 		}
 	}
