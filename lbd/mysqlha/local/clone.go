@@ -515,7 +515,7 @@ func (d dirs) swapped(id string) (bool, error) {
 	_, err := os.Stat(d.data) // first: a mark that is not there says something of a directory that is
 	var text []byte
 	if err == nil {
-		text, err = os.ReadFile(d.file(markFile))
+		text, err = readFile(d.file(markFile), unix.O_NOFOLLOW)
 		if errors.Is(err, fs.ErrNotExist) {
 			return false, nil
 		}

@@ -80,8 +80,19 @@ func (d dirs) complete(id, position, owner string) error {
 	}
 	// The log is a new one, also where it lies outside of the datadir; what came before is the position.
 	sql := "RESET MASTER;\nSET GLOBAL gtid_slave_pos = '" + position + "';\n"
+	// The user of the server may have been there already, with the one that read a dump: nothing is followed out of the directory, and its files are none that were there.
+	root, err := os.OpenRoot(d.fresh)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
 	for name, text := range map[string]string{positionFile: sql, markFile: id + " " + position + "\n"} {
-		if err := os.WriteFile(filepath.Join(d.fresh, name), []byte(text), 0o600); err != nil {
+		f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString(text)
+		if err = errors.Join(err, f.Close()); err != nil {
 			return err
 		}
 	}
@@ -93,12 +104,15 @@ func (d dirs) complete(id, position, owner string) error {
 	if err != nil {
 		return err
 	}
-	err = filepath.WalkDir(d.fresh, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+	err = fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || path == "." {
+			return err // the directory itself is the last: then they may come in
 		}
-		return os.Lchown(path, uid, gid)
+		return root.Lchown(path, uid, gid)
 	})
+	if err == nil {
+		err = os.Lchown(d.fresh, uid, gid)
+	}
 	if err != nil {
 		return err
 	}
@@ -170,7 +184,7 @@ func (d dirs) arguments() []string { return []string{"--init-file=" + d.file(pos
 
 // position is that of the new data, once it is in place; "" = it has none.
 func (d dirs) position() (string, error) {
-	text, err := os.ReadFile(d.file(markFile))
+	text, err := readFile(d.file(markFile), unix.O_NOFOLLOW)
 	if err != nil {
 		return "", fmt.Errorf("position of the new data: %w", err)
 	}

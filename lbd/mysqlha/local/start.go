@@ -356,7 +356,7 @@ func (l *launch) failure() error {
 }
 
 func (m logMark) since() string {
-	f, err := os.Open(m.path)
+	f, err := openFile(m.path, 0)
 	if err != nil {
 		return ""
 	}
