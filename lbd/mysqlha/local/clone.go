@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -78,7 +79,7 @@ type cloning struct {
 	s *server
 
 	mu  sync.Mutex // guards the fields below
-	run *cloneRun  // nil = none goes on, and none has ended that nobody was told of
+	run *cloneRun  // the last one; nil = there was none
 	wg  sync.WaitGroup
 }
 
@@ -92,18 +93,27 @@ type cloneRun struct {
 	mu       sync.Mutex // guards progress
 	progress mysqlha.CloneProgress
 
+	told atomic.Bool // that it has ended, to somebody
+
 	// Of whoever waited for done.
 	position string
 	err      error
 	ended    time.Time
 }
 
-// resultKept is how long the end of a clone is told to whoever asks for the same: an agent that asks for progress may be replaced by another.
+// resultKept is how long the end of a clone is told to whoever asks for the same: an agent that asks for progress may be replaced by another, and an answer may be lost.
 const resultKept = 30 * time.Second
 
-// joins reports whether an order for a clone is about this one.
-func (r *cloneRun) joins(from string) bool {
-	return r.from == from && (!isClosed(r.done) || time.Since(r.ended) < resultKept)
+// joins reports whether an order for a clone is about this one. Whoever was told of its end asks for another one, unless it succeeded and the order is the very same: then the
+// answer was lost.
+func (r *cloneRun) joins(o mysqlha.Order, from string) bool {
+	switch {
+	case r.from != from:
+		return false
+	case !isClosed(r.done):
+		return true
+	}
+	return time.Since(r.ended) < resultKept && (!r.told.Load() || r.err == nil && o.Seq != 0 && o == r.order)
 }
 
 func (r *cloneRun) at(step string, n, total int64) {
@@ -152,21 +162,12 @@ func (s *server) cloneFrom(ctx context.Context, o mysqlha.Order, from string, pr
 		}
 		select {
 		case <-r.done:
-			s.clone.told(r)
+			r.told.Store(true)
 			return r.position, r.err
 		case <-ctx.Done():
 			return "", ctx.Err()
 		case <-tick.C:
 		}
-	}
-}
-
-// told forgets a clone of whose end somebody was told.
-func (c *cloning) told(r *cloneRun) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.run == r {
-		c.run = nil
 	}
 }
 
@@ -187,7 +188,7 @@ func (c *cloning) begin(o mysqlha.Order, from string) (*cloneRun, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if r := c.run; r != nil {
-		if r.joins(from) {
+		if r.joins(o, from) {
 			return r, nil
 		}
 		if !isClosed(r.done) {

@@ -448,3 +448,32 @@ func (s *server) abandon() {
 	defer s.clone.mu.Unlock()
 	s.clone.run.cancel(ErrClosed)
 }
+
+// TestLostAnswer: a clone of which somebody was told is not made again when the very same order comes once more, for the answer was lost; a further order, and one after a failure, begin anew.
+func TestLostAnswer(t *testing.T) {
+	t.Parallel()
+	o := mysqlha.Order{Tag: tag, Epoch: 1, Fence: 1, Seq: 7}
+	later, unnumbered := o, o
+	later.Seq, unnumbered.Seq = 8, 0
+	joins := func(what string, r *cloneRun, o mysqlha.Order, from string, want bool) {
+		t.Helper()
+		if got := r.joins(o, from); got != want {
+			t.Errorf("%s: it joins: %t", what, got)
+		}
+	}
+	r := &cloneRun{from: "db1", order: o, done: closing()}
+	joins("while it goes on", r, later, "db1", true)
+	joins("of another", r, o, "db2", false)
+	close(r.done)
+	r.ended = time.Now()
+	joins("nobody was told", r, later, "db1", true)
+	r.told.Store(true)
+	joins("the same order", r, o, "db1", true)
+	joins("a later order", r, later, "db1", false)
+	r.err = ErrBusy
+	joins("after a failure", r, o, "db1", false)
+	r.err, r.order = nil, unnumbered
+	joins("an order without a number", r, unnumbered, "db1", false)
+	r.order, r.ended = o, time.Now().Add(-2*resultKept)
+	joins("long ago", r, o, "db1", false)
+}

@@ -328,7 +328,7 @@ func (h *Host) HandOverVIP(_ context.Context, o mysqlha.Order) error {
 	return h.do(o, "hand over the address", func(s *server) error { return s.handOverVIP(o) })
 }
 
-// Clone implements mysqlha.Local. A clone that was asked for, from the same host, and has not been told of yet, is not begun again.
+// Clone implements mysqlha.Local. A clone that was asked for, from the same host, and has not been told of yet, is not begun again; nor is one that succeeded when the very same order comes once more.
 func (h *Host) Clone(ctx context.Context, o mysqlha.Order, from string, progress func(mysqlha.CloneProgress)) (position string, err error) {
 	err = h.do(o, "clone from "+from, func(s *server) error {
 		position, err = s.cloneFrom(ctx, o, from, progress)
