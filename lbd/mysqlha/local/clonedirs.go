@@ -11,8 +11,11 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hostmesh/lbd/mysqlha/credentials"
 )
 
 // check says why no clone can be put in the datadir's place.
@@ -67,7 +70,7 @@ func used(dir string) (sum int64) {
 
 // begin makes the new directory, empty.
 func (d dirs) begin() error {
-	if err := os.RemoveAll(d.fresh); err != nil {
+	if err := d.removeFresh(); err != nil {
 		return fmt.Errorf("remove what a clone before has left: %w", err)
 	}
 	return os.Mkdir(d.fresh, 0o700)
@@ -199,7 +202,39 @@ func (d dirs) forget() {
 	}
 }
 
-func (d dirs) removeFresh() error { return os.RemoveAll(d.fresh) }
+// removeFresh removes what is beside the datadir, and ends who runs on it: a server that reads a dump outlives an agent that is killed, and nobody else would end it.
+func (d dirs) removeFresh() error {
+	on := credentials.Server{Datadir: d.fresh}
+	for there(d.fresh) {
+		pid, err := find(on, true)
+		if errors.Is(err, errNoProcess) {
+			break
+		}
+		var p *process
+		if err == nil {
+			p, err = watch(on, pid)
+		}
+		if errors.Is(err, errNoProcess) {
+			continue // it has ended
+		}
+		if err == nil {
+			err = p.signal(unix.SIGKILL)
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-p.gone:
+		case <-time.After(leftEnds):
+			p.close()
+			return fmt.Errorf("process %d, which runs on it, was killed and has not ended yet", pid)
+		}
+	}
+	return os.RemoveAll(d.fresh)
+}
+
+// leftEnds is how long such a server may take to end.
+const leftEnds = 10 * time.Second
 
 // validPosition reports whether a text is a GTID position of MariaDB: domain-server-number, by commas. "" is that of a server without transactions.
 func validPosition(text string) bool {

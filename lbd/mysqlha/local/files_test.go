@@ -3,6 +3,7 @@ package local
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"testing"
@@ -67,5 +68,35 @@ func TestFilesOfTheServersUser(t *testing.T) {
 	}
 	if is, err := d.swapped("other"); is || err != nil {
 		t.Errorf("of another: %t, %v", is, err)
+	}
+}
+
+// TestLeftServer: a server that runs on what is to be removed, as one that an agent which was killed had read a dump, is ended; no other is.
+func TestLeftServer(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	program, d := filepath.Join(dir, "mariadbd"), dirsOf(filepath.Join(dir, "data"))
+	text, err := os.ReadFile("/bin/sleep")
+	mustDo(t, err)
+	mustDo(t, os.WriteFile(program, text, 0o700))
+	mustDo(t, os.Mkdir(d.data, 0o700))
+	mustDo(t, os.Mkdir(d.fresh, 0o700))
+	run := func(dir string) chan struct{} {
+		cmd := exec.Command(program, "600")
+		cmd.Dir = dir
+		mustDo(t, cmd.Start())
+		ended := make(chan struct{})
+		go func() { _ = cmd.Wait(); close(ended) }()
+		t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
+		return ended
+	}
+	left, own := run(d.fresh), run(d.data)
+	mustDo(t, d.begin())
+	<-left
+	left = run(d.fresh)
+	mustDo(t, d.removeFresh())
+	<-left
+	if isClosed(own) || there(d.fresh) {
+		t.Errorf("the server itself has ended: %t; what was left is there: %t", isClosed(own), there(d.fresh))
 	}
 }
