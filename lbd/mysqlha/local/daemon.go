@@ -35,7 +35,7 @@ func (s *server) run(ctx context.Context) {
 	published := false
 	for n := 0; ; n++ {
 		if r := s.report(); !published || r != last {
-			s.h.cfg.Publish(s.tag, &r)
+			s.publish(r)
 			last, published = r, true
 		}
 		select {
@@ -47,6 +47,15 @@ func (s *server) run(ctx context.Context) {
 		}
 		s.tend(n)
 		s.vip.keep(ctx)
+	}
+}
+
+// publish makes a report known, unless the host is no member any more.
+func (s *server) publish(r report.MySQL) {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	if !isClosed(s.stopped) {
+		s.h.cfg.Publish(s.tag, &r)
 	}
 }
 

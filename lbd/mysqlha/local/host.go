@@ -190,6 +190,9 @@ func (h *Host) Apply(members []Member) error {
 func (h *Host) dropLocked(s *server) {
 	delete(h.servers, s.tag)
 	s.close()
+	// A report that is on its way would come after the one of the next, or after what says that there is none.
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
 	if st, _ := s.store.get(); st.Shut || len(st.Cuts) > 0 {
 		h.cfg.Logger.Warn("host is no member of the database cluster any more; what it was cut from stays cut: nft delete table ends that", "tag", s.tag, "table", fmt.Sprintf("inet hostmesh_mysql_%d", s.get().Server.Port))
 	}

@@ -24,6 +24,8 @@ type server struct {
 	vip   address
 	clone cloning
 
+	publishing sync.Mutex // held while a report is made known
+
 	orders sync.Mutex // one order that changes something at a time; not held while a server starts or ends
 	// lastCut are, by source, the last orders to cut or to uncut; orders guards it. It begins anew with the agent: what was on its way to the one before is gone.
 	lastCut map[netip.AddrPort]mysqlha.Order
