@@ -3,8 +3,11 @@ package local
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -79,4 +82,38 @@ func TestNoReportAfterTheLast(t *testing.T) {
 	if last != nil {
 		t.Errorf("of a host that is no member the last report is %+v", *last)
 	}
+}
+
+// TestTwoTagsOneServer: of two clusters whose files name one server on a host only one is led, and the error names both. The one that is here already stays.
+func TestTwoTagsOneServer(t *testing.T) {
+	t.Parallel()
+	h := still(t, func(string, *report.MySQL) {})
+	led := func(want ...string) {
+		t.Helper()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if got := slices.Sorted(maps.Keys(h.servers)); !slices.Equal(got, want) {
+			t.Errorf("led are %q, want %q", got, want)
+		}
+	}
+	a, b, c, d := stillMember(t, "a", 3306), stillMember(t, "b", 3306), stillMember(t, "c", 3307), stillMember(t, "d", 3308)
+	refused := func(err error, tags ...string) {
+		t.Helper()
+		for _, tag := range tags {
+			if err == nil || !strings.Contains(err.Error(), tag) {
+				t.Errorf("it does not name %s: %v", tag, err)
+			}
+		}
+	}
+	refused(h.Apply([]Member{c, b, a}), "b: ", "of a,", "port, 3306,")
+	led("a", "c")
+	mustDo(t, h.Apply([]Member{b, c}))
+	d.Server.Datadir = c.Server.Datadir + "/"
+	refused(h.Apply([]Member{a, b, c, d}), "a: ", "of b,", "d: ", "of c,", "datadir")
+	led("b", "c")
+	d.Server.Datadir, d.Server.PIDFile = a.Server.Datadir, c.Server.PIDFile
+	refused(h.Apply([]Member{b, c, d}), "d: ", "pid file")
+	led("b", "c")
+	mustDo(t, h.Apply([]Member{a, c}))
+	led("a", "c")
 }
