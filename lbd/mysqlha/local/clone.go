@@ -80,7 +80,9 @@ type cloning struct {
 
 	mu  sync.Mutex // guards the fields below
 	run *cloneRun  // the last one; nil = there was none
-	wg  sync.WaitGroup
+	// resumed is when it was last tried to end one that was interrupted.
+	resumed time.Time
+	wg      sync.WaitGroup
 }
 
 // cloneRun is one clone.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"hostmesh/lbd/mysqlha"
 )
@@ -87,19 +88,24 @@ func (c *cloning) recover() {
 	}
 }
 
+// resumeLooks is for how many looks what could not be ended rests.
+const resumeLooks = 40
+
 // resume ends a clone that was interrupted, unless one goes on: forward where the new data can be served, else back. What cannot be ended now is tried again: a journal that stayed would be
 // carried out by an agent that is started months later, on data that were used since.
 func (c *cloning) resume() {
 	s := c.s
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.run != nil && !isClosed(c.run.done) {
+	// Not by how often it was looked: other events count there, too, and might take each turn.
+	if c.run != nil && !isClosed(c.run.done) || time.Since(c.resumed) < resumeLooks*s.h.cfg.Look {
 		return
 	}
 	st, err := s.store.get()
 	if err != nil || st.Clone == nil {
 		return
 	}
+	c.resumed = time.Now()
 	j := *st.Clone
 	_, err = c.spawn(j.Order, j.From, func(ctx context.Context, r *cloneRun) (string, error) { return s.recoverClone(ctx, r, j) })
 	if err != nil {
