@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -77,8 +79,10 @@ type cloning struct {
 	s *server
 
 	mu  sync.Mutex // guards the fields below
-	run *cloneRun  // nil = none goes on, and none has ended that nobody was told of
-	wg  sync.WaitGroup
+	run *cloneRun  // the last one; nil = there was none
+	// resumed is when it was last tried to end one that was interrupted.
+	resumed time.Time
+	wg      sync.WaitGroup
 }
 
 // cloneRun is one clone.
@@ -91,18 +95,27 @@ type cloneRun struct {
 	mu       sync.Mutex // guards progress
 	progress mysqlha.CloneProgress
 
+	told atomic.Bool // that it has ended, to somebody
+
 	// Of whoever waited for done.
 	position string
 	err      error
 	ended    time.Time
 }
 
-// resultKept is how long the end of a clone is told to whoever asks for the same: an agent that asks for progress may be replaced by another.
+// resultKept is how long the end of a clone is told to whoever asks for the same: an agent that asks for progress may be replaced by another, and an answer may be lost.
 const resultKept = 30 * time.Second
 
-// joins reports whether an order for a clone is about this one.
-func (r *cloneRun) joins(from string) bool {
-	return r.from == from && (!isClosed(r.done) || time.Since(r.ended) < resultKept)
+// joins reports whether an order for a clone is about this one. Whoever was told of its end asks for another one, unless it succeeded and the order is the very same: then the
+// answer was lost.
+func (r *cloneRun) joins(o mysqlha.Order, from string) bool {
+	switch {
+	case r.from != from:
+		return false
+	case !isClosed(r.done):
+		return true
+	}
+	return time.Since(r.ended) < resultKept && (!r.told.Load() || r.err == nil && o.Seq != 0 && o == r.order)
 }
 
 func (r *cloneRun) at(step string, n, total int64) {
@@ -151,21 +164,12 @@ func (s *server) cloneFrom(ctx context.Context, o mysqlha.Order, from string, pr
 		}
 		select {
 		case <-r.done:
-			s.clone.told(r)
+			r.told.Store(true)
 			return r.position, r.err
 		case <-ctx.Done():
 			return "", ctx.Err()
 		case <-tick.C:
 		}
-	}
-}
-
-// told forgets a clone of whose end somebody was told.
-func (c *cloning) told(r *cloneRun) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.run == r {
-		c.run = nil
 	}
 }
 
@@ -186,12 +190,16 @@ func (c *cloning) begin(o mysqlha.Order, from string) (*cloneRun, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if r := c.run; r != nil {
-		if r.joins(from) {
+		if r.joins(o, from) {
 			return r, nil
 		}
 		if !isClosed(r.done) {
 			return nil, fmt.Errorf("%w: from %s: hostmesh mysql status tells how far it is", ErrBusy, r.from)
 		}
+	}
+	// A further one would have its own journal, and remove the former data.
+	if st, _ := s.store.get(); st.Clone != nil {
+		return nil, interrupted(*st.Clone)
 	}
 	return c.spawn(o, from, func(ctx context.Context, r *cloneRun) (string, error) { return s.makeClone(ctx, r) })
 }
@@ -254,6 +262,9 @@ func (s *server) makeClone(ctx context.Context, r *cloneRun) (position string, e
 	m := s.get()
 	d := dirsOf(m.Server.Datadir)
 	if err := d.check(); err != nil {
+		return "", err
+	}
+	if err := s.refuseOutside(ctx, d); err != nil {
 		return "", err
 	}
 	if err := s.refuseWritable(ctx); err != nil {
@@ -368,6 +379,9 @@ func (s *server) fill(ctx context.Context, r *cloneRun, d dirs, cp Copy, j journ
 	switch cp.Method() {
 	case MethodBackup:
 		if err = s.h.unpack(ctx, d.fresh, counted); err == nil {
+			err = refuseLinks(d.fresh) // preparing them would write to where they lead
+		}
+		if err == nil {
 			r.at(stepPrepare, 0, 0)
 			position, err = s.h.prepare(ctx, d.fresh)
 		}
@@ -428,9 +442,9 @@ func (s *server) confirm(ctx context.Context, l *launch, d dirs) error {
 		return err
 	}
 	m := s.get()
-	want := d.position()
-	if m.SQL == nil || want == "" {
-		return nil
+	want, err := d.position()
+	if err != nil || m.SQL == nil || want == "" {
+		return err
 	}
 	ctx, cancel2 := context.WithTimeout(ctx, confirmTime)
 	defer cancel2()
@@ -499,8 +513,18 @@ const (
 	positionFile = "hostmesh-position.sql"
 )
 
-// swapped reports whether the new data of a clone is in place.
-func (d dirs) swapped(id string) bool {
-	text, err := os.ReadFile(d.file(markFile))
-	return err == nil && len(text) > len(id) && string(text[:len(id)]) == id
+// swapped reports whether the new data of a clone is in place. That it cannot be told, as while the file system is not mounted, is an error: what would be removed as new may be the former data.
+func (d dirs) swapped(id string) (bool, error) {
+	_, err := os.Stat(d.data) // first: a mark that is not there says something of a directory that is
+	var text []byte
+	if err == nil {
+		text, err = readFile(d.file(markFile), unix.O_NOFOLLOW)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+	}
+	if err != nil {
+		return false, fmt.Errorf("find out whether the new data is in place: %w", err)
+	}
+	return len(text) > len(id) && string(text[:len(id)]) == id, nil
 }

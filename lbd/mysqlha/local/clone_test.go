@@ -272,12 +272,6 @@ func run(t *testing.T, program string, args ...string) {
 	}
 }
 
-func (d *donor) current() *donation {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.session
-}
-
 // liar says that copies are small.
 type liar struct{ Donors }
 
@@ -382,31 +376,7 @@ func TestAgentEndsInClone(t *testing.T) {
 	b.server.Exec("CREATE DATABASE mine")
 	for _, step := range []string{pointStopped, pointFilled, pointReady, pointSwapped, pointStarted, pointServed} {
 		t.Run(step, func(t *testing.T) {
-			b.edit = nil
-			reached, gone := make(chan struct{}), make(chan struct{})
-			once := sync.Once{}
-			b.edit = func(c *Config) {
-				c.point = func(at string) {
-					if at == step {
-						once.Do(func() { close(reached); <-gone })
-					}
-				}
-			}
-			b.reopen()
-			old := b.local()
-			failed := make(chan error, 1)
-			go func() { _, err := old.Clone(context.Background(), order(1, 1), donor.name(), nil); failed <- err }()
-			select {
-			case <-reached:
-			case err := <-failed:
-				t.Fatalf("Clone: %v", err)
-			}
-			// As a kill would: nothing is done any more.
-			old.servers[tag].abandon()
-			close(gone)
-			<-failed
-			b.close()
-			b.edit = nil
+			b.abandonAt(t, step, donor.name())
 			b.open()
 			until(t, "the clone is over", func() bool { st, _ := b.local().servers[tag].store.get(); return st.Clone == nil })
 			until(t, "the server runs", func() bool { return b.state().Process == mysqlha.ProcessRuns && b.served() })
@@ -477,4 +447,33 @@ func (s *server) abandon() {
 	s.clone.mu.Lock()
 	defer s.clone.mu.Unlock()
 	s.clone.run.cancel(ErrClosed)
+}
+
+// TestLostAnswer: a clone of which somebody was told is not made again when the very same order comes once more, for the answer was lost; a further order, and one after a failure, begin anew.
+func TestLostAnswer(t *testing.T) {
+	t.Parallel()
+	o := mysqlha.Order{Tag: tag, Epoch: 1, Fence: 1, Seq: 7}
+	later, unnumbered := o, o
+	later.Seq, unnumbered.Seq = 8, 0
+	joins := func(what string, r *cloneRun, o mysqlha.Order, from string, want bool) {
+		t.Helper()
+		if got := r.joins(o, from); got != want {
+			t.Errorf("%s: it joins: %t", what, got)
+		}
+	}
+	r := &cloneRun{from: "db1", order: o, done: closing()}
+	joins("while it goes on", r, later, "db1", true)
+	joins("of another", r, o, "db2", false)
+	close(r.done)
+	r.ended = time.Now()
+	joins("nobody was told", r, later, "db1", true)
+	r.told.Store(true)
+	joins("the same order", r, o, "db1", true)
+	joins("a later order", r, later, "db1", false)
+	r.err = ErrBusy
+	joins("after a failure", r, o, "db1", false)
+	r.err, r.order = nil, unnumbered
+	joins("an order without a number", r, unnumbered, "db1", false)
+	r.order, r.ended = o, time.Now().Add(-2*resultKept)
+	joins("long ago", r, o, "db1", false)
 }

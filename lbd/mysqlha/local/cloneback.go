@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"hostmesh/lbd/mysqlha"
 )
@@ -42,18 +43,19 @@ func (s *server) backData(ctx context.Context, d dirs, j journal) bool {
 	if isClosed(s.stopped) {
 		return false // the next start does it
 	}
-	if d.swapped(j.ID) {
-		p, err := s.sigkill()
-		if err == nil && p != nil {
+	swapped, err := d.swapped(j.ID)
+	if swapped {
+		var p *process
+		if p, err = s.sigkill(); err == nil && p != nil {
 			err = s.wait(ctx, p)
 		}
 		if err == nil {
 			err = d.swap()
 		}
-		if err != nil {
-			log.Error("the former data of a database server is not put back; the next start of the agent tries again", "tag", s.tag, "dir", d.fresh, "err", err)
-			return false
-		}
+	}
+	if err != nil {
+		log.Error("the former data of a database server is not put back; it is tried again", "tag", s.tag, "dir", d.fresh, "err", err)
+		return false
 	}
 	if err := s.store.note(func(st *state) {
 		st.Clone, st.Copy = nil, j.Was
@@ -69,30 +71,61 @@ func (s *server) backData(ctx context.Context, d dirs, j journal) bool {
 	return j.Runs
 }
 
-// recover ends a clone in which the agent ended: forward where the new data can be served, else back.
-func (c *cloning) recover(ctx context.Context) {
+// recover is for the start of an agent: it ends a clone in which the one before has ended, or removes what one has left.
+func (c *cloning) recover() {
 	s := c.s
 	st, err := s.store.get()
 	if err != nil {
 		return
 	}
-	if st.Clone == nil {
-		if d := dirsOf(s.get().Server.Datadir); there(d.fresh) && !there(d.third) {
-			s.h.cfg.Logger.Info("what a clone has left is removed", "tag", s.tag, "dir", d.fresh)
-			c.wg.Go(func() { _ = d.removeFresh() }) // the next clone tries again
-		}
+	if st.Clone != nil {
+		c.resume()
 		return
 	}
-	j := *st.Clone
+	if d := dirsOf(s.get().Server.Datadir); there(d.fresh) && !there(d.third) {
+		s.h.cfg.Logger.Info("what a clone has left is removed", "tag", s.tag, "dir", d.fresh)
+		c.wg.Go(func() { _ = d.removeFresh() }) // the next clone tries again
+	}
+}
+
+// resumeLooks is for how many looks what could not be ended rests.
+const resumeLooks = 40
+
+// resume ends a clone that was interrupted, unless one goes on: forward where the new data can be served, else back. What cannot be ended now is tried again: a journal that stayed would be
+// carried out by an agent that is started months later, on data that were used since.
+func (c *cloning) resume() {
+	s := c.s
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.run != nil {
+	// Not by how often it was looked: other events count there, too, and might take each turn.
+	if c.run != nil && !isClosed(c.run.done) || time.Since(c.resumed) < resumeLooks*s.h.cfg.Look {
 		return
 	}
+	st, err := s.store.get()
+	if err != nil || st.Clone == nil {
+		return
+	}
+	c.resumed = time.Now()
+	j := *st.Clone
 	_, err = c.spawn(j.Order, j.From, func(ctx context.Context, r *cloneRun) (string, error) { return s.recoverClone(ctx, r, j) })
 	if err != nil {
-		s.h.cfg.Logger.Error("a clone that was interrupted is not ended", "tag", s.tag, "err", err)
+		s.h.cfg.Logger.Error("a clone that was interrupted is not ended yet", "tag", s.tag, "err", err)
 	}
+}
+
+// ended refuses what is not to meet data of which it is open whether they stay: those of a clone that goes on, or of one that was interrupted and has not been ended.
+func (c *cloning) ended() error {
+	if c.busy() {
+		return ErrBusy
+	}
+	if st, _ := c.s.store.get(); st.Clone != nil {
+		return interrupted(*st.Clone)
+	}
+	return nil
+}
+
+func interrupted(j journal) error {
+	return fmt.Errorf("%w: one from %s was interrupted, and could not be ended yet, which is tried again; the log of the agent says why", ErrBusy, j.From)
 }
 
 func (s *server) recoverClone(ctx context.Context, r *cloneRun, j journal) (string, error) {
@@ -100,10 +133,23 @@ func (s *server) recoverClone(ctx context.Context, r *cloneRun, j journal) (stri
 	if err := d.mend(); err != nil {
 		return "", err
 	}
-	err := errors.New("the agent ended while it was made")
-	if d.swapped(j.ID) {
+	st, err := s.store.get()
+	if err != nil {
+		return "", err
+	}
+	swapped, err := d.swapped(j.ID)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrClone, err)
+	}
+	err = errors.New("it was interrupted")
+	if swapped {
+		position, unknown := d.position()
+		if st.Copy == nil {
+			// Somebody has compared them since: they count, and may have what nobody else has.
+			s.finish(d)
+			return position, unknown
+		}
 		r.at(stepStart, 0, 0)
-		position := d.position()
 		if err = s.forward(ctx, j, d); err == nil {
 			s.finish(d)
 			return position, nil

@@ -11,8 +11,11 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hostmesh/lbd/mysqlha/credentials"
 )
 
 // check says why no clone can be put in the datadir's place.
@@ -67,7 +70,7 @@ func used(dir string) (sum int64) {
 
 // begin makes the new directory, empty.
 func (d dirs) begin() error {
-	if err := os.RemoveAll(d.fresh); err != nil {
+	if err := d.removeFresh(); err != nil {
 		return fmt.Errorf("remove what a clone before has left: %w", err)
 	}
 	return os.Mkdir(d.fresh, 0o700)
@@ -80,8 +83,19 @@ func (d dirs) complete(id, position, owner string) error {
 	}
 	// The log is a new one, also where it lies outside of the datadir; what came before is the position.
 	sql := "RESET MASTER;\nSET GLOBAL gtid_slave_pos = '" + position + "';\n"
+	// The user of the server may have been there already, with the one that read a dump: nothing is followed out of the directory, and its files are none that were there.
+	root, err := os.OpenRoot(d.fresh)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
 	for name, text := range map[string]string{positionFile: sql, markFile: id + " " + position + "\n"} {
-		if err := os.WriteFile(filepath.Join(d.fresh, name), []byte(text), 0o600); err != nil {
+		f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString(text)
+		if err = errors.Join(err, f.Close()); err != nil {
 			return err
 		}
 	}
@@ -93,12 +107,15 @@ func (d dirs) complete(id, position, owner string) error {
 	if err != nil {
 		return err
 	}
-	err = filepath.WalkDir(d.fresh, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+	err = fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || path == "." {
+			return err // the directory itself is the last: then they may come in
 		}
-		return os.Lchown(path, uid, gid)
+		return root.Lchown(path, uid, gid)
 	})
+	if err == nil {
+		err = os.Lchown(d.fresh, uid, gid)
+	}
 	if err != nil {
 		return err
 	}
@@ -168,14 +185,14 @@ func there(path string) bool {
 // arguments are those of the first start on the new data.
 func (d dirs) arguments() []string { return []string{"--init-file=" + d.file(positionFile)} }
 
-// position is that of the new data, once it is in place; "" = it is not known.
-func (d dirs) position() string {
-	text, err := os.ReadFile(d.file(markFile))
+// position is that of the new data, once it is in place; "" = it has none.
+func (d dirs) position() (string, error) {
+	text, err := readFile(d.file(markFile), unix.O_NOFOLLOW)
 	if err != nil {
-		return ""
+		return "", fmt.Errorf("position of the new data: %w", err)
 	}
 	_, position, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
-	return position
+	return position, nil
 }
 
 // forget removes our files from the data.
@@ -185,7 +202,39 @@ func (d dirs) forget() {
 	}
 }
 
-func (d dirs) removeFresh() error { return os.RemoveAll(d.fresh) }
+// removeFresh removes what is beside the datadir, and ends who runs on it: a server that reads a dump outlives an agent that is killed, and nobody else would end it.
+func (d dirs) removeFresh() error {
+	on := credentials.Server{Datadir: d.fresh}
+	for there(d.fresh) {
+		pid, err := find(on, true)
+		if errors.Is(err, errNoProcess) {
+			break
+		}
+		var p *process
+		if err == nil {
+			p, err = watch(on, pid)
+		}
+		if errors.Is(err, errNoProcess) {
+			continue // it has ended
+		}
+		if err == nil {
+			err = p.signal(unix.SIGKILL)
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-p.gone:
+		case <-time.After(leftEnds):
+			p.close()
+			return fmt.Errorf("process %d, which runs on it, was killed and has not ended yet", pid)
+		}
+	}
+	return os.RemoveAll(d.fresh)
+}
+
+// leftEnds is how long such a server may take to end.
+const leftEnds = 10 * time.Second
 
 // validPosition reports whether a text is a GTID position of MariaDB: domain-server-number, by commas. "" is that of a server without transactions.
 func validPosition(text string) bool {

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // dumped is what mariadb-dump says last when it did all.
@@ -79,7 +81,7 @@ func (h *Host) restoreDump(ctx context.Context, m Member, dir string, from io.Re
 		}
 	}()
 	why := func() string {
-		text, _ := os.ReadFile(filepath.Join(private, "log")) // it says at least nothing
+		text, _ := readFile(filepath.Join(private, "log"), unix.O_NOFOLLOW) // it says at least nothing
 		return telling(string(text) + log.String())
 	}
 	for {

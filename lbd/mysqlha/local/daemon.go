@@ -28,14 +28,14 @@ func (s *server) run(ctx context.Context) {
 		}
 	})
 	s.h.wg.Go(func() { s.observe(ctx) })
-	s.clone.recover(ctx)
+	s.clone.recover()
 	tick := time.NewTicker(s.h.cfg.Look)
 	defer tick.Stop()
 	var last report.MySQL
 	published := false
 	for n := 0; ; n++ {
 		if r := s.report(); !published || r != last {
-			s.h.cfg.Publish(s.tag, &r)
+			s.publish(r)
 			last, published = r, true
 		}
 		select {
@@ -47,6 +47,15 @@ func (s *server) run(ctx context.Context) {
 		}
 		s.tend(n)
 		s.vip.keep(ctx)
+	}
+}
+
+// publish makes a report known, unless the host is no member any more.
+func (s *server) publish(r report.MySQL) {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	if !isClosed(s.stopped) {
+		s.h.cfg.Publish(s.tag, &r)
 	}
 }
 
@@ -81,6 +90,9 @@ func (s *server) tend(n int) {
 		}
 	} else if st.Marked != "" {
 		_, _ = s.sigkill() // the order that marked it was lost on its way
+	}
+	if st.Clone != nil {
+		s.clone.resume()
 	}
 	s.mu.Lock()
 	unruled := s.unruled

@@ -30,8 +30,16 @@ const donorIdle = time.Minute
 type donor struct {
 	h *Host
 
-	mu      sync.Mutex // guards session
+	beginning sync.Mutex // held while one begins, which takes a while
+
+	mu      sync.Mutex // guards session; never held for long
 	session *donation
+}
+
+func (d *donor) current() *donation {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.session
 }
 
 // donation is a copy that is being given.
@@ -43,6 +51,7 @@ type donation struct {
 	s      *server
 	cancel context.CancelFunc
 	pieces chan []byte   // closed at the end
+	exited chan struct{} // closed when the program has ended
 	over   chan struct{} // closed when all is over, and err is set
 	err    error
 
@@ -65,9 +74,7 @@ func (d *donor) run(ctx context.Context) {
 				return
 			case <-tick.C:
 			}
-			d.mu.Lock()
-			x := d.session
-			d.mu.Unlock()
+			x := d.current()
 			if x != nil && x.idle() > donorIdle {
 				d.h.cfg.Logger.Warn("copy of a database server is not taken any more", "tag", x.s.tag)
 				d.end(x)
@@ -83,11 +90,31 @@ func (x *donation) idle() time.Duration {
 }
 
 func (d *donor) close() {
-	d.mu.Lock()
-	x := d.session
-	d.mu.Unlock()
-	if x != nil {
+	d.beginning.Lock()
+	defer d.beginning.Unlock()
+	if x := d.current(); x != nil {
 		d.end(x)
+	}
+}
+
+// programEnds is how long a cut waits for a program that was killed.
+const programEnds = 300 * time.Millisecond
+
+// deposed ends a copy of a server that was begun before an epoch, and returns when its program has ended: that stops and starts what applies. Between another's look at the threads and its stopping the
+// one that receives it would have both stopped, and what is started then drops what was received.
+func (d *donor) deposed(ctx context.Context, s *server, epoch uint64) error {
+	x := d.current()
+	if x == nil || x.s.tag != s.tag || x.order.Epoch >= epoch {
+		return nil
+	}
+	x.cancel()
+	ctx, cancel := context.WithTimeout(ctx, programEnds)
+	defer cancel()
+	select {
+	case <-x.exited:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s, which makes a copy of the server, was killed and has not ended yet: %w", x.method, ctx.Err())
 	}
 }
 
@@ -122,9 +149,9 @@ func (d *donor) begin(o mysqlha.Order, methods []string) (*donation, error) {
 	if st, _ := s.store.get(); st.Copy != nil {
 		return nil, fmt.Errorf("%w: the server of this host is itself a copy of %s that nobody has found right: clone from another", ErrUnverified, st.Copy.From)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if x := d.session; x != nil {
+	d.beginning.Lock()
+	defer d.beginning.Unlock()
+	if x := d.current(); x != nil {
 		if !isClosed(x.over) && (x.s != s || x.order.Fence >= o.Fence && x.idle() < 5*time.Second) {
 			return nil, fmt.Errorf("%w: of its server, to another host: try again when that is done", ErrBusy)
 		}
@@ -135,7 +162,14 @@ func (d *donor) begin(o mysqlha.Order, methods []string) (*donation, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.mu.Lock()
 	d.session = x
+	d.mu.Unlock()
+	// Whoever was here meanwhile under a later epoch has found none that it could have ended.
+	if err := s.store.admit(o); err != nil {
+		d.end(x)
+		return nil, err
+	}
 	return x, nil
 }
 
@@ -149,7 +183,7 @@ func (h *Host) donate(s *server, o mysqlha.Order, methods []string) (*donation, 
 	ctx, cancel := context.WithCancel(context.Background())
 	x := &donation{
 		id: newID(), total: dataSize(m.Server.Datadir), order: o, s: s, cancel: cancel, asked: time.Now(),
-		pieces: make(chan []byte, piecesAhead), over: make(chan struct{}),
+		pieces: make(chan []byte, piecesAhead), exited: make(chan struct{}), over: make(chan struct{}),
 	}
 	cmd, sign, err := h.copyCommand(ctx, m, private, methods, x)
 	var said end
@@ -176,6 +210,7 @@ func (h *Host) donate(s *server, o mysqlha.Order, methods []string) (*donation, 
 			cancel()
 		}
 		err := cmd.Wait()
+		close(x.exited)
 		switch {
 		case x.err != nil && ctx.Err() == nil:
 		case err != nil:
@@ -288,9 +323,10 @@ func (h *Host) clear() {
 // resume has a server apply again whose copy was given when an agent before this one ended, and take note that none is.
 func (s *server) resume() {
 	d := &s.h.donor
-	d.mu.Lock()
-	gives := d.session != nil && d.session.s.tag == s.tag
-	d.mu.Unlock()
+	d.beginning.Lock()
+	x := d.current()
+	gives := x != nil && x.s.tag == s.tag
+	d.beginning.Unlock()
 	if st, err := s.store.get(); err == nil && st.Donates && !gives {
 		s.resumeSQL(true)
 	}

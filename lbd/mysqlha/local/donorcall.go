@@ -70,9 +70,7 @@ func (d *donor) serve(ctx context.Context, q pieceRequest) (pieceAnswer, error) 
 		}
 		return pieceAnswer{Session: x.id, Method: x.method, Total: x.total}, nil
 	}
-	d.mu.Lock()
-	x := d.session
-	d.mu.Unlock()
+	x := d.current()
 	if x == nil || x.id != q.Session {
 		return pieceAnswer{}, errors.New("the donor has ended it")
 	}

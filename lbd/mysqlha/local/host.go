@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -117,6 +119,19 @@ func (m Member) same(n Member) bool {
 	return m.Tag == n.Tag && m.Server.Port == n.Server.Port && m.Server.Datadir == n.Server.Datadir && m.Server.PIDFile == n.Server.PIDFile
 }
 
+// shares names what two servers of a host cannot both have; "" = nothing.
+func (m Member) shares(n Member) string {
+	switch a, b := m.Server, n.Server; {
+	case a.Port == b.Port:
+		return fmt.Sprintf("port, %d,", a.Port)
+	case filepath.Clean(a.Datadir) == filepath.Clean(b.Datadir):
+		return fmt.Sprintf("datadir, %s,", a.Datadir)
+	case a.PIDFile != "" && filepath.Clean(a.PIDFile) == filepath.Clean(b.PIDFile):
+		return fmt.Sprintf("pid file, %s,", a.PIDFile)
+	}
+	return ""
+}
+
 // Host has the servers of this host. It implements mysqlha.Local, and is safe for concurrent use.
 type Host struct {
 	cfg    Config
@@ -156,7 +171,7 @@ func (h *Host) Apply(members []Member) error {
 	if h.closed {
 		return ErrClosed
 	}
-	var errs []error
+	members, errs := h.distinctLocked(members)
 	stay := map[string]bool{}
 	for _, m := range members {
 		stay[m.Tag] = true
@@ -187,9 +202,33 @@ func (h *Host) Apply(members []Member) error {
 	return errors.Join(errs...)
 }
 
+// distinctLocked is the members without those whose server is another's: two would each kill, start and replace what is the other's. Those that are here already stay, of others the first by name does.
+func (h *Host) distinctLocked(members []Member) (distinct []Member, errs []error) {
+	members = slices.Clone(members)
+	here := func(m Member) int {
+		if s := h.servers[m.Tag]; s != nil && s.get().same(m) {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(members, func(a, b Member) int { return cmp.Or(here(a)-here(b), strings.Compare(a.Tag, b.Tag)) })
+	for _, m := range members {
+		i := slices.IndexFunc(distinct, func(n Member) bool { return m.shares(n) != "" })
+		if i < 0 {
+			distinct = append(distinct, m)
+			continue
+		}
+		errs = append(errs, fmt.Errorf("%s: its server on this host has the %s of the one of %s, and is not led: a host has one server for each of its clusters; correct the part server of one of their files in credentials.d, or take a tag from the host", m.Tag, m.shares(distinct[i]), distinct[i].Tag))
+	}
+	return distinct, errs
+}
+
 func (h *Host) dropLocked(s *server) {
 	delete(h.servers, s.tag)
 	s.close()
+	// A report that is on its way would come after the one of the next, or after what says that there is none.
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
 	if st, _ := s.store.get(); st.Shut || len(st.Cuts) > 0 {
 		h.cfg.Logger.Warn("host is no member of the database cluster any more; what it was cut from stays cut: nft delete table ends that", "tag", s.tag, "table", fmt.Sprintf("inet hostmesh_mysql_%d", s.get().Server.Port))
 	}
@@ -287,8 +326,10 @@ func (h *Host) State(_ context.Context, tag string) (mysqlha.LocalState, error) 
 }
 
 // Cut implements mysqlha.Local.
-func (h *Host) Cut(_ context.Context, o mysqlha.Order, source mysqlha.Source) error {
-	return h.do(o, "cut from "+source.Name, func(s *server) error { return s.cut(o, source, true) })
+func (h *Host) Cut(ctx context.Context, o mysqlha.Order, source mysqlha.Source) error {
+	return h.do(o, "cut from "+source.Name, func(s *server) error {
+		return errors.Join(s.cut(o, source, true), h.donor.deposed(ctx, s, o.Epoch))
+	})
 }
 
 // Uncut implements mysqlha.Local.
@@ -326,7 +367,7 @@ func (h *Host) HandOverVIP(_ context.Context, o mysqlha.Order) error {
 	return h.do(o, "hand over the address", func(s *server) error { return s.handOverVIP(o) })
 }
 
-// Clone implements mysqlha.Local. A clone that was asked for, from the same host, and has not been told of yet, is not begun again.
+// Clone implements mysqlha.Local. A clone that was asked for, from the same host, and has not been told of yet, is not begun again; nor is one that succeeded when the very same order comes once more.
 func (h *Host) Clone(ctx context.Context, o mysqlha.Order, from string, progress func(mysqlha.CloneProgress)) (position string, err error) {
 	err = h.do(o, "clone from "+from, func(s *server) error {
 		position, err = s.cloneFrom(ctx, o, from, progress)

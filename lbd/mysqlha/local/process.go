@@ -146,7 +146,7 @@ func (p *process) close() { p.once.Do(func() { _ = p.fd.Close() }) }
 
 // find returns the process that runs a server: that of its pid file, or else, when scan is set, one that runs in its datadir. errNoProcess.
 func find(s credentials.Server, scan bool) (int, error) {
-	text, err := os.ReadFile(s.PIDFile)
+	text, err := readFile(s.PIDFile, 0)
 	if err == nil {
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && pid > 1 && runs(s, pid) {
 			return pid, nil

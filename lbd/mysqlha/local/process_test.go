@@ -2,6 +2,7 @@ package local
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 
 	"hostmesh/lbd/mysqlha"
 	"hostmesh/lbd/mysqlha/credentials"
+	"hostmesh/lbd/mysqlha/mariadbtest"
 )
 
 // asBig makes a process of the test binary that has much memory.
@@ -103,5 +105,33 @@ func TestFailureOfAStart(t *testing.T) {
 		if err := l.failure(); errors.Is(err, mysqlha.ErrUnrecoverable) != spoilt || !errors.Is(err, ErrNotServing) || spoilt && codeOf(err) != "unrecoverable" {
 			t.Errorf("%q: %v, which crosses as %s", text, err, codeOf(err))
 		}
+	}
+}
+
+// TestKillBeforeTheDisk: a disk that hangs does not keep a server alive that is to be killed; what it ended by is known all the same.
+func TestKillBeforeTheDisk(t *testing.T) {
+	if !mariadbtest.InNamespaces(t) {
+		return
+	}
+	b := newWorld(t, 1, true).boxes[1]
+	s := b.local().servers[tag]
+	until(t, "it runs", func() bool { return b.state().Process == mysqlha.ProcessRuns })
+	s.store.writing.Lock() // as one does whose write does not return
+	done := make(chan error, 1)
+	go func() { done <- b.local().Kill(context.Background(), order(2, 2), "a failover") }()
+	until(t, "the server is gone", func() bool { return !b.server.Running() })
+	until(t, "that is known", func() bool { return b.state().Process != mysqlha.ProcessRuns })
+	if st := b.state(); st.Process != mysqlha.ProcessStopped || st.Why != "a failover" || b.served() {
+		t.Errorf("while the disk hangs: %+v", st)
+	}
+	select {
+	case err := <-done:
+		t.Errorf("Kill returns before the disk has the mark: %v", err)
+	default:
+	}
+	s.store.writing.Unlock()
+	mustDo(t, <-done)
+	if st, err := openStore(b.dir, tag).get(); err != nil || st.Marked != "a failover" || !st.Shut || b.state().Process != mysqlha.ProcessStopped {
+		t.Errorf("afterwards: %+v (%v), %+v", st, err, b.state())
 	}
 }

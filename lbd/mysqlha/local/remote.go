@@ -161,7 +161,7 @@ func (h *Host) serveClone(ctx context.Context, q request) (a answer, err error) 
 	}
 	select {
 	case <-r.done:
-		s.clone.told(r)
+		r.told.Store(true)
 		return answer{Position: r.position}, r.err
 	case <-time.After(cloneWait):
 	case <-ctx.Done():

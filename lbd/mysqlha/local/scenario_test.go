@@ -268,6 +268,7 @@ func TestFence(t *testing.T) {
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("a client that comes: %v, want a refusal", err)
 	}
+	<-b.server.Ended() // its parent, which is the test, hears of it later than the agent
 	b.server.Launch()
 	<-b.server.Ended()
 	if s := b.state(); s.Marked == "" || s.Process == mysqlha.ProcessDied {
@@ -387,6 +388,9 @@ func TestHandsOver(t *testing.T) {
 	mustDo(t, b.local().Apply([]Member{m}))
 	mustDo(t, b.local().Start(t.Context(), order(1, 1), mysqlha.AsReplica))
 	pid := b.state().PID
+	if s := b.state(); s.Rejoined != 1 {
+		t.Errorf("who started it is not known: %+v", s)
+	}
 	b.die()
 	until(t, "the death of what is no child is told", func() bool { return b.state().Process == mysqlha.ProcessDied })
 	if pid == 0 {

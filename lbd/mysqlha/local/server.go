@@ -24,6 +24,8 @@ type server struct {
 	vip   address
 	clone cloning
 
+	publishing sync.Mutex // held while a report is made known
+
 	orders sync.Mutex // one order that changes something at a time; not held while a server starts or ends
 	// lastCut are, by source, the last orders to cut or to uncut; orders guards it. It begins anew with the agent: what was on its way to the one before is gone.
 	lastCut map[netip.AddrPort]mysqlha.Order
@@ -37,6 +39,7 @@ type server struct {
 	status  mysqlha.Process
 	since   time.Time
 	why     string
+	killing string // why it is being killed, while that is not in its state yet
 	unruled string // why the kernel does not have the rules; "" = it does
 	view    reading
 	started started       // the last start by this agent
@@ -47,12 +50,16 @@ type server struct {
 	stopped chan struct{} // closed by close
 }
 
-// started is a process that this agent has started.
+// started is a process that this agent has started. Until it is found it is that of the command, which may hand over to systemd or the like.
 type started struct {
 	pid   int
+	began uint64 // 0 = it was not found yet
 	as    mysqlha.Role
 	epoch uint64 // of the order
 }
+
+// is reports whether a process is the one.
+func (x started) is(p *process) bool { return x.pid == p.pid && (x.began == 0 || x.began == p.began) }
 
 // openServer finds the process and restores the rules. The server may be nil with an error.
 func openServer(h *Host, m Member) (*server, error) {
@@ -167,6 +174,9 @@ func (s *server) adopt(p *process) {
 // ended is called at once when the process has.
 func (s *server) ended(p *process) {
 	now := s.h.cfg.Clock.Now()
+	s.mu.Lock()
+	why := s.killing // before the state: it is emptied when that says it
+	s.mu.Unlock()
 	st, _ := s.store.get()
 	s.mu.Lock()
 	if s.process != p {
@@ -176,8 +186,11 @@ func (s *server) ended(p *process) {
 	s.process, s.leaving = nil, p
 	s.mu.Unlock()
 	if st.Ended != "" {
-		s.stand(mysqlha.ProcessStopped, now, st.Ended)
-		s.h.cfg.Logger.Info("database server has ended", "tag", s.tag, "pid", p.pid, "why", st.Ended)
+		why = st.Ended
+	}
+	if why != "" {
+		s.stand(mysqlha.ProcessStopped, now, why)
+		s.h.cfg.Logger.Info("database server has ended", "tag", s.tag, "pid", p.pid, "why", why)
 	} else {
 		s.died(now, "process "+fmt.Sprint(p.pid)+" ended without an order")
 		s.h.cfg.Logger.Error("database server died", "tag", s.tag, "pid", p.pid)
@@ -228,7 +241,7 @@ func (s *server) localState() mysqlha.LocalState {
 	out := mysqlha.LocalState{Process: s.status, Since: s.since, Why: s.why, Marked: st.Marked, Copy: st.Copy, Epoch: st.Epoch, Fence: st.Fence}
 	if s.process != nil {
 		out.PID = s.process.pid
-		if s.started.pid == out.PID && s.started.as == mysqlha.AsReplica {
+		if s.started.is(s.process) && s.started.as == mysqlha.AsReplica {
 			out.Rejoined = s.started.epoch
 		}
 	}
@@ -247,8 +260,8 @@ func (s *server) localState() mysqlha.LocalState {
 func (s *server) compared(o mysqlha.Order, differs string) error {
 	s.orders.Lock()
 	defer s.orders.Unlock()
-	if s.clone.busy() {
-		return fmt.Errorf("%w: what was compared is replaced", ErrBusy)
+	if err := s.clone.ended(); err != nil {
+		return fmt.Errorf("what was compared is replaced: %w", err)
 	}
 	st, _ := s.store.get()
 	edit := func(st *state) {
@@ -342,7 +355,7 @@ func (s *server) cut(o mysqlha.Order, source mysqlha.Source, on bool) error {
 	return s.applyRules(st)
 }
 
-// kill shuts the network, marks the server, and kills it.
+// kill shuts the network, kills the server, and marks it.
 func (s *server) kill(ctx context.Context, o mysqlha.Order, why string) error {
 	if why == "" {
 		why = "it was fenced"
@@ -391,17 +404,29 @@ func (s *server) killLocked(o mysqlha.Order, why string) (*process, error) {
 	if shut != nil { // SIGKILL is what counts
 		s.h.cfg.Logger.Error("network of a database server is not shut before it is killed", "tag", s.tag, "err", shut)
 	}
-	// A disk that fails must not keep it alive. That is told: it might start again after a reboot.
-	err := s.store.restrain(o, edit)
+	s.clone.stop(mysqlha.ErrOvertaken)
+	// The disk last: one that hangs, which may be why the server is to go, must not keep it alive. An agent that ends in between has answered nobody, so the order is given again. Until then the next agent
+	// takes the server for one that died, and starts it under an order alone. Whoever else starts it has one that is read-only and follows nobody: what waited in it for an acknowledgement waits no more, but
+	// its clients were told nothing, and the order that comes again kills it.
+	s.kills(why)
+	p, sent := s.sigkill()
 	if shut == nil {
 		s.vip.handOver(why)
 	} else {
 		s.vip.letGo(why)
 	}
-	s.clone.stop(mysqlha.ErrOvertaken)
-	p, sent := s.sigkill()
+	// That it fails is told: the server might start again after a reboot.
+	err := s.store.restrain(o, edit)
+	s.kills("")
 	s.h.counts.kills.Add(1)
 	return p, errors.Join(err, sent)
+}
+
+// kills says why a server is being killed that may end before its state says so; "" = it says so now.
+func (s *server) kills(why string) {
+	s.mu.Lock()
+	s.killing = why
+	s.mu.Unlock()
 }
 
 // sigkill kills what runs; nil = nothing does.

@@ -43,8 +43,8 @@ func (s *server) startLocked(ctx context.Context, o mysqlha.Order, as mysqlha.Ro
 	if as == mysqlha.AsPrimary && st.Marked != "" && o.Epoch <= st.MarkedAt {
 		return nil, fmt.Errorf("%w: %s: hostmesh mysql rejoin makes it a replica", mysqlha.ErrMarked, st.Marked)
 	}
-	if s.clone.busy() {
-		return nil, fmt.Errorf("%w: the server starts when that is done", ErrBusy)
+	if err := s.clone.ended(); err != nil {
+		return nil, fmt.Errorf("the server starts when its data are there: %w", err)
 	}
 	return s.startAs(ctx, o, as, nil)
 }
@@ -90,7 +90,7 @@ func (s *server) startAs(ctx context.Context, o mysqlha.Order, as mysqlha.Role, 
 	l, err := s.launch(as, extra)
 	if err == nil {
 		s.mu.Lock()
-		s.started = started{l.pid, as, o.Epoch}
+		s.started = started{pid: l.pid, as: as, epoch: o.Epoch}
 		s.mu.Unlock()
 	}
 	return l, err
@@ -223,6 +223,7 @@ func (s *server) serve(ctx context.Context, l *launch) error {
 			}
 		}
 		if p != nil {
+			s.found(l, p)
 			if refused = s.greets(ctx); refused == nil {
 				return nil
 			}
@@ -257,6 +258,15 @@ func (s *server) serve(ctx context.Context, l *launch) error {
 			return fmt.Errorf("%w: process %d runs, and does not answer yet (%w): %w: %s", ErrNotServing, p.pid, refused, ctx.Err(), l.tail())
 		case <-tick.C:
 		}
+	}
+}
+
+// found takes note of the process of a launch.
+func (s *server) found(l *launch, p *process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.began && s.started.pid == l.pid && s.started.began == 0 {
+		s.started.pid, s.started.began = p.pid, p.began
 	}
 }
 
@@ -346,7 +356,7 @@ func (l *launch) failure() error {
 }
 
 func (m logMark) since() string {
-	f, err := os.Open(m.path)
+	f, err := openFile(m.path, 0)
 	if err != nil {
 		return ""
 	}
