@@ -56,6 +56,10 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 		// So whoever was overtaken does nothing here.
 		f := o.Servers[a.Host].Facts
 		if slices.Contains(r.rec.Ackers, a.Host) && (a.Act == ActFollow || anew(c, f, primary)) {
+			// While it is counted on, what it has tells whether the primary has lost data. It may be the first answer of either since.
+			if _, err := r.unspoilt(ctx, c, o, primary); err != nil {
+				return err
+			}
 			if err := r.store(ctx, func(rec *Record) { delete(rec.Starts, a.Host) }); err != nil {
 				return err
 			}
@@ -90,6 +94,9 @@ func (r *Runner) Do(ctx context.Context, c *Cluster, o *Observations, a Action, 
 			}
 		})
 	case ActSpeak:
+		if _, err := r.unspoilt(ctx, c, o, primary); err != nil {
+			return err
+		}
 		// Why it does not is unknown: it may have been started anew. That it has all is to be established again.
 		if err := r.store(ctx, func(rec *Record) { delete(rec.Starts, a.Host) }); err != nil {
 			return err

@@ -315,6 +315,11 @@ func TestWhatWasFound(t *testing.T) {
 			{"kill", "a", "d", 3 * time.Millisecond}, {"blind", "d", "c", 3 * time.Millisecond}, {"available", "b", "d", 3 * time.Millisecond}, {"strict", "d", "b", 3 * time.Millisecond}, {"clone", "a", "b", 12 * time.Second},
 			{"available", "a", "c", 4 * time.Second}, {"freeze the primary", "b", "c", time.Millisecond}, {"join", "c", "a", 3 * time.Millisecond}, {"leave", "a", "b", time.Millisecond},
 		}},
+		"the only one that knows what the primary had is set to follow it anew": {servers: 2, vms: true, plan: []deed{
+			{"kill the primary", "b", "b", 0}, {"freeze", "b", "b", 7 * time.Millisecond}, {"power on", "b", "a", 12 * time.Second}, {"mute", "b", "a", 60 * time.Millisecond}, {"start its agent", "b", "a", 7 * time.Millisecond},
+			{"wipe", "a", "a", time.Millisecond}, {"freeze", "b", "b", 0}, {"next runner", "b", "a", 3 * time.Millisecond}, {"start its agent", "a", "a", time.Millisecond}, {"acknowledge", "a", "a", 3 * time.Millisecond},
+			{"available", "a", "b", time.Millisecond}, {"power off", "b", "b", time.Millisecond}, {"hang", "a", "b", 3 * time.Millisecond}, {"flush", "a", "b", 3 * time.Millisecond},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) { lives(t, t, x) })
 	}
