@@ -254,3 +254,23 @@ func TestRecordsOfLaterBuildsAreNotActedOn(t *testing.T) {
 		}
 	}
 }
+
+// A planned change goes to one that can do it: clients would wait for one that lags on purpose, and one whose disk is full takes no writes.
+func TestAPlannedChangeGoesToOneThatCan(t *testing.T) {
+	for want, see := range map[string]func(x *seen){
+		"db2": func(*seen) {},
+		"db3": func(x *seen) { x.edit("db2", func(s *Sight) { s.DiskFull = "/srv: 99 % used" }) },
+		"":    func(x *seen) { x.c.Members = x.c.Members[:1] },
+	} {
+		x := healthySeen()
+		see(x)
+		if is := best(&x.c, &x.o); is != want {
+			t.Errorf("it goes to %q, and not %q", is, want)
+		}
+	}
+	x := healthySeen()
+	x.edit("db2", func(s *Sight) { s.Facts.Replica.Delay = time.Hour })
+	if is := best(&x.c, &x.o); is != "db3" {
+		t.Errorf("it goes to %q, which lags on purpose", is)
+	}
+}

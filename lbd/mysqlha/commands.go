@@ -124,7 +124,7 @@ func (w *Watch) acts(err error) {
 func best(c *Cluster, o *Observations) string {
 	list := slices.Clone(c.Members)
 	slices.SortStableFunc(list, func(a, b Member) int {
-		return cmp.Or(boolFirst(a.Drained == "", b.Drained == ""), boolFirst(slices.Contains(c.Record.Ackers, a.Host), slices.Contains(c.Record.Ackers, b.Host)),
+		return cmp.Or(boolFirst(a.Drained == "", b.Drained == ""), boolFirst(o.Servers[a.Host].able(), o.Servers[b.Host].able()), boolFirst(slices.Contains(c.Record.Ackers, a.Host), slices.Contains(c.Record.Ackers, b.Host)),
 			boolFirst(!behind(o.Servers[a.Host]), !behind(o.Servers[b.Host])), boolFirst(!Unapplied(o.Servers[a.Host].Facts), !Unapplied(o.Servers[b.Host].Facts)), cmp.Compare(a.Host, b.Host))
 	})
 	for _, m := range list {

@@ -298,13 +298,17 @@ func (r *Runner) history(ctx context.Context) error {
 
 // copied makes a server a copy of the best that can be copied, and waits while a copy for another host is made of that.
 func (r *Runner) copied(ctx context.Context, c *Cluster, m, primary Member, order Order, progress func(CloneProgress)) error {
-	for {
+	for said := ""; ; {
 		from, err := r.copyOf(ctx, c, m, primary)
 		if err == nil {
 			err = r.clone(ctx, c, m, from, order, progress)
 		}
 		if !errors.Is(err, ErrBusy) {
 			return err
+		}
+		if why := err.Error(); why != said {
+			said = why
+			r.log.Info("a copy for a database server is waited for", "host", m.Host, "reason", why)
 		}
 		if err := r.ok(ctx); err != nil {
 			return err
