@@ -73,7 +73,7 @@ func dbFaults() []dbFault {
 			s.signals(primary, syscall.SIGKILL)
 		}, mends: restarts},
 		{name: "too many connections", more: true, stays: true, breaks: func(s *dbSite, primary string) { s.crowd(5 * time.Second) }},
-		{name: "all connections wait, and replicas get none", more: true, either: true, breaks: func(s *dbSite, primary string) { s.chokes(primary) }},
+		{name: "all connections wait, and replicas get none", more: true, either: true, three: true, breaks: func(s *dbSite, primary string) { s.chokes(primary) }},
 		{name: "a replica killed", more: true, stays: true, breaks: func(s *dbSite, primary string) { s.signals(s.replicas(primary)[0], syscall.SIGKILL) }},
 		{name: "two servers killed", more: true, stays: true, breaks: func(s *dbSite, primary string) {
 			// Only the replica may have what was acknowledged last: the primary is started again.

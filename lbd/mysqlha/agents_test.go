@@ -260,6 +260,9 @@ func TestRecordThatWasLost(t *testing.T) {
 			if _, err := h.Switchover(t.Context(), to, "somebody", "a test"); err != nil {
 				t.Fatal(err)
 			}
+			if r := h.Picture().Cluster.Record; r.Primary != to || r.Intent != nil { // who asked for it, and looks then
+				t.Errorf("a switchover to %s is done, and what is shown is %+v", to, r)
+			}
 			settle(t, w, 30*time.Second, "a whole cluster", whole(w, 3))
 		}
 		w.Lose(old)

@@ -192,7 +192,9 @@ func (w *Watch) Run(ctx context.Context) error {
 				w.read(ctx)
 			}
 			c, obs := w.look()
-			o.done <- o.do(ctx, c, obs)
+			err := o.do(ctx, c, obs)
+			w.refresh(ctx)
+			o.done <- err
 			read = time.Time{}
 		}
 		select {
@@ -524,6 +526,19 @@ func (w *Watch) noteLocked(d Diagnosis, a Action, err string) bool {
 		w.log.Log(context.Background(), level, "database cluster", "diagnosis", d.Name, "host", d.Host, "text", d.Text, "act", a.Act, "on", a.Host, "why", a.Why, "observe", w.cfg.Observe)
 	}
 	return true
+}
+
+// refresh shows what an order did before whoever asked for it is told: what that looks at then is no older.
+func (w *Watch) refresh(ctx context.Context) {
+	for w.stale() && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	if !w.runner.loaded {
+		return // it is read first
+	}
+	c, o := w.look()
+	list := Diagnose(c, o)
+	w.show(c, o, list, Next(c, o, list))
 }
 
 // show publishes how it stands.
