@@ -116,7 +116,12 @@ func (s *dbSite) watchesFew(primary string) string {
 		s.watches(name)
 		return name
 	}
-	return ""
+	// All three are: one that is away is replaced.
+	s.box("box4").kill()
+	s.replacesVoter("box4")
+	s.box("box4").start()
+	s.watches("box4")
+	return "box4"
 }
 
 // watches has a node watch over the cluster.

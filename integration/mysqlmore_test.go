@@ -77,6 +77,11 @@ func (s *dbSite) chokes(primary string) {
 func (s *dbSite) hostDies(host string) {
 	s.box(host).kill()
 	s.signals(host, syscall.SIGKILL)
+	s.replacesVoter(host)
+}
+
+// replacesVoter waits until nobody needs a host that is away for a majority.
+func (s *dbSite) replacesVoter(host string) {
 	s.await("a majority without "+host, func() error {
 		v, err := s.boxes[4].api.DutyVoters(s.t.Context())
 		if err == nil && slices.ContainsFunc(v.Voters, func(x api.DutyVoter) bool { return x.Name == host }) {
