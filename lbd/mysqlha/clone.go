@@ -80,6 +80,16 @@ func (r *Runner) endow(ctx context.Context, c *Cluster, m Member, from string, o
 	return r.observe(ctx, m)
 }
 
+// recall is endow before a copy follows one that is about to be the primary.
+func (r *Runner) recall(ctx context.Context, c *Cluster, m, to Member) error {
+	of, err := r.observe(ctx, to)
+	if err != nil {
+		return err
+	}
+	_, err = r.endow(ctx, c, m, to.Host, of)
+	return err
+}
+
 // ready waits until a donor has applied all that the primary has now. A copy of one that is behind would have to receive what the host that becomes it may have written itself, and would skip that. See Forgotten.
 func (r *Runner) ready(ctx context.Context, c *Cluster, from string, primary Member) error {
 	donor, ok := c.Known(from)

@@ -173,10 +173,15 @@ func (r *Runner) repoint(ctx context.Context, c *Cluster, o *Observations, old, 
 	took := func() string { return time.Since(began).Round(time.Millisecond).String() }
 	each(list, func(m Member) {
 		unsound := r.sound(ctx, c, m)
-		asked, err := r.follow(ctx, m, to, m.Host == old.Host, unsound == nil)
 		if unsound != nil {
 			r.log.Warn("a server does not count for the new primary", "host", m.Host, "reason", unsound)
+			// A copy of which nobody has said yet what it has: what it receives first would be all that its log ever had.
+			if err := r.recall(ctx, c, m, to); err != nil {
+				r.log.Warn("a copy does not follow the new primary", "host", m.Host, "to", to.Host, "err", err)
+				return
+			}
 		}
+		asked, err := r.follow(ctx, m, to, m.Host == old.Host, unsound == nil)
 		if err != nil {
 			r.log.Warn("a server does not follow the new primary", "host", m.Host, "to", to.Host, "took", took(), "err", err)
 		} else {
@@ -483,6 +488,9 @@ func (r *Runner) back(ctx context.Context, c *Cluster, m, primary Member) error 
 	f, err := r.observe(ctx, m)
 	if err != nil {
 		return err
+	}
+	if f.Replica == nil && f.Binlog == "" && f.Current != "" {
+		return fmt.Errorf("%s is a copy whose log does not say yet what it has: that and the comparison come first", m.Host)
 	}
 	if _, proved := r.rec.Starts[m.Host]; proved && anew(c, f, primary) {
 		return fmt.Errorf("%s stands otherwise than a moment ago: it follows again once it is not counted on", m.Host)

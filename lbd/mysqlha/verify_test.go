@@ -128,6 +128,44 @@ func TestACopyWhoseMakerIsGoneKnowsWhatItHas(t *testing.T) {
 	})
 }
 
+// So does a failover that comes before that, and has the copy follow another.
+func TestACopyThatFollowsAnotherPrimaryKnowsWhatItHas(t *testing.T) {
+	in(t, 4, true, func(t *testing.T, w *mysqlhatest.World, h *mysqlhatest.Holder) {
+		c := write(t, w)
+		time.Sleep(time.Second)
+		for _, to := range []string{"d", "b"} { // d writes no more
+			if _, err := h.Switchover(t.Context(), to, "somebody", "a test"); err != nil {
+				t.Fatal(err)
+			}
+			settle(t, w, time.Minute, "a whole cluster", whole(w, 4))
+			time.Sleep(time.Second)
+		}
+		if _, err := h.Clone(t.Context(), "", "c", "somebody"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond)
+		if w.Copy("c") == nil {
+			t.Fatal("no copy is made")
+		}
+		h.Kill()
+		time.Sleep(20 * time.Second) // its host goes on
+		w.Agent("b", false)
+		w.Kill("b")
+		h = w.Hold("another", nil, nil, logger())
+		settle(t, w, time.Minute, "another primary", func() bool { return w.Record().Primary != "b" && w.Record().Intent == nil })
+		w.Agent("b", true)
+		settle(t, w, time.Minute, "a whole cluster", whole(w, 4))
+		settle(t, w, time.Minute, "c takes the writes", func() bool { _, err := h.Switchover(t.Context(), "c", "somebody", "a test"); return err == nil })
+		settle(t, w, time.Minute, "a whole cluster", whole(w, 4))
+		time.Sleep(time.Second)
+		if d := h.Picture().Diagnoses; d[0].Name != mysqlha.Well {
+			t.Errorf("it is said: %+v", d)
+		}
+		c.end()
+		nothingLost(t, w)
+	})
+}
+
 // A cut from who is the primary by now, of a failover that a copy missed, or whose order came late, keeps nobody from comparing it.
 func TestACopyThatIsCutFromThePrimaryIsCompared(t *testing.T) {
 	grown(t, func(t *testing.T, w *mysqlhatest.World, _ *mysqlhatest.Holder, join func()) {
