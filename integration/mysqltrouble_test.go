@@ -108,35 +108,6 @@ func dbTroubles() []dbFault {
 			})
 			s.undo = append(s.undo, func() { s.box(away).start() })
 		}},
-		{name: "all replicas are gone for good, and another host gets the tag", more: true, stays: true, three: true, breaks: func(s *dbSite, primary string) {
-			gone := s.replicas(primary)
-			s.dbs[primary].Exec("FLUSH BINARY LOGS", "PURGE BINARY LOGS BEFORE NOW()") // else the new one could receive all that was ever written, in place of a copy
-			for _, host := range gone {
-				s.hostDies(host)
-			}
-			was := slices.Clone(s.members)
-			s.members = []string{primary, "box4"}
-			slices.Sort(s.members)
-			s.puts("tags/"+shopTag+"/members", strings.Join(s.members, "\n")+"\n")
-			s.await("only box4 is counted", func() error {
-				if c, err := s.cluster(); err != nil || !slices.Equal(c.Record.Ackers, []string{"box4"}) {
-					return fmt.Errorf("%v are: %w", c.Record.Ackers, err)
-				}
-				return nil
-			})
-			s.undo = append(s.undo, func() {
-				for _, host := range gone {
-					s.box(host).start()
-				}
-				s.members = append(slices.Clone(was), "box4")
-				slices.Sort(s.members)
-				s.puts("tags/"+shopTag+"/members", strings.Join(s.members, "\n")+"\n")
-				s.settles()
-				s.members = was
-				s.puts("tags/"+shopTag+"/members", strings.Join(s.members, "\n")+"\n")
-				s.settles()
-			})
-		}},
 		{name: "an empty disk at the primary, and a person decides", more: true, three: true, breaks: func(s *dbSite, primary string) {
 			s.puts("tags/"+shopTag+"/MySQL/Failover", "manual")
 			s.undo = append(s.undo, func() { s.puts("tags/"+shopTag+"/MySQL/Failover", "auto") })
@@ -186,6 +157,36 @@ func dbTroubles() []dbFault {
 				b.stop()
 				b.settings = settings
 				b.start()
+			})
+		}},
+		// After those that want the spare server empty.
+		{name: "all replicas are gone for good, and another host gets the tag", more: true, stays: true, three: true, breaks: func(s *dbSite, primary string) {
+			gone := s.replicas(primary)
+			s.dbs[primary].Exec("FLUSH BINARY LOGS", "PURGE BINARY LOGS BEFORE NOW()") // else the new one could receive all that was ever written, in place of a copy
+			for _, host := range gone {
+				s.hostDies(host)
+			}
+			was := slices.Clone(s.members)
+			s.members = []string{primary, "box4"}
+			slices.Sort(s.members)
+			s.puts("tags/"+shopTag+"/members", strings.Join(s.members, "\n")+"\n")
+			s.await("only box4 is counted", func() error {
+				if c, err := s.cluster(); err != nil || !slices.Equal(c.Record.Ackers, []string{"box4"}) {
+					return fmt.Errorf("%v are: %w", c.Record.Ackers, err)
+				}
+				return nil
+			})
+			s.undo = append(s.undo, func() {
+				for _, host := range gone {
+					s.box(host).start()
+				}
+				s.members = append(slices.Clone(was), "box4")
+				slices.Sort(s.members)
+				s.puts("tags/"+shopTag+"/members", strings.Join(s.members, "\n")+"\n")
+				s.settles()
+				s.members = was
+				s.puts("tags/"+shopTag+"/members", strings.Join(s.members, "\n")+"\n")
+				s.settles()
 			})
 		}},
 	}
