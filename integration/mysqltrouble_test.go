@@ -143,6 +143,7 @@ func dbTroubles() []dbFault {
 				}
 				return nil
 			})
+			time.Sleep(time.Second) // for it to hold a connection: by the end of that it sees the death before another has taken over
 			s.signals(primary, syscall.SIGKILL)
 			s.undo = append(s.undo, func() {
 				log := b.log()[told:]
