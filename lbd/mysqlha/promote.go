@@ -173,15 +173,16 @@ func (r *Runner) repoint(ctx context.Context, c *Cluster, o *Observations, old, 
 	took := func() string { return time.Since(began).Round(time.Millisecond).String() }
 	each(list, func(m Member) {
 		unsound := r.sound(ctx, c, m)
+		var asked bool
+		var err error
 		if unsound != nil {
 			r.log.Warn("a server does not count for the new primary", "host", m.Host, "reason", unsound)
 			// A copy of which nobody has said yet what it has: what it receives first would be all that its log ever had.
-			if err := r.recall(ctx, c, m, to); err != nil {
-				r.log.Warn("a copy does not follow the new primary", "host", m.Host, "to", to.Host, "err", err)
-				return
-			}
+			err = r.recall(ctx, c, m, to)
 		}
-		asked, err := r.follow(ctx, m, to, m.Host == old.Host, unsound == nil)
+		if err == nil {
+			asked, err = r.follow(ctx, m, to, m.Host == old.Host, unsound == nil)
+		}
 		if err != nil {
 			r.log.Warn("a server does not follow the new primary", "host", m.Host, "to", to.Host, "took", took(), "err", err)
 		} else {
